@@ -1,0 +1,76 @@
+# Targets: build (the programs, into bin/), test, check, bench, fuzz, demo, deps, clean.
+# Needed: Go and a C compiler; the tests use a real Postfix and real mail clients as well, which
+# "make deps" installs on Debian.
+
+GO       ?= go
+FUZZTIME ?= 20s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS   = -X mailbag/cmd/internal/version.version=$(VERSION)
+PROGRAMS  = $(notdir $(patsubst %/,%,$(dir $(wildcard cmd/*/main.go))))
+
+# ./... leaves testdata/ out.
+PACKAGES  = ./... $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(wildcard testdata/*/*.go)))))
+SOURCES   = $(wildcard meter policy turnd popd cmd testdata)
+
+DEBIAN    = ca-certificates curl fetchmail gcc libc6-dev postfix procps python3 sqlite3 swaks
+
+export CGO_ENABLED = 1
+
+.PHONY: all build test check bench fuzz demo deps clean
+
+all: build
+
+build: deps
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+
+test: deps
+	$(GO) test -race -timeout 20m $(PACKAGES)
+
+check: deps
+	@unformatted=$$(gofmt -l $(SOURCES)); if [ -n "$$unformatted" ]; then \
+		echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet $(PACKAGES)
+	$(GO) tool staticcheck $(PACKAGES)
+	$(GO) mod tidy -diff
+
+bench: build
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
+	$(GO) run ./testdata/bench
+
+# Go fuzzes one target at a time. Minimizing is cut short, or it takes the time of short runs.
+fuzz: deps
+	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' $(SOURCES)); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
+			echo "$$target in $$(dirname $$file)"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s ./$$(dirname $$file) || exit 1; \
+		done; \
+	done
+
+demo: build
+	$(GO) run ./testdata/demo
+
+# Postfix asks nothing and is not started: the tests run their own. policy-rc.d(8) keeps the package
+# from starting it; one that is there already is left as it is.
+deps:
+	@missing=; for p in $(DEBIAN); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "missing Debian packages:$$missing"; \
+		echo "they are installed only by root on Debian; tests that need them are skipped or fail"; \
+		exit 0; \
+	fi; \
+	echo "installing:$$missing"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then \
+		trap "rm -f $$policy" EXIT; \
+		printf '#!/bin/sh\nexit 101\n' >$$policy && chmod 755 $$policy; \
+	fi; \
+	echo 'postfix postfix/main_mailer_type select Local only' | debconf-set-selections; \
+	apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing
+
+clean:
+	rm -rf bin
