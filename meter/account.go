@@ -1,0 +1,100 @@
+package meter
+
+import (
+	"net/netip"
+	"regexp"
+	"time"
+)
+
+// A Mode is what happens to the mail of an account.
+type Mode string
+
+const (
+	Backup Mode = "backup" // relayed to the customer's server at the MTA's retry intervals
+	ETRN   Mode = "etrn"   // held until an ETRN (RFC 1985) from one of the account's networks
+	ATRN   Mode = "atrn"   // held until an authenticated ATRN (RFC 2645)
+	POP3   Mode = "pop3"   // put into a Maildir at once
+)
+
+// Modes lists every mode, in the order in which help texts show them.
+var Modes = []Mode{Backup, ETRN, ATRN, POP3}
+
+// Held reports whether mail of this mode waits for the customer to ask for it.
+func (m Mode) Held() bool { return m == ETRN || m == ATRN }
+
+// DefaultHold is how long mail of this mode may wait when the account does not say so itself.
+func (m Mode) DefaultHold() time.Duration {
+	if m.Held() {
+		return 30 * 24 * time.Hour
+	}
+	return 5 * 24 * time.Hour
+}
+
+// MaxHold is the longest hold time, Postfix's own maximum for maximal_queue_lifetime.
+const MaxHold = 100 * 24 * time.Hour
+
+// OnLimit is what happens to mail above an account's monthly limit.
+type OnLimit string
+
+const (
+	Bill   OnLimit = "bill"   // accepted, and billed by the tier
+	Defer  OnLimit = "defer"  // 452 4.2.2 until the month turns or the limit is raised
+	Reject OnLimit = "reject" // 552 5.2.2
+)
+
+// RecipientCheck says which envelope recipients of an account's domains are accepted.
+type RecipientCheck string
+
+const (
+	AnyRecipient      RecipientCheck = "any"    // every one
+	ListedRecipient   RecipientCheck = "list"   // those in the account's recipient list
+	VerifiedRecipient RecipientCheck = "verify" // those the customer's server accepts (backup accounts only)
+)
+
+// Copies says how a catch-all stores a message with several envelope recipients.
+type Copies string
+
+const (
+	PerRecipient Copies = "per-recipient"
+	SingleCopy   Copies = "single"
+)
+
+// An Account is one customer. Its zero optional fields stand for the defaults of the settings file.
+type Account struct {
+	ID         int64          `json:"-"`
+	Name       string         `json:"name"`
+	Mode       Mode           `json:"mode"`
+	Suspended  bool           `json:"suspended"`
+	Domains    []string       `json:"domains"`            // A-labels, lower case, sorted
+	Host       string         `json:"host,omitempty"`     // host or host:port of the customer's server; empty: by MX
+	Networks   []netip.Prefix `json:"networks,omitempty"` // where ETRN, ATRN and AUTH may come from
+	Recipients RecipientCheck `json:"recipients"`
+	Messages   int64          `json:"messages,omitempty"`  // tier size in messages; 0: [limits] messages
+	Bytes      int64          `json:"bytes,omitempty"`     // tier size in octets; 0: [limits] bytes
+	OnLimit    OnLimit        `json:"on_limit,omitempty"`  // empty: [limits] on_limit
+	MaxTiers   int64          `json:"max_tiers,omitempty"` // with bill: 452 above so many tiers; 0: no bound
+	Hold       time.Duration  `json:"hold,omitempty"`      // 0: the mode's default
+	Contact    string         `json:"contact,omitempty"`   // where notices go
+	Copies     Copies         `json:"copies"`
+	CatchAll   bool           `json:"catch_all"`
+	Quota      int64          `json:"quota,omitempty"` // stored octets, pop3 only; 0: no bound
+	CRAMMD5    bool           `json:"cram_md5"`        // keep CRAM-MD5 state beside the SCRAM verifier
+	Created    time.Time      `json:"created"`
+}
+
+// HoldTime is how long mail of the account may wait before it goes back to its sender.
+func (a *Account) HoldTime() time.Duration {
+	if a.Hold > 0 {
+		return a.Hold
+	}
+	return a.Mode.DefaultHold()
+}
+
+// Held reports whether the account's mail waits in the MTA's queue for a turn: by its mode, or
+// because the account is suspended.
+func (a *Account) Held() bool { return a.Suspended || a.Mode.Held() }
+
+var accountName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+
+// ValidName reports whether s can name an account: [a-z0-9][a-z0-9-]{0,31}.
+func ValidName(s string) bool { return accountName.MatchString(s) }

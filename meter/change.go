@@ -1,0 +1,98 @@
+package meter
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// What a change can be refused for.
+var (
+	ErrNoAccount    = errors.New("there is no such account")
+	ErrNameTaken    = errors.New("the name is taken")
+	ErrDomainTaken  = errors.New("the domain belongs to an account already")
+	ErrNoDomain     = errors.New("the account does not have this domain")
+	ErrNoNetwork    = errors.New("the account does not have this network")
+	ErrMailboxTaken = errors.New("the mailbox exists already")
+	ErrNoMailbox    = errors.New("there is no such mailbox")
+	ErrInvalid      = errors.New("invalid")
+)
+
+// A Change is one line of an account's history.
+type Change struct {
+	At     time.Time       `json:"at"`
+	Who    string          `json:"who"`
+	Action string          `json:"action"`
+	Before json.RawMessage `json:"before,omitempty"` // the account as a JSON object; none for its first line
+	After  json.RawMessage `json:"after"`
+}
+
+// History returns all that operators changed on the account, oldest first. Deleted accounts have a
+// history too.
+func (l *Ledger) History(ctx context.Context, name string) ([]Change, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []Change
+	for rows, err := range query(ctx, db, `
+		SELECT at, who, action, coalesce(before, ''), coalesce(after, '') FROM change
+		WHERE account = (SELECT id FROM account WHERE name = ?) ORDER BY id`, name) {
+		var c Change
+		var at int64
+		var before, after string
+		if err == nil {
+			err = rows.Scan(&at, &c.Who, &c.Action, &before, &after)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		c.At, c.After = time.UnixMilli(at).UTC(), json.RawMessage(after)
+		if before != "" {
+			c.Before = json.RawMessage(before)
+		}
+		list = append(list, c)
+	}
+	if list == nil {
+		return nil, fmt.Errorf("%s: %w", name, ErrNoAccount)
+	}
+	return list, nil
+}
+
+// change executes the statements on an existing account, with a line of its history around them:
+// the account before and after, taken by the database itself, so that the line is right whatever
+// another process writes at the same time. An account that is not there fails the whole batch.
+func (l *Ledger) change(ctx context.Context, name, action string, statements ...statement) error {
+	const account = "(SELECT id FROM account WHERE name = ? AND deleted IS NULL)"
+	batch := []statement{{`
+		INSERT INTO change (at, who, account, action, before)
+		VALUES (?, ?, ` + account + `, ?, (SELECT document FROM account_document WHERE name = ?))`,
+		[]any{l.opt.Now().UnixMilli(), l.opt.Actor, name, action, name}}}
+	batch = append(batch, statements...)
+	batch = append(batch, historyAfter)
+	err := l.batch(ctx, batch...)
+	if constraint(err, sqlite3.ErrConstraintNotNull, "change.account") {
+		return fmt.Errorf("%s: %w", name, ErrNoAccount)
+	}
+	return err
+}
+
+// historyAfter completes the history line that the batch began, which is the newest.
+var historyAfter = statement{sql: `
+	UPDATE change SET after = (SELECT document FROM account_document WHERE id = change.account)
+	WHERE id = (SELECT max(id) FROM change)`}
+
+// constraint reports whether err is a violation of that kind whose message names what.
+func constraint(err error, kind sqlite3.ErrNoExtended, what string) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && e.ExtendedCode == kind && strings.Contains(e.Error(), what)
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrInvalid, fmt.Errorf(format, args...))
+}

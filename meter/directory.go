@@ -1,0 +1,210 @@
+package meter
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Directory is a snapshot of the accounts with all that is theirs. It never changes, so any
+// number of goroutines read it without locks.
+type Directory struct {
+	revision   int64
+	accounts   []*Account // by name
+	byName     map[string]*Account
+	byID       map[int64]*Account
+	domains    map[string]*Account
+	recipients map[int64][]string // sorted keys, of the accounts that accept listed recipients only
+	mailboxes  map[int64][]string // sorted keys
+}
+
+// Revision identifies the state that the snapshot shows; every change of an account raises it.
+func (d *Directory) Revision() int64 { return d.revision }
+
+// Accounts yields the accounts in the order of their names, without deleted ones.
+func (d *Directory) Accounts() iter.Seq[*Account] { return slices.Values(d.accounts) }
+
+// Account returns the account of that name, or nil.
+func (d *Directory) Account(name string) *Account { return d.byName[name] }
+
+// AccountByID returns the account of that ID, or nil.
+func (d *Directory) AccountByID(id int64) *Account { return d.byID[id] }
+
+// Domain returns the account that has the normalized domain, or nil if it is nobody's here.
+func (d *Directory) Domain(domain string) *Account { return d.domains[domain] }
+
+// Mailboxes returns the addresses of the account's mailboxes, sorted.
+func (d *Directory) Mailboxes(a *Account) []string { return d.mailboxes[a.ID] }
+
+// Accepts reports whether the account takes mail for an address in one of its domains: by its
+// recipient list, or, where it has no catch-all, by its mailboxes. An address with an extension
+// (user+x) is accepted where the one without is.
+func (d *Directory) Accepts(a *Account, addr Address) bool {
+	var lists [][]string
+	if a.Mode == POP3 && !a.CatchAll {
+		lists = [][]string{d.mailboxes[a.ID]}
+	} else if a.Recipients == ListedRecipient {
+		lists = [][]string{d.recipients[a.ID], d.mailboxes[a.ID]}
+	} else {
+		return true
+	}
+	keys := []string{addr.Key()}
+	if user, _, extended := strings.Cut(addr.Local, "+"); extended && user != "" {
+		keys = append(keys, Address{Local: user, Domain: addr.Domain}.Key())
+	}
+	for _, list := range lists {
+		for _, key := range keys {
+			if _, found := slices.BinarySearch(list, key); found {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Load reads a Directory, all of it as of one moment.
+func (l *Ledger) Load(ctx context.Context) (*Directory, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A deferred transaction of reads alone: what gives one moment to several SELECTs.
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "BEGIN DEFERRED"); err != nil {
+		return nil, unavailable(err)
+	}
+	defer conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	d, err := load(ctx, conn)
+	return d, unavailable(err)
+}
+
+func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
+	d := &Directory{
+		byName:     map[string]*Account{},
+		byID:       map[int64]*Account{},
+		domains:    map[string]*Account{},
+		recipients: map[int64][]string{},
+		mailboxes:  map[int64][]string{},
+	}
+	err := conn.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM change").Scan(&d.revision)
+	if err != nil {
+		return nil, err
+	}
+	for rows, err := range query(ctx, conn, `
+		SELECT id, name, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
+		       hold, contact, copies, catch_all, quota, cram_md5, created
+		FROM account WHERE deleted IS NULL ORDER BY name`) {
+		if err != nil {
+			return nil, err
+		}
+		var a Account
+		var hold, created int64
+		if err := rows.Scan(&a.ID, &a.Name, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
+			&a.OnLimit, &a.MaxTiers, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5, &created); err != nil {
+			return nil, err
+		}
+		a.Hold = time.Duration(hold) * time.Second
+		a.Created = time.UnixMilli(created).UTC()
+		d.accounts = append(d.accounts, &a)
+		d.byName[a.Name] = &a
+		d.byID[a.ID] = &a
+	}
+	for name, account := range pairs(ctx, conn, &err, "SELECT account, name FROM domain ORDER BY name") {
+		if a := d.byID[account]; a != nil {
+			a.Domains = append(a.Domains, name)
+			d.domains[name] = a
+		}
+	}
+	for prefix, account := range pairs(ctx, conn, &err, "SELECT account, prefix FROM network ORDER BY prefix") {
+		p, parseErr := netip.ParsePrefix(prefix)
+		if parseErr != nil {
+			return nil, fmt.Errorf("the ledger has a network %q that cannot be read: %w", prefix, parseErr)
+		}
+		if a := d.byID[account]; a != nil {
+			a.Networks = append(a.Networks, p)
+		}
+	}
+	gather(d.mailboxes, pairs(ctx, conn, &err, "SELECT account, address FROM mailbox"))
+	gather(d.recipients, pairs(ctx, conn, &err, `
+		SELECT account, address FROM recipient
+		WHERE account IN (SELECT id FROM account WHERE recipients = 'list')`))
+	return d, err
+}
+
+// gather makes sorted lists of addresses by account. The strings of a list share one allocation:
+// a million listed recipients are then a million slice elements and nothing else.
+func gather(lists map[int64][]string, rows iter.Seq2[string, int64]) {
+	texts := map[int64]*strings.Builder{}
+	for address, account := range rows {
+		text := texts[account]
+		if text == nil {
+			text = new(strings.Builder)
+			texts[account] = text
+		}
+		text.WriteString(address)
+		text.WriteByte('\n')
+	}
+	for account, text := range maps.All(texts) {
+		list := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
+		slices.Sort(list)
+		lists[account] = slices.Clip(list)
+	}
+}
+
+// query yields a result row by row. The rows are closed when the loop ends, however it ends.
+func query(ctx context.Context, q querier, text string, args ...any) iter.Seq2[*sql.Rows, error] {
+	return func(yield func(*sql.Rows, error) bool) {
+		rows, err := q.QueryContext(ctx, text, args...)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if !yield(rows, nil) {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// querier is what *sql.DB and *sql.Conn have in common here.
+type querier interface {
+	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+}
+
+// pairs yields rows of (account, text) and leaves the first error of a chain of calls in *err.
+func pairs(ctx context.Context, q querier, err *error, text string) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		if *err != nil {
+			return
+		}
+		for rows, e := range query(ctx, q, text) {
+			var account int64
+			var value string
+			if e == nil {
+				e = rows.Scan(&account, &value)
+			}
+			if e != nil {
+				*err = e
+				return
+			}
+			if !yield(value, account) {
+				return
+			}
+		}
+	}
+}

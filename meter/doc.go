@@ -1,0 +1,29 @@
+// Package meter is the ledger of a mail bagging service: who the accounts are, what is theirs, what
+// they used and what waits for them. It holds all the SQL there is in mailbag.
+//
+// # What it promises
+//
+// A message is counted exactly once for each account among its accepted recipients, however often
+// and by however many processes its acceptance is reported, and what [Recorder.Record] answered is
+// on the disk: a crash of the process or of the machine does not take it back. A day's usage is
+// the sum of its evidence rows at the time they were written; nothing else adds to it.
+//
+// Every write is one atomic batch of parameterised statements. No transaction is open between a
+// read and a write, so what several processes write at once is never lost or half done; where two
+// of them want the same thing (a name, a domain), a constraint of the schema decides and the second
+// gets an error that says so.
+//
+// A [Directory] is an immutable snapshot: daemons read it without locks and without SQL. A
+// [Follower] replaces it within a second of a change by any process.
+//
+// # What it does not do
+//
+// It starts nothing at import, reads no settings and no environment, and does not know Postfix:
+// what is in a mail queue is handed to [Ledger.Reconcile] by the caller.
+//
+// # Security
+//
+// Passwords are kept as SCRAM-SHA-256 verifiers (RFC 5802, RFC 7677) and, where asked for, as
+// CRAM-MD5's intermediate state (RFC 2195), never in the clear, and are compared in constant time.
+// Evidence names neither sender nor recipient. No value reaches SQL but as a parameter.
+package meter

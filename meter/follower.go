@@ -1,0 +1,123 @@
+package meter
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// followEvery is how often a Follower looks for changes: a quarter of the second that it promises.
+const followEvery = 250 * time.Millisecond
+
+// A Follower keeps a Directory that is never older than a second, whichever process changed it.
+type Follower struct {
+	ledger    *Ledger
+	log       *slog.Logger
+	changed   func(old, new *Directory)
+	directory atomic.Pointer[Directory]
+	looked    atomic.Int64 // when the loop last went round, Unix ms
+	stop      context.CancelFunc
+	done      sync.WaitGroup
+}
+
+// Follow reads the directory and starts to follow it. A ledger that cannot be read is logged, and
+// tried again: until it was read once Directory returns nil, after that the last snapshot. changed,
+// where it is not nil, is called after each replacement; old is nil at the first.
+func Follow(ctx context.Context, l *Ledger, log *slog.Logger, changed func(old, new *Directory)) *Follower {
+	if changed == nil {
+		changed = func(_, _ *Directory) {}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	f := &Follower{ledger: l, log: log, changed: changed, stop: stop}
+	following := following{Follower: f}
+	following.look(ctx)
+	f.done.Go(func() { following.run(ctx) })
+	return f
+}
+
+// Directory returns the newest snapshot, nil when there was none yet.
+func (f *Follower) Directory() *Directory { return f.directory.Load() }
+
+// Available returns nil when the ledger can be written, as far as is known, or why not.
+func (f *Follower) Available() error { return f.ledger.Available() }
+
+// Alive reports whether the follower still goes round, for a watchdog.
+func (f *Follower) Alive() bool {
+	return time.Since(time.UnixMilli(f.looked.Load())) < f.ledger.opt.BusyTimeout+10*time.Second
+}
+
+// Close stops following.
+func (f *Follower) Close() {
+	f.stop()
+	f.done.Wait()
+}
+
+// following is the state of the loop, which nobody else touches.
+type following struct {
+	*Follower
+	file    *openFile // of which the directory was read
+	failing string    // the error that was logged last
+}
+
+func (f *following) run(ctx context.Context) {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f.look(ctx)
+		}
+	}
+}
+
+// look replaces the directory if the ledger has another revision, and tries to write again if the
+// latest write failed. Trouble is logged when it begins, when it changes, and when it ends.
+func (f *following) look(ctx context.Context) {
+	f.looked.Store(time.Now().UnixMilli())
+	err := f.refresh(ctx)
+	if err != nil {
+		f.ledger.failure.Store(&err)
+	} else if f.ledger.Available() != nil {
+		err = f.ledger.probe(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err == nil && f.failing != "":
+		f.failing = ""
+		f.log.Info("the ledger is available again", "path", f.ledger.path)
+	case err != nil && err.Error() != f.failing:
+		f.failing = err.Error()
+		f.log.Error("the ledger cannot be used; mail for accounts is deferred until it can", "path", f.ledger.path, "error", err)
+	}
+}
+
+func (f *following) refresh(ctx context.Context) error {
+	file, err := f.ledger.current(ctx)
+	if err != nil {
+		return err
+	}
+	old := f.directory.Load()
+	if old != nil && file == f.file {
+		var revision int64
+		err := file.read.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM change").Scan(&revision)
+		if err != nil {
+			return unavailable(err)
+		}
+		if revision == old.revision {
+			return nil
+		}
+	}
+	fresh, err := f.ledger.Load(ctx)
+	if err != nil {
+		return err
+	}
+	f.file = file
+	f.directory.Store(fresh)
+	f.log.Info("directory loaded", "revision", fresh.revision, "accounts", len(fresh.accounts), "domains", len(fresh.domains))
+	f.changed(old, fresh)
+	return nil
+}

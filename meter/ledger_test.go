@@ -1,0 +1,320 @@
+package meter
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// newTestLedger makes an empty ledger in a temporary directory.
+func newTestLedger(t testing.TB, opt Options) *Ledger {
+	t.Helper()
+	opt.Create = true
+	l, err := Open(t.Context(), filepath.Join(t.TempDir(), "mailbag.db"), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// mustAdd adds an account with the defaults that the command line gives.
+func mustAdd(t testing.TB, l *Ledger, a Account) {
+	t.Helper()
+	if err := l.AddAccount(t.Context(), withDefaults(a), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func withDefaults(a Account) Account {
+	if a.Recipients == "" {
+		a.Recipients = AnyRecipient
+	}
+	if a.Copies == "" {
+		a.Copies = PerRecipient
+	}
+	return a
+}
+
+func mustLoad(t testing.TB, l *Ledger) *Directory {
+	t.Helper()
+	d, err := l.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// eventually waits until ok returns true.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("gave up waiting until %s", what)
+		}
+	}
+}
+
+func TestOpenOfMissingLedgerSaysSo(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "none.db")
+	if _, err := Open(t.Context(), path, Options{}); !errors.Is(err, ErrNoLedger) || !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("Open = %v, want ErrNoLedger", err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a ledger was made without Create")
+	}
+}
+
+func TestEmptyFileIsNoLedger(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "empty.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), path, Options{}); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("Open = %v, want ErrUnavailable: an empty ledger would refuse everybody's mail", err)
+	}
+}
+
+func TestGarbageIsNoLedger(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "garbage.db")
+	if err := os.WriteFile(path, []byte("this is not a database, whatever its name says"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), path, Options{}); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("Open = %v, want ErrUnavailable", err)
+	}
+}
+
+func TestLedgerOfNewerVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	if err := l.batch(t.Context(), statement{sql: "PRAGMA user_version = 999"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), l.path, Options{}); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("Open = %v, want ErrUnavailable", err)
+	}
+}
+
+func TestOpenTwiceAtOnceMigratesOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "mailbag.db")
+	result := make(chan error)
+	for range 8 {
+		go func() {
+			l, err := Open(context.Background(), path, Options{Create: true})
+			if err == nil {
+				err = l.Close()
+			}
+			result <- err
+		}()
+	}
+	for range 8 {
+		if err := <-result; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestLedgerIsWrittenAheadAndInFull(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	file, err := l.current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1"} {
+		var got string
+		if err := file.write.QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
+			t.Errorf("PRAGMA %s = %q, %v; want %q", pragma, got, err, want)
+		}
+	}
+	if _, err := file.read.Exec("DELETE FROM account"); err == nil {
+		t.Error("the reading connections can write")
+	}
+}
+
+// lock takes the write lock of the ledger as another process would, until release is called.
+func lock(t *testing.T, path string) (release func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite3", "file:"+path+"?_txlock=exclusive")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		tx.Rollback()
+		db.Close()
+	}
+}
+
+func TestFollowerRecoversFromALockedLedger(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{BusyTimeout: 10 * time.Millisecond})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	f := Follow(t.Context(), l, slog.New(slog.DiscardHandler), nil)
+	defer f.Close()
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	m := Message{Instance: "1", Size: 1, At: time.Now(), Accounts: []*Account{f.Directory().Account("acme")}}
+
+	release := lock(t, l.path)
+	if err := r.Record(t.Context(), m); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("Record = %v, want ErrUnavailable", err)
+	}
+	if !errors.Is(f.Available(), ErrUnavailable) {
+		t.Error("the follower says that a locked ledger is available")
+	}
+	release()
+	eventually(t, "the ledger is available again", func() bool { return f.Available() == nil })
+	if err := r.Record(t.Context(), m); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFollowerKeepsItsSnapshotWhileTheLedgerIsAway(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	daemon := New(l.path, Options{})
+	defer daemon.Close()
+	f := Follow(t.Context(), daemon, slog.New(slog.DiscardHandler), nil)
+	defer f.Close()
+	r := NewRecorder(daemon, nil)
+	defer r.Close()
+
+	if err := os.Rename(l.path, l.path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the follower notices", func() bool { return errors.Is(f.Available(), ErrNoLedger) })
+	if f.Directory().Domain("acme.example") == nil {
+		t.Error("the snapshot went with the file")
+	}
+	m := Message{Instance: "1", Size: 1, At: time.Now(), Accounts: []*Account{f.Directory().Account("acme")}}
+	if err := r.Record(t.Context(), m); !errors.Is(err, ErrNoLedger) {
+		t.Errorf("Record = %v, want ErrNoLedger: the row would go into a file that nobody sees", err)
+	}
+	if err := os.Rename(l.path+".away", l.path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the follower recovers", func() bool { return f.Available() == nil })
+}
+
+func TestFollowerOpensTheFileThatComesInPlaceOfTheOld(t *testing.T) {
+	t.Parallel()
+	old, other := newTestLedger(t, Options{}), newTestLedger(t, Options{})
+	mustAdd(t, old, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	mustAdd(t, other, Account{Name: "globex", Mode: Backup, Domains: []string{"globex.example"}})
+	f := Follow(t.Context(), old, slog.New(slog.DiscardHandler), nil)
+	defer f.Close()
+	backup := old.path + ".new"
+	if err := other.Backup(t.Context(), backup); err != nil {
+		t.Fatal(err)
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		os.Remove(old.path + suffix)
+	}
+	if err := os.Rename(backup, old.path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other ledger is read", func() bool { return f.Directory().Account("globex") != nil })
+}
+
+func TestFollowerStartsWithoutALedger(t *testing.T) {
+	t.Parallel()
+	l := New(filepath.Join(t.TempDir(), "mailbag.db"), Options{})
+	defer l.Close()
+	f := Follow(t.Context(), l, slog.New(slog.DiscardHandler), nil)
+	defer f.Close()
+	if f.Directory() != nil || !errors.Is(f.Available(), ErrNoLedger) {
+		t.Fatalf("Directory = %v, Available = %v without a ledger", f.Directory(), f.Available())
+	}
+	made, err := Open(t.Context(), l.path, Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Close()
+	mustAdd(t, made, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	eventually(t, "the new ledger is followed", func() bool {
+		return f.Directory() != nil && f.Directory().Domain("acme.example") != nil && f.Available() == nil
+	})
+}
+
+func TestFollowerSeesChangesOfOthers(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	changes := make(chan *Directory, 10)
+	f := Follow(t.Context(), l, slog.New(slog.DiscardHandler), func(_, fresh *Directory) { changes <- fresh })
+	defer f.Close()
+	<-changes
+	other, err := Open(t.Context(), l.path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	mustAdd(t, other, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	if d := <-changes; d.Domain("acme.example") == nil || f.Directory() != d {
+		t.Error("the follower did not show the new account")
+	}
+}
+
+func TestBackupIsWholeAndPrivate(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	path := filepath.Join(t.TempDir(), "copy.db")
+	if err := l.Backup(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the backup has mode %v, %v; want 0600", info.Mode(), err)
+	}
+	copied, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer copied.Close()
+	if mustLoad(t, copied).Account("acme") == nil {
+		t.Error("the backup lacks an account")
+	}
+	if faults, err := copied.Check(t.Context()); err != nil || len(faults) > 0 {
+		t.Errorf("Check = %v, %v", faults, err)
+	}
+	if err := l.Backup(t.Context(), path); err == nil {
+		t.Error("a backup overwrote a file")
+	}
+}
+
+func TestCheckFindsLostUsage(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	m := Message{Instance: "1", Size: 7, At: time.Now(), Accounts: []*Account{mustLoad(t, l).Account("acme")}}
+	if err := r.Record(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.batch(t.Context(), statement{sql: "UPDATE usage SET bytes = 6"}); err != nil {
+		t.Fatal(err)
+	}
+	if faults, err := l.Check(t.Context()); err != nil || len(faults) != 1 {
+		t.Errorf("Check = %v, %v; want one fault", faults, err)
+	}
+}

@@ -1,0 +1,72 @@
+package meter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Backup writes a whole and consistent copy of the ledger to a new file while everything goes on. It
+// is durable when Backup returns nil. A file that is there already is not overwritten.
+func (l *Ledger) Backup(ctx context.Context, path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s exists already; name a new file", path)
+	}
+	// The copy holds verifiers: nobody else may read it, from its first moment on.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	db, err := l.reader(ctx)
+	if err == nil {
+		_, err = db.ExecContext(ctx, "VACUUM INTO ?", path)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		os.Remove(path)
+		return fmt.Errorf("backing up to %s: %w", path, unavailable(err))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// Check returns what is wrong with the ledger, nothing when it is sound: damage that SQLite finds,
+// references to what is not there, and days whose evidence exceeds their usage.
+func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, check := range []struct{ sql, format string }{
+		{"SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'", "damaged: %s"},
+		{`SELECT "table" || ' row ' || coalesce(rowid, '') || ' lacks its ' || parent FROM pragma_foreign_key_check`, "dangling reference: %s"},
+		{`SELECT a.name || ' on ' || e.day FROM
+			(SELECT account, day, count(*) AS messages, sum(size) AS bytes FROM message GROUP BY account, day) AS e
+			JOIN account a ON a.id = e.account
+			LEFT JOIN usage u ON u.account = e.account AND u.day = e.day
+			WHERE e.messages > coalesce(u.messages, 0) OR e.bytes > coalesce(u.bytes, 0)`,
+			"usage is less than its evidence: %s"},
+	} {
+		for rows, err := range query(ctx, db, check.sql) {
+			var what string
+			if err == nil {
+				err = rows.Scan(&what)
+			}
+			if err != nil {
+				return nil, unavailable(err)
+			}
+			faults = append(faults, fmt.Sprintf(check.format, what))
+		}
+	}
+	return faults, nil
+}

@@ -1,0 +1,200 @@
+package meter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// twoAccounts is a ledger with a backup account acme and an atrn account globex.
+func twoAccounts(t testing.TB, opt Options) (*Ledger, *Directory) {
+	t.Helper()
+	l := newTestLedger(t, opt)
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	mustAdd(t, l, Account{Name: "globex", Mode: ATRN, Domains: []string{"globex.example"}})
+	return l, mustLoad(t, l)
+}
+
+func usageOf(t testing.TB, l *Ledger, a *Account, month string) Usage {
+	t.Helper()
+	m, err := ParseMonth(month)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := l.Usage(t.Context(), a.ID, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+var noon = time.Date(2026, 2, 10, 12, 0, 0, 0, time.UTC)
+
+func TestRecordCountsOncePerInstanceAndAccount(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	acme, globex := d.Account("acme"), d.Account("globex")
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	both := Message{Instance: "a.1", QueueID: "Q1", Size: 1000, At: noon, Accounts: []*Account{acme, globex}}
+	one := Message{Instance: "a.2", QueueID: "Q2", Size: 50, At: noon, Accounts: []*Account{acme}}
+	for range 3 { // Postfix asks again when a connection breaks
+		for _, m := range []Message{both, one} {
+			if err := r.Record(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got, want := usageOf(t, l, acme, "2026-02"), (Usage{2, 1050}); got != want {
+		t.Errorf("acme used %v, want %v", got, want)
+	}
+	if got, want := usageOf(t, l, globex, "2026-02"), (Usage{1, 1000}); got != want {
+		t.Errorf("globex used %v, want %v", got, want)
+	}
+	for instance, want := range map[string]bool{"a.1": true, "a.3": false} {
+		if got, err := r.Recorded(t.Context(), instance); got != want || err != nil {
+			t.Errorf("Recorded(%s) = %v, %v; want %v", instance, got, err, want)
+		}
+	}
+}
+
+func TestRecordNotesWhatIsHeldAsWaiting(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	acme, globex := d.Account("acme"), d.Account("globex")
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	for i := range 3 {
+		m := Message{Instance: fmt.Sprint(i), QueueID: fmt.Sprint("Q", i), Size: 100, At: noon.Add(time.Duration(i) * time.Hour), Accounts: []*Account{acme, globex}}
+		if err := r.Record(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := l.Waiting(t.Context(), globex.ID); err != nil || got != (Waiting{3, 300, noon}) {
+		t.Errorf("globex waits with %v, %v; want 3 messages, 300 octets since noon", got, err)
+	}
+	if got, err := l.Waiting(t.Context(), acme.ID); err != nil || got != (Waiting{}) {
+		t.Errorf("acme waits with %v, %v; its mail is relayed at once", got, err)
+	}
+}
+
+func TestManyRecordersShareOneLedgerExactly(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{BusyTimeout: time.Minute})
+	acme := d.Account("acme")
+	const processes, connections, each = 2, 8, 20
+	var wait sync.WaitGroup
+	for p := range processes {
+		own, err := Open(t.Context(), l.path, Options{BusyTimeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer own.Close()
+		r := NewRecorder(own, nil)
+		defer r.Close()
+		for c := range connections {
+			wait.Go(func() {
+				for i := range each {
+					m := Message{Instance: fmt.Sprint(p, c, i), Size: 10, At: noon, Accounts: []*Account{acme}}
+					if err := r.Record(context.Background(), m); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	// The command line writes meanwhile.
+	for i := range 20 {
+		if err := l.AddDomain(t.Context(), "acme", fmt.Sprintf("d%d.example", i)); err != nil {
+			t.Error(err)
+		}
+	}
+	wait.Wait()
+	const n = processes * connections * each
+	if got, want := usageOf(t, l, acme, "2026-02"), (Usage{n, n * 10}); got != want {
+		t.Errorf("used %v, want %v", got, want)
+	}
+	if got := len(mustLoad(t, l).Account("acme").Domains); got != 21 {
+		t.Errorf("the account has %d domains, want 21", got)
+	}
+	if faults, err := l.Check(t.Context()); err != nil || len(faults) > 0 {
+		t.Errorf("Check = %v, %v", faults, err)
+	}
+}
+
+func TestUsageFallsInTheMonthOfTheBillingTimeZone(t *testing.T) {
+	t.Parallel()
+	auckland, err := time.LoadLocation("Pacific/Auckland")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, d := twoAccounts(t, Options{Location: auckland})
+	acme := d.Account("acme")
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	// 2026-01-31 11:30 UTC is 00:30 on 1 February in Auckland.
+	for i, at := range []time.Time{time.Date(2026, 1, 31, 10, 30, 0, 0, time.UTC), time.Date(2026, 1, 31, 11, 30, 0, 0, time.UTC)} {
+		if err := r.Record(t.Context(), Message{Instance: fmt.Sprint(i), Size: 1, At: at, Accounts: []*Account{acme}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, month := range []string{"2026-01", "2026-02"} {
+		if got := usageOf(t, l, acme, month); got.Messages != 1 {
+			t.Errorf("%s has %v, want 1 message", month, got)
+		}
+	}
+	february, _ := ParseMonth("2026-02")
+	if days, err := l.DailyUsage(t.Context(), acme.ID, february); err != nil || len(days) != 1 || days[0].Day != "2026-02-01" {
+		t.Errorf("DailyUsage = %v, %v; want 2026-02-01 alone", days, err)
+	}
+}
+
+func TestDeletedAccountsStayInTheMonthsThatTheyUsed(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	if err := r.Record(t.Context(), Message{Instance: "1", Size: 1, At: noon, Accounts: []*Account{d.Account("acme")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.DeleteAccount(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	february, march := Month{2026, 2}, Month{2026, 3}
+	list, err := l.MonthUsage(t.Context(), february)
+	if err != nil || len(list) != 2 || list[0].Account.Name != "acme" || !list[0].Deleted || list[0].Messages != 1 {
+		t.Errorf("MonthUsage(%s) = %+v, %v; want the deleted acme with 1 message, and globex", february, list, err)
+	}
+	if list, err := l.MonthUsage(t.Context(), march); err != nil || len(list) != 1 || list[0].Account.Name != "globex" {
+		t.Errorf("MonthUsage(%s) = %+v, %v; want globex alone", march, list, err)
+	}
+}
+
+func TestCloseWritesWhatIsPending(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	r := NewRecorder(l, nil)
+	var wait sync.WaitGroup
+	accepted := make(chan struct{}, 100)
+	for i := range 100 {
+		wait.Go(func() {
+			err := r.Record(context.Background(), Message{Instance: fmt.Sprint(i), Size: 1, At: noon, Accounts: []*Account{d.Account("acme")}})
+			if err == nil {
+				accepted <- struct{}{}
+			} else if !errors.Is(err, ErrClosed) {
+				t.Error(err)
+			}
+		})
+	}
+	r.Close()
+	wait.Wait()
+	if got := usageOf(t, l, d.Account("acme"), "2026-02"); got.Messages != int64(len(accepted)) {
+		t.Errorf("counted %d, answered %d", got.Messages, len(accepted))
+	}
+	if err := r.Record(t.Context(), Message{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Record after Close = %v, want ErrClosed", err)
+	}
+}

@@ -1,0 +1,276 @@
+package meter
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// accountID is the ID of the account whose name is the parameter.
+const accountID = "(SELECT id FROM account WHERE name = ? AND deleted IS NULL)"
+
+// Validate checks what one account alone must fulfil; the error ([ErrInvalid]) says what to change.
+func (a *Account) Validate() error {
+	switch {
+	case !ValidName(a.Name):
+		return invalid("the account name %q must be 1 to 32 of a-z, 0-9 and hyphen, and not begin with a hyphen", a.Name)
+	case !slices.Contains(Modes, a.Mode):
+		return invalid("the mode %q is none of backup, etrn, atrn, pop3", a.Mode)
+	case a.Mode == ETRN && a.Host == "":
+		return invalid("an etrn account needs a host: its mail is delivered there when it asks")
+	case a.Mode == ETRN && len(a.Networks) == 0:
+		return invalid("an etrn account needs a network: ETRN is trusted by the client's address")
+	case !slices.Contains([]RecipientCheck{AnyRecipient, ListedRecipient, VerifiedRecipient}, a.Recipients):
+		return invalid("recipients %q is none of any, list, verify", a.Recipients)
+	case a.Recipients == VerifiedRecipient && a.Mode != Backup:
+		return invalid("only a backup account can verify recipients: the server of an %s account is not asked in between", a.Mode)
+	case !slices.Contains([]OnLimit{"", Bill, Defer, Reject}, a.OnLimit):
+		return invalid("on-limit %q is none of bill, defer, reject", a.OnLimit)
+	case !slices.Contains([]Copies{PerRecipient, SingleCopy}, a.Copies):
+		return invalid("copies %q is none of per-recipient, single", a.Copies)
+	case a.Messages < 0, a.Bytes < 0, a.MaxTiers < 0, a.Quota < 0, a.Hold < 0:
+		return invalid("limits cannot be negative")
+	case a.Hold > MaxHold:
+		return invalid("mail can be held for 100 days at most")
+	case a.Hold%time.Second != 0:
+		return invalid("the hold time must be whole seconds")
+	}
+	if a.Host != "" {
+		if _, err := ParseHost(a.Host); err != nil {
+			return invalid("%w", err)
+		}
+	}
+	if a.Contact != "" {
+		if _, err := ParseAddress(a.Contact); err != nil {
+			return invalid("the contact %w", err)
+		}
+	}
+	return nil
+}
+
+// AddAccount makes an account with its domains and networks, and with a verifier for its own log-in
+// where v is not nil. Domains must be normalized. Errors: [ErrInvalid], [ErrNameTaken] (by a
+// deleted account too), [ErrDomainTaken].
+func (l *Ledger) AddAccount(ctx context.Context, a Account, v *Verifier) error {
+	if err := a.Validate(); err != nil {
+		return err
+	}
+	now := l.opt.Now().UnixMilli()
+	batch := []statement{{`
+		INSERT INTO account (name, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
+		                     hold, contact, copies, catch_all, quota, cram_md5, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		[]any{a.Name, a.Mode, a.Suspended, a.Host, a.Recipients, a.Messages, a.Bytes, a.OnLimit, a.MaxTiers,
+			int64(a.Hold / time.Second), a.Contact, a.Copies, a.CatchAll, a.Quota, a.CRAMMD5, now}}}
+	for _, domain := range a.Domains {
+		batch = append(batch, addDomain(a.Name, domain))
+	}
+	for _, network := range a.Networks {
+		batch = append(batch, addNetwork(a.Name, network))
+	}
+	if v != nil {
+		batch = append(batch, setVerifier(a.Name, a.Name, v, now))
+	}
+	batch = append(batch, statement{`
+		INSERT INTO change (at, who, account, action) VALUES (?, ?, ` + accountID + `, 'account add')`,
+		[]any{now, l.opt.Actor, a.Name}}, historyAfter)
+	err := l.batch(ctx, batch...)
+	switch {
+	case constraint(err, sqlite3.ErrConstraintUnique, "account.name"):
+		return fmt.Errorf("%s: %w (names of deleted accounts are not used again)", a.Name, ErrNameTaken)
+	case domainTaken(err):
+		return l.whoHas(ctx, a.Domains)
+	}
+	return err
+}
+
+// EditAccount changes what edit changes of the account, and nothing else: two processes that edit
+// different fields at once both succeed. Its name, domains and networks are not edited this way.
+func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func(*Account) error) (before, after *Account, err error) {
+	d, err := l.Load(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	before = d.Account(name)
+	if before == nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, ErrNoAccount)
+	}
+	edited := *before
+	if err := edit(&edited); err != nil {
+		return nil, nil, err
+	}
+	if err := edited.Validate(); err != nil {
+		return nil, nil, err
+	}
+	var columns []string
+	var args []any
+	set := func(column string, old, new any) {
+		if old != new {
+			columns = append(columns, column+" = ?")
+			args = append(args, new)
+		}
+	}
+	set("mode", before.Mode, edited.Mode)
+	set("suspended", before.Suspended, edited.Suspended)
+	set("host", before.Host, edited.Host)
+	set("recipients", before.Recipients, edited.Recipients)
+	set("messages", before.Messages, edited.Messages)
+	set("bytes", before.Bytes, edited.Bytes)
+	set("on_limit", before.OnLimit, edited.OnLimit)
+	set("max_tiers", before.MaxTiers, edited.MaxTiers)
+	set("hold", int64(before.Hold/time.Second), int64(edited.Hold/time.Second))
+	set("contact", before.Contact, edited.Contact)
+	set("copies", before.Copies, edited.Copies)
+	set("catch_all", before.CatchAll, edited.CatchAll)
+	set("quota", before.Quota, edited.Quota)
+	set("cram_md5", before.CRAMMD5, edited.CRAMMD5)
+	if columns == nil {
+		return before, before, nil
+	}
+	statements := []statement{{"UPDATE account SET " + strings.Join(columns, ", ") + " WHERE name = ?", append(args, name)}}
+	if before.CRAMMD5 && !edited.CRAMMD5 { // what is not wanted any more is not kept
+		statements = append(statements, statement{"UPDATE credential SET cram_md5 = NULL WHERE account = " + accountID, []any{name}})
+	}
+	return before, &edited, l.change(ctx, name, action, statements...)
+}
+
+// DeleteAccount takes the account out of service with all that is its own. Its usage and its history
+// stay, and so does its name. What waits for it in the MTA's queue is the caller's to ask about.
+func (l *Ledger) DeleteAccount(ctx context.Context, name string) error {
+	statements := []statement{}
+	for _, table := range []string{"credential", "mailbox", "recipient", "network", "domain", "waiting"} {
+		statements = append(statements, statement{"DELETE FROM " + table + " WHERE account = " + accountID, []any{name}})
+	}
+	statements = append(statements, statement{"UPDATE account SET deleted = ? WHERE name = ?", []any{l.opt.Now().UnixMilli(), name}})
+	return l.change(ctx, name, "account delete", statements...)
+}
+
+// AddDomain gives the account a normalized domain. Errors: [ErrNoAccount], [ErrDomainTaken].
+func (l *Ledger) AddDomain(ctx context.Context, name, domain string) error {
+	err := l.change(ctx, name, "domain add "+domain, addDomain(name, domain))
+	if domainTaken(err) {
+		return l.whoHas(ctx, []string{domain})
+	}
+	return err
+}
+
+// RemoveDomain takes a domain from the account, with its listed recipients. A domain with mailboxes
+// is refused ([ErrInvalid]), one that is not there too ([ErrNoDomain]).
+func (l *Ledger) RemoveDomain(ctx context.Context, name, domain string) error {
+	d, err := l.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if a := d.Account(name); a != nil && d.Domain(domain) != a {
+		return fmt.Errorf("%s: %w", domain, ErrNoDomain)
+	}
+	err = l.change(ctx, name, "domain remove "+domain,
+		statement{"DELETE FROM domain WHERE name = ? AND account = " + accountID, []any{domain, name}})
+	if constraint(err, sqlite3.ErrConstraintForeignKey, "") {
+		return invalid("%s has mailboxes; remove them first", domain)
+	}
+	return err
+}
+
+// AddNetwork lets the account's ETRN, ATRN and AUTH come from a network; one that is there already
+// is no error.
+func (l *Ledger) AddNetwork(ctx context.Context, name string, network netip.Prefix) error {
+	return l.change(ctx, name, "network add "+network.String(), addNetwork(name, network))
+}
+
+// RemoveNetwork takes a network from the account. The last one of an etrn account is refused.
+func (l *Ledger) RemoveNetwork(ctx context.Context, name string, network netip.Prefix) error {
+	d, err := l.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if a := d.Account(name); a != nil {
+		if !slices.Contains(a.Networks, network) {
+			return fmt.Errorf("%s: %w", network, ErrNoNetwork)
+		}
+		left := *a
+		left.Networks = left.Networks[1:]
+		if err := left.Validate(); err != nil {
+			return err
+		}
+	}
+	return l.change(ctx, name, "network remove "+network.String(),
+		statement{"DELETE FROM network WHERE prefix = ? AND account = " + accountID, []any{network.String(), name}})
+}
+
+// AddMailbox makes a mailbox with its own log-in. Errors: [ErrNoAccount], [ErrNoDomain],
+// [ErrMailboxTaken], [ErrInvalid] where the account is not a pop3 account.
+func (l *Ledger) AddMailbox(ctx context.Context, name string, address Address, v *Verifier) error {
+	d, err := l.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if a := d.Account(name); a != nil {
+		if a.Mode != POP3 {
+			return invalid("%s is an %s account; only pop3 accounts have mailboxes", name, a.Mode)
+		}
+		if d.Domain(address.Domain) != a {
+			return fmt.Errorf("%s: %w", address.Domain, ErrNoDomain)
+		}
+	}
+	now := l.opt.Now().UnixMilli()
+	err = l.change(ctx, name, "mailbox add "+address.Key(),
+		statement{"INSERT INTO mailbox (address, account, domain, created) VALUES (?, " + accountID + ", ?, ?)",
+			[]any{address.Key(), name, address.Domain, now}},
+		setVerifier(address.Key(), name, v, now))
+	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "mailbox.address") {
+		return fmt.Errorf("%s: %w", address, ErrMailboxTaken)
+	}
+	return err
+}
+
+// RemoveMailbox takes a mailbox and its log-in from the account. Mail in its Maildir is not touched.
+func (l *Ledger) RemoveMailbox(ctx context.Context, name string, address Address) error {
+	d, err := l.Load(ctx)
+	if err != nil {
+		return err
+	}
+	key := address.Key()
+	if a := d.Account(name); a != nil && !slices.Contains(d.Mailboxes(a), key) {
+		return fmt.Errorf("%s: %w", address, ErrNoMailbox)
+	}
+	return l.change(ctx, name, "mailbox remove "+key,
+		statement{"DELETE FROM mailbox WHERE address = ? AND account = " + accountID, []any{key, name}},
+		statement{"DELETE FROM credential WHERE login = ? AND account = " + accountID, []any{key, name}})
+}
+
+func addDomain(name, domain string) statement {
+	return statement{"INSERT INTO domain (name, account) VALUES (?, " + accountID + ")", []any{domain, name}}
+}
+
+func addNetwork(name string, network netip.Prefix) statement {
+	return statement{"INSERT OR IGNORE INTO network (account, prefix) VALUES (" + accountID + ", ?)",
+		[]any{name, network.Masked().String()}}
+}
+
+func domainTaken(err error) bool {
+	return constraint(err, sqlite3.ErrConstraintPrimaryKey, "domain.name") ||
+		constraint(err, sqlite3.ErrConstraintUnique, "domain.")
+}
+
+// whoHas names the account that has one of the domains.
+func (l *Ledger) whoHas(ctx context.Context, domains []string) error {
+	d, err := l.Load(ctx)
+	if err != nil {
+		return err
+	}
+	for i, domain := range domains {
+		if a := d.Domain(domain); a != nil {
+			return fmt.Errorf("%s: %w: %s", domain, ErrDomainTaken, a.Name)
+		}
+		if slices.Contains(domains[:i], domain) {
+			return invalid("the domain %s is named twice", domain)
+		}
+	}
+	return ErrDomainTaken
+}

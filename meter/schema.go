@@ -1,0 +1,52 @@
+package meter
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"fmt"
+)
+
+//go:embed schema/1.sql
+var schema1 string
+
+// migrations lead from one PRAGMA user_version to the next: migrations[0] makes an empty file
+// version 1. A migration that was published is never changed.
+var migrations = []string{schema1}
+
+// migrate brings an open ledger to the version that this program writes. It is the one place where
+// a transaction reads before it writes: two processes that start at once must not both migrate.
+// An empty file becomes a ledger only where create says so.
+func migrate(ctx context.Context, db *sql.DB, create bool) error {
+	var version int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version == len(migrations) {
+		return nil
+	}
+	tx, err := db.BeginTx(ctx, nil) // immediate: see dsn
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version > len(migrations) {
+		return fmt.Errorf("%w: the ledger is of version %d and this mailbag knows up to %d; install the newer mailbag",
+			ErrUnavailable, version, len(migrations))
+	}
+	if version == 0 && !create {
+		return fmt.Errorf("%w: the file is empty; restore it from a backup, or make a new ledger by adding an account", ErrUnavailable)
+	}
+	for _, migration := range migrations[version:] {
+		if _, err := tx.ExecContext(ctx, migration); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(migrations))); err != nil {
+		return err
+	}
+	return tx.Commit()
+}

@@ -1,0 +1,294 @@
+package meter
+
+import (
+	"context"
+	"database/sql"
+	"iter"
+	"strings"
+	"time"
+)
+
+// Waiting is how much mail an account has in the MTA's queue for its next turn.
+type Waiting struct {
+	Messages int64     `json:"messages"`
+	Bytes    int64     `json:"bytes"`
+	Oldest   time.Time `json:"oldest,omitzero"` // arrival of the oldest
+}
+
+// Waiting returns what waits for the account's next turn, as the index knows it.
+func (l *Ledger) Waiting(ctx context.Context, account int64) (Waiting, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return Waiting{}, err
+	}
+	var w Waiting
+	var oldest int64
+	err = db.QueryRowContext(ctx, `
+		SELECT count(*), coalesce(sum(size), 0), coalesce(min(since), 0) FROM waiting
+		WHERE account = ?`, account).Scan(&w.Messages, &w.Bytes, &oldest)
+	if w.Messages > 0 {
+		w.Oldest = time.UnixMilli(oldest).UTC()
+	}
+	return w, unavailable(err)
+}
+
+// A QueuedMessage is one that the MTA's queue holds.
+type QueuedMessage struct {
+	ID         string
+	Size       int64 // octets
+	Arrived    time.Time
+	Recipients []string // those that are not delivered yet
+}
+
+// Accounts returns the accounts among the message's recipients, without repeats.
+func (m *QueuedMessage) Accounts(d *Directory) []*Account {
+	var accounts []*Account
+	seen := ""
+	for _, recipient := range m.Recipients {
+		name := recipient[strings.LastIndexByte(recipient, '@')+1:]
+		if name == seen { // nearly always all are of one domain
+			continue
+		}
+		seen = name
+		domain, err := NormalizeDomain(name)
+		if err != nil {
+			continue
+		}
+		if a := d.Domain(domain); a != nil && !contains(accounts, a) {
+			accounts = append(accounts, a)
+		}
+	}
+	return accounts
+}
+
+func contains(accounts []*Account, a *Account) bool {
+	for _, other := range accounts {
+		if other == a {
+			return true
+		}
+	}
+	return false
+}
+
+// Reconciled says what a pass over the queue put right.
+type Reconciled struct {
+	Queued  int // messages in the queue, of any account or none
+	Added   int // that waited without being noted
+	Removed int // that were noted and do not wait any more
+}
+
+// page is how many rows of the index or messages of the queue one step takes.
+const page = 500
+
+// Reconcile brings the index of waiting mail in line with the MTA's queue: it notes what came by
+// another way than the policy service, and strikes off what was removed, expired or delivered
+// unseen. The queue must be whole: an error from it ends the pass, and nothing is struck off.
+//
+// A listing of a queue in motion can miss a message that moves between two of its directories, so a
+// row goes only when two passes, one after the other, did not find its message, and never when it
+// was noted after the pass began. Rows of accounts whose mail is not held go at once.
+//
+// Memory is constant: what the queue holds is gathered in a temporary file.
+func (l *Ledger) Reconcile(ctx context.Context, d *Directory, queue iter.Seq2[QueuedMessage, error]) (Reconciled, error) {
+	var r Reconciled
+	began := l.opt.Now().UnixMilli()
+	seen, err := openScratch(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer seen.Close()
+	var rows [][]any
+	note := func() error {
+		if len(rows) == 0 {
+			return nil
+		}
+		if err := seen.add(ctx, rows); err != nil {
+			return err
+		}
+		added, err := l.noteMissing(ctx, rows)
+		r.Added += added
+		rows = rows[:0]
+		return err
+	}
+	for m, err := range queue {
+		if err != nil {
+			return r, err
+		}
+		r.Queued++
+		for _, a := range m.Accounts(d) {
+			if a.Held() {
+				rows = append(rows, []any{m.ID, a.ID, m.Size, m.Arrived.UnixMilli(), began})
+			}
+		}
+		if len(rows) >= page {
+			if err := note(); err != nil {
+				return r, err
+			}
+		}
+	}
+	if err := note(); err != nil {
+		return r, err
+	}
+	r.Removed, err = l.sweep(ctx, d, seen, began)
+	return r, err
+}
+
+// waitingRow is what a sweep needs of a row of the index.
+type waitingRow struct {
+	id      string
+	account int64
+	noted   int64
+	missed  int
+}
+
+// sweep walks the index in the order of its key and settles each row that the pass did not see.
+func (l *Ledger) sweep(ctx context.Context, d *Directory, seen *scratch, began int64) (removed int, err error) {
+	var last waitingRow
+	for {
+		rows, err := l.waitingAfter(ctx, last)
+		if err != nil || len(rows) == 0 {
+			return removed, err
+		}
+		last = rows[len(rows)-1]
+		found, err := seen.between(ctx, rows[0].id, last.id)
+		if err != nil {
+			return removed, err
+		}
+		var gone, missed, back [][]any
+		for _, row := range rows {
+			key := []any{row.id, row.account}
+			a := d.AccountByID(row.account)
+			switch {
+			case a == nil || !a.Held():
+				gone = append(gone, key)
+			case found[waitingKey{row.id, row.account}]:
+				if row.missed > 0 {
+					back = append(back, key)
+				}
+			case row.noted >= began:
+			case row.missed > 0:
+				gone = append(gone, key)
+			default:
+				missed = append(missed, key)
+			}
+		}
+		const these = ` (queue_id, account) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))`
+		var statements []statement
+		for _, s := range []struct {
+			sql  string
+			keys [][]any
+		}{
+			{"DELETE FROM waiting WHERE", gone},
+			{"UPDATE waiting SET missed = missed + 1 WHERE", missed},
+			{"UPDATE waiting SET missed = 0 WHERE", back},
+		} {
+			if len(s.keys) > 0 {
+				statements = append(statements, statement{s.sql + these, []any{asJSON(s.keys)}})
+			}
+		}
+		if len(statements) > 0 {
+			if err := l.batch(ctx, statements...); err != nil {
+				return removed, err
+			}
+		}
+		removed += len(gone)
+	}
+}
+
+func (l *Ledger) waitingAfter(ctx context.Context, last waitingRow) ([]waitingRow, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []waitingRow
+	for rows, err := range query(ctx, db, `
+		SELECT queue_id, account, noted, missed FROM waiting
+		WHERE (queue_id, account) > (?, ?) ORDER BY queue_id, account LIMIT ?`, last.id, last.account, page) {
+		var row waitingRow
+		if err == nil {
+			err = rows.Scan(&row.id, &row.account, &row.noted, &row.missed)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		list = append(list, row)
+	}
+	return list, nil
+}
+
+// noteMissing notes those of the rows that the index lacks, and says how many they were. It writes
+// nothing where there are none, which is nearly always.
+func (l *Ledger) noteMissing(ctx context.Context, rows [][]any) (int, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var missing int
+	err = db.QueryRowContext(ctx, `
+		SELECT count(*) FROM json_each(?) AS q WHERE NOT EXISTS (
+			SELECT 1 FROM waiting WHERE queue_id = q.value ->> 0 AND account = q.value ->> 1)`,
+		asJSON(rows)).Scan(&missing)
+	if err != nil || missing == 0 {
+		return 0, unavailable(err)
+	}
+	return missing, l.batch(ctx, noteWaiting(rows))
+}
+
+// noteWaiting notes rows of (queue ID, account, size, arrival, now) that are not noted yet.
+func noteWaiting(rows [][]any) statement {
+	return statement{`
+		INSERT INTO waiting (queue_id, account, size, since, noted)
+		SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
+		FROM json_each(?) WHERE true
+		ON CONFLICT DO NOTHING`, []any{asJSON(rows)}}
+}
+
+// scratch remembers what a pass saw, in a private temporary database that SQLite removes with its
+// connection. It is no part of the ledger.
+type scratch struct{ db *sql.DB }
+
+type waitingKey struct {
+	id      string
+	account int64
+}
+
+func openScratch(ctx context.Context) (*scratch, error) {
+	db, err := sql.Open("sqlite3", "") // an empty name: SQLite makes and unlinks a temporary file
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1) // each connection would have a database of its own
+	_, err = db.ExecContext(ctx, `
+		PRAGMA synchronous = OFF;
+		CREATE TABLE seen (queue_id TEXT, account INTEGER, PRIMARY KEY (queue_id, account)) STRICT, WITHOUT ROWID`)
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return &scratch{db}, nil
+}
+
+func (s *scratch) Close() error { return s.db.Close() }
+
+func (s *scratch) add(ctx context.Context, rows [][]any) error {
+	_, err := s.db.ExecContext(ctx, `
+		INSERT OR IGNORE INTO seen SELECT value ->> 0, value ->> 1 FROM json_each(?)`, asJSON(rows))
+	return err
+}
+
+// between returns what was seen of the queue IDs from first to last.
+func (s *scratch) between(ctx context.Context, first, last string) (map[waitingKey]bool, error) {
+	found := map[waitingKey]bool{}
+	for rows, err := range query(ctx, s.db, `
+		SELECT queue_id, account FROM seen WHERE queue_id BETWEEN ? AND ?`, first, last) {
+		var key waitingKey
+		if err == nil {
+			err = rows.Scan(&key.id, &key.account)
+		}
+		if err != nil {
+			return nil, err
+		}
+		found[key] = true
+	}
+	return found, nil
+}
