@@ -1,0 +1,168 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"mailbag/meter"
+)
+
+// A decision is an access(5) action, and what to count it as.
+type decision struct {
+	kind   kind
+	action string
+}
+
+var (
+	dunno         = decision{passed, "DUNNO"}
+	unavailable   = decision{deferred, "DEFER 4.3.0 Mail cannot be accounted for at the moment, please try again later"}
+	suspended     = decision{deferred, "DEFER 4.2.1 Mail for this domain is suspended, please try again later"}
+	unknownUser   = decision{rejected, "REJECT 5.1.1 User unknown"}
+	badRoute      = decision{rejected, "REJECT 5.1.3 Address with routing is not accepted, write user@domain"}
+	limitDeferred = decision{limited, "452 4.2.2 The recipient's mail limit is reached, please try again later"}
+	limitRejected = decision{limited, "552 5.2.2 The recipient's mail limit is reached"}
+	verify        = decision{verified, "reject_unverified_recipient"}
+)
+
+// decide answers one request. A state that nothing is said about passes.
+func (p *Policy) decide(ctx context.Context, r *request) decision {
+	switch string(r.state) {
+	case "RCPT":
+		return p.rcpt(ctx, r)
+	case "VRFY":
+		d, _ := p.mayReceive(ctx, string(r.recipient))
+		return d
+	case "END-OF-MESSAGE":
+		return p.endOfMessage(ctx, r)
+	case "ETRN":
+		return p.etrn(ctx, r)
+	}
+	return dunno
+}
+
+// rcpt decides over one recipient and notes it where Postfix goes on with it: reject_unverified_recipient
+// lets it through when the customer's server takes it.
+func (p *Policy) rcpt(ctx context.Context, r *request) decision {
+	d, account := p.mayReceive(ctx, string(r.recipient))
+	if (d.kind == passed || d.kind == verified) && len(r.instance) > 0 {
+		p.notes.add(r.instance, account, p.now())
+	}
+	return d
+}
+
+// mayReceive decides whether mail for an address is accepted, and says whose it is.
+func (p *Policy) mayReceive(ctx context.Context, address string) (decision, *meter.Account) {
+	directory := p.cfg.Accounts.Directory()
+	if directory == nil {
+		return unavailable, nil // it may be ours
+	}
+	to := readRecipient(directory, address)
+	a := to.account
+	switch {
+	case to.refused:
+		return badRoute, nil
+	case a == nil:
+		return dunno, nil
+	case p.cfg.Accounts.Available() != nil:
+		return unavailable, nil
+	case a.Suspended:
+		return suspended, nil
+	case !directory.Accepts(a, to.address):
+		return unknownUser, nil
+	}
+	if d := p.withinLimit(ctx, a); d != dunno {
+		return d, nil
+	}
+	if a.Recipients == meter.VerifiedRecipient {
+		return verify, a
+	}
+	return dunno, a
+}
+
+// withinLimit is dunno while the account is below the limit beyond which it takes no mail.
+func (p *Policy) withinLimit(ctx context.Context, a *meter.Account) decision {
+	onLimit := p.cfg.Limits.OnLimit
+	if a.OnLimit != "" {
+		onLimit = a.OnLimit
+	}
+	tiers := int64(1)
+	above := limitDeferred
+	switch onLimit {
+	case meter.Reject:
+		above = limitRejected
+	case meter.Defer:
+	default:
+		if a.MaxTiers <= 0 {
+			return dunno // billed, without bound
+		}
+		tiers = a.MaxTiers
+	}
+	used, err := p.cfg.Usage.Usage(ctx, a.ID, meter.MonthOf(p.now(), p.cfg.Location))
+	if err != nil {
+		if n, ok := p.unrecorded.allow(); ok {
+			p.log.Error("an account's usage cannot be read, its mail is deferred", "account", a.Name, "error", err, "more", n)
+		}
+		return unavailable
+	}
+	tariff := meter.Tariff{Messages: p.cfg.Limits.Messages, Bytes: p.cfg.Limits.Bytes}
+	if tariff.For(a).Reached(used, tiers) {
+		return above
+	}
+	return dunno
+}
+
+// etrn decides over ETRN with the replies of RFC 1985, section 5.3. A REJECT would become
+// access_map_reject_code, 554.
+func (p *Policy) etrn(ctx context.Context, r *request) decision {
+	directory := p.cfg.Accounts.Directory()
+	if directory == nil {
+		return decision{deferred, "458 4.3.0 Queuing is not possible at the moment, please try again later"}
+	}
+	a, _ := domainOf(directory, string(r.etrnDomain))
+	if a == nil {
+		return dunno
+	}
+	if !mayFlush(a, string(r.clientAddress)) {
+		return decision{rejected, "459 4.7.1 ETRN for this domain is not allowed from your address"}
+	}
+	if a.Suspended {
+		return decision{rejected, "459 4.7.1 Service for this domain is suspended, please call your provider"}
+	}
+	if a.Mode == meter.Backup {
+		return decision{flushed, "OK"} // Postfix flushes by itself
+	}
+	turns := p.cfg.Turns
+	if a.Mode != meter.ETRN && (turns == nil || !turns.TurnOpen(a)) {
+		return decision{rejected, fmt.Sprintf("459 4.7.1 Mail of this domain is not fetched by ETRN but by %s", fetchedBy[a.Mode])}
+	}
+	if turns == nil {
+		return decision{deferred, "458 4.4.1 Delivery on ETRN is not running, please try again later"}
+	}
+	if err := turns.OpenTurn(ctx, a); err != nil {
+		p.log.Warn("ETRN opened no turn", "account", a.Name, "client", string(r.clientAddress), "error", err)
+		return decision{deferred, "458 4.4.1 Your mail server cannot be reached, please try again later"}
+	}
+	return decision{flushed, "OK"}
+}
+
+var fetchedBy = map[meter.Mode]string{meter.ATRN: "ATRN", meter.POP3: "POP3"}
+
+// mayFlush reports whether a client may say ETRN for the account: from the account's networks, or
+// from the MTA's own host, which is exactly 127.0.0.1 or ::1.
+func mayFlush(a *meter.Account, client string) bool {
+	addr, err := netip.ParseAddr(client)
+	if err != nil {
+		return false
+	}
+	addr = addr.Unmap()
+	if addr == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || addr == netip.IPv6Loopback() {
+		return true
+	}
+	for _, network := range a.Networks {
+		if network.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}

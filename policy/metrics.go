@@ -1,0 +1,112 @@
+package policy
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A kind is what a decision is counted as.
+type kind int
+
+const (
+	passed   kind = iota // DUNNO
+	rejected             // for good
+	deferred             // for now
+	limited              // the account's limit is reached
+	verified             // left to Postfix's recipient verification
+	flushed              // ETRN accepted
+)
+
+var (
+	kinds      = []string{"passed", "rejected", "deferred", "limited", "verified", "flushed"}
+	states     = []string{"RCPT", "VRFY", "END-OF-MESSAGE", "ETRN", "other"}
+	sockets    = []string{"policy", "lookup", "milter"}
+	lookupMaps = []string{"relay-domains", "transport", "relay-recipients", "other"}
+	results    = []string{"found", "not_found", "temporary", "permanent"}
+	outcomes   = []string{"recorded", "foreign", "deferred"}
+)
+
+// metrics are resolved beforehand: a request costs one addition.
+type metrics struct {
+	requests     [][]prometheus.Counter // by state and kind
+	lookups      map[string]map[string]prometheus.Counter
+	messages     map[string]prometheus.Counter
+	connections  map[string]prometheus.Gauge
+	refused      map[string]prometheus.Counter
+	bad          map[string]prometheus.Counter
+	broken       map[string]prometheus.Counter
+	unattributed prometheus.Counter
+}
+
+// newMetrics registers the metrics; r may be nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	requests := counters("requests_total", "Policy requests answered.", "state", "decision")
+	lookups := counters("lookups_total", "Socketmap lookups answered.", "map", "result")
+	messages := counters("milter_messages_total", "Messages that came to their end at the milter.", "result")
+	refused := counters("refused_connections_total", "Connections closed because too many were open.", "socket")
+	bad := counters("bad_requests_total", "Connections closed because of what was sent, or for taking too long.", "socket")
+	broken := counters("broken_connections_total", "Connections that failed.", "socket")
+	connections := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "mailbag_policy_connections", Help: "Connections open now.",
+	}, []string{"socket"})
+	unattributed := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "mailbag_policy_unattributed_messages_total",
+		Help: "Messages for an account that were not counted, because nobody asked about their recipients.",
+	})
+	if r != nil {
+		for _, c := range []prometheus.Collector{requests, lookups, messages, refused, bad, broken, connections, unattributed} {
+			if err := r.Register(c); err != nil {
+				return nil, fmt.Errorf("cannot register the metrics of package policy: %w", err)
+			}
+		}
+	}
+
+	m := &metrics{
+		lookups:      map[string]map[string]prometheus.Counter{},
+		messages:     map[string]prometheus.Counter{},
+		connections:  map[string]prometheus.Gauge{},
+		refused:      map[string]prometheus.Counter{},
+		bad:          map[string]prometheus.Counter{},
+		broken:       map[string]prometheus.Counter{},
+		unattributed: unattributed,
+	}
+	for _, state := range states {
+		var row []prometheus.Counter
+		for _, k := range kinds {
+			row = append(row, requests.WithLabelValues(state, k))
+		}
+		m.requests = append(m.requests, row)
+	}
+	for _, name := range lookupMaps {
+		m.lookups[name] = map[string]prometheus.Counter{}
+		for _, result := range results {
+			m.lookups[name][result] = lookups.WithLabelValues(name, result)
+		}
+	}
+	for _, outcome := range outcomes {
+		m.messages[outcome] = messages.WithLabelValues(outcome)
+	}
+	for _, socket := range sockets {
+		m.connections[socket] = connections.WithLabelValues(socket)
+		m.refused[socket] = refused.WithLabelValues(socket)
+		m.bad[socket] = bad.WithLabelValues(socket)
+		m.broken[socket] = broken.WithLabelValues(socket)
+	}
+	return m, nil
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailbag_policy_" + name, Help: help}, labels)
+}
+
+// answered counts one request.
+func (m *metrics) answered(state []byte, k kind) {
+	row := len(states) - 1
+	for i, s := range states[:row] {
+		if string(state) == s {
+			row = i
+		}
+	}
+	m.requests[row][k].Inc()
+}

@@ -1,0 +1,159 @@
+package policy
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"mailbag/meter"
+)
+
+const (
+	noteLimit = 50_000         // messages being received at once; 11 MB
+	noteLife  = 12 * time.Hour // no message takes longer from its first RCPT to its end
+)
+
+// A note is what was seen of one message at RCPT: by instance, because Postfix may use another
+// connection for END-OF-MESSAGE.
+type note struct {
+	instance string
+	at       time.Time // of the first RCPT
+	total    int64     // recipients that we let pass, ours and others
+	accounts []noted
+
+	older, newer *note
+}
+
+// noted is how many of a message's recipients are one account's. The account is kept by ID, so that a
+// note does not keep a whole snapshot of accounts alive.
+type noted struct {
+	account int64
+	count   int64
+}
+
+// notes are the messages between RCPT and END-OF-MESSAGE. Beyond a number and an age the oldest go;
+// what they knew is then unknown in the way that a restart makes everything unknown.
+type notes struct {
+	limit int
+	life  time.Duration
+
+	mu             sync.Mutex
+	byInstance     map[string]*note
+	oldest, newest *note
+	lost           time.Time // instances up to this time may have been noted and forgotten
+}
+
+// newNotes forgets, as it were, everything before started.
+func newNotes(started time.Time) *notes {
+	return &notes{limit: noteLimit, life: noteLife, byInstance: map[string]*note{}, lost: started}
+}
+
+// add notes a recipient: an account's, or nobody's here when a is nil. A message that is not noted yet
+// and may have been before is left without a note: half of its recipients are worse than none.
+func (n *notes) add(instance []byte, a *meter.Account, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.byInstance[string(instance)]
+	if m == nil {
+		if n.before(string(instance)) {
+			return
+		}
+		for n.oldest != nil && (len(n.byInstance) >= n.limit || now.Sub(n.oldest.at) > n.life) {
+			n.forget(n.oldest)
+		}
+		m = &note{instance: string(instance), at: now, older: n.newest}
+		if n.newest == nil {
+			n.oldest = m
+		} else {
+			n.newest.newer = m
+		}
+		n.newest = m
+		n.byInstance[m.instance] = m
+	}
+	m.total++
+	if a == nil {
+		return
+	}
+	for i := range m.accounts {
+		if m.accounts[i].account == a.ID {
+			m.accounts[i].count++
+			return
+		}
+	}
+	m.accounts = append(m.accounts, noted{a.ID, 1})
+}
+
+// forget drops a note and remembers that something as old was dropped.
+func (n *notes) forget(m *note) {
+	n.remove(m)
+	if t, ok := instanceTime(m.instance); ok && t.After(n.lost) {
+		n.lost = t
+	}
+}
+
+func (n *notes) remove(m *note) {
+	delete(n.byInstance, m.instance)
+	if m.older == nil {
+		n.oldest = m.newer
+	} else {
+		m.older.newer = m.newer
+	}
+	if m.newer == nil {
+		n.newest = m.older
+	} else {
+		m.newer.older = m.older
+	}
+}
+
+// of returns the accounts noted for an instance, each with its number of recipients, and the number
+// of all recipients. known is false when there is no note.
+func (n *notes) of(instance []byte) (accounts []noted, total int64, known bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.byInstance[string(instance)]
+	if m == nil {
+		return nil, 0, false
+	}
+	return append([]noted(nil), m.accounts...), m.total, true
+}
+
+// done drops the note of a message that needs it no more.
+func (n *notes) done(instance []byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if m := n.byInstance[string(instance)]; m != nil {
+		n.remove(m)
+	}
+}
+
+// mayHaveLost reports whether an instance without a note may have had one: it began before this
+// process did, or is as old as one that was forgotten.
+func (n *notes) mayHaveLost(instance string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.before(instance)
+}
+
+func (n *notes) before(instance string) bool {
+	t, ok := instanceTime(instance)
+	return ok && !t.After(n.lost)
+}
+
+// instanceTime is when MAIL FROM was said, from the instance attribute: smtpd's process ID, seconds,
+// microseconds and a sequence number, in hexadecimal with dots between.
+func instanceTime(instance string) (time.Time, bool) {
+	var n [4]int64
+	for i := range n {
+		field, rest, more := strings.Cut(instance, ".")
+		v, err := strconv.ParseUint(field, 16, 63)
+		if err != nil || more != (i < len(n)-1) {
+			return time.Time{}, false
+		}
+		n[i], instance = int64(v), rest
+	}
+	if n[1] > 1<<40 || n[2] > 1_000_000 {
+		return time.Time{}, false
+	}
+	return time.Unix(n[1], n[2]*1000), true
+}

@@ -1,0 +1,175 @@
+// Package policy stands beside Postfix and decides over the mail of accounts: who may have mail
+// accepted, which message counts for whom, and which way it leaves. It speaks three protocols:
+// Postfix's policy delegation (SMTPD_POLICY_README), its lookup tables by socket
+// (socketmap_table(5)), and, as the second of two taps, the milter protocol.
+//
+// # Promises
+//
+// A message that Postfix accepted for an account is counted once for that account, with its true
+// size, before Postfix is told to go on. Without a ledger that can be written to nothing of ours is
+// accepted; other domains are answered as before. No spelling of an address that Postfix delivers to
+// an account's domain passes uncounted: it is read as Postfix reads it, or refused.
+//
+// # What it does not do
+//
+// It never sees a message that an earlier permit of the MTA's own configuration let through, nor
+// one that arrives by another way than SMTP. It cannot see what a milter or a header check refuses
+// after end of data; where there is one, the milter tap counts instead ([Policy.ServeMilter]). It does not
+// deliver, hold or release mail.
+//
+// # Security
+//
+// Peers are trusted to be the MTA: whoever can reach the sockets can ask what domains exist and can
+// have messages counted. What they send is nonetheless bounded in size, number and time, and a bad
+// request costs its sender the connection and nobody else anything. Neither bodies nor headers are
+// kept.
+package policy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"mailbag/meter"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Accounts is the live view of the ledger, usually a [meter.Follower].
+type Accounts interface {
+	// Directory is the latest snapshot, or nil while the ledger has never been read.
+	Directory() *meter.Directory
+	// Available is nil when the ledger can be written to, else it says why not.
+	Available() error
+}
+
+// Recorder makes messages durable, usually a [meter.Recorder].
+type Recorder interface {
+	// Record returns nil once the message is durable, counted exactly once for each
+	// (instance, account).
+	Record(ctx context.Context, m meter.Message) error
+	// Recorded reports whether anything was counted under the instance.
+	Recorded(ctx context.Context, instance string) (bool, error)
+}
+
+// Usage tells what an account has used, usually a [meter.Ledger]. It is asked only for accounts
+// that have a limit beyond which mail is not accepted.
+type Usage interface {
+	Usage(ctx context.Context, accountID int64, month meter.Month) (meter.Usage, error)
+}
+
+// Turns opens turns: the live channels through which held mail goes to its account.
+type Turns interface {
+	// OpenTurn opens a turn to the account, or returns nil when one is open already. The client
+	// that said ETRN waits for it.
+	OpenTurn(ctx context.Context, a *meter.Account) error
+	// TurnOpen reports whether a turn to the account is open.
+	TurnOpen(a *meter.Account) bool
+}
+
+// Limits are what an account has that does not set its own.
+type Limits struct {
+	Messages int64         // a month; 0: no limit
+	Bytes    int64         // octets a month; 0: no limit
+	OnLimit  meter.OnLimit // what happens to mail above; empty: [meter.Bill]
+}
+
+// Config is what a [Policy] acts on.
+type Config struct {
+	Accounts Accounts
+	Recorder Recorder
+	Usage    Usage
+	Turns    Turns // nil: nothing opens turns, ETRN is answered 458
+
+	Limits   Limits
+	Location *time.Location // the billing time zone; nil: UTC
+
+	TurnSockets   string // directory of the accounts' turn sockets, as Postfix's lmtp client names it
+	DeliverSocket string // socket of the Maildir delivery, likewise
+
+	Now     func() time.Time // nil: time.Now
+	Logger  *slog.Logger     // nil: discard
+	Metrics prometheus.Registerer
+	Bounds  Bounds // the zero value stands for the defaults
+}
+
+// A Policy answers Postfix. Its Serve methods may run at once, each on any number of listeners.
+type Policy struct {
+	cfg     Config
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	notes   *notes
+
+	requests *server
+	lookups  *server
+	milters  *server
+
+	unattributed throttle
+	uncertain    throttle
+	unrecorded   throttle
+}
+
+// New returns a Policy that takes over from now on: what Postfix began to receive earlier belonged
+// to a process before it. The error says which metric is registered already.
+func New(cfg Config) (*Policy, error) {
+	if cfg.Location == nil {
+		cfg.Location = time.UTC
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Bounds = cfg.Bounds.withDefaults()
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	p := &Policy{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		now:     cfg.Now,
+		metrics: m,
+		notes:   newNotes(cfg.Now()),
+	}
+	b := cfg.Bounds
+	p.requests = (&server{name: "policy", limit: requestLimit, idle: b.Idle, session: p.serveRequests,
+		bounds: b, log: p.log, metrics: m}).init()
+	p.lookups = (&server{name: "lookup", limit: netstringLimit, idle: b.Idle, session: p.serveLookups,
+		bounds: b, log: p.log, metrics: m}).init()
+	p.milters = (&server{name: "milter", limit: packetLimit, idle: b.Message, session: p.serveMilter,
+		bounds: b, log: p.log, metrics: m}).init()
+	return p, nil
+}
+
+// ServeRequests answers policy delegation requests until Shutdown, then returns nil. The listener
+// is closed when it returns.
+func (p *Policy) ServeRequests(l net.Listener) error { return p.requests.serve(l) }
+
+// ServeLookups answers socketmap lookups of relay-domains, transport and relay-recipients until
+// Shutdown, then returns nil. The listener is closed when it returns.
+func (p *Policy) ServeLookups(l net.Listener) error { return p.lookups.serve(l) }
+
+// ServeMilter records messages as a milter until Shutdown, then returns nil. The listener is closed
+// when it returns.
+func (p *Policy) ServeMilter(l net.Listener) error { return p.milters.serve(l) }
+
+// Shutdown stops accepting, answers every request that has arrived whole, lets the milter finish
+// the messages that it is in, closes idle connections, and waits for all of it. When ctx ends first,
+// connections are closed as they are and its error is returned; a message whose answer Postfix then
+// lacks is refused for a while by Postfix and comes again.
+func (p *Policy) Shutdown(ctx context.Context) error {
+	servers := []*server{p.requests, p.lookups, p.milters}
+	errs := make([]error, len(servers))
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		wg.Go(func() { errs[i] = s.shutdown(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

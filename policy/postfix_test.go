@@ -1,0 +1,191 @@
+package policy
+
+import (
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// The two taps, as they are wired.
+var (
+	policyTap = map[string]string{"smtpd_end_of_data_restrictions": "check_policy_service unix:private/mailbag-policy"}
+	milterTap = map[string]string{"smtpd_milters": "unix:private/mailbag-milter"}
+)
+
+// besidePostfix starts a Policy with its sockets in a Postfix that asks it, and holds what is ours.
+func besidePostfix(t *testing.T, end map[string]string) (*desk, *postfixtest.Instance) {
+	t.Helper()
+	in := postfixtest.Prepare(t, postfixtest.Config{Main: map[string]string{
+		"relay_domains":                "socketmap:unix:private/mailbag-lookup:relay-domains",
+		"transport_maps":               "socketmap:unix:private/mailbag-lookup:transport",
+		"smtpd_relay_restrictions":     "permit_mynetworks, reject_unauth_destination",
+		"smtpd_recipient_restrictions": "reject_unlisted_recipient, check_policy_service unix:private/mailbag-policy",
+		"defer_transports":             "mailbag-turn, mailbag-pop, relay",
+		"smtputf8_enable":              "yes",
+	}})
+	for parameter, value := range end {
+		if err := in.Set(parameter, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := openDesk(t, customers(), func(c *Config) { c.Now = time.Now })
+	for name, serve := range map[string]func(net.Listener) error{
+		"mailbag-policy": d.ServeRequests, "mailbag-lookup": d.ServeLookups, "mailbag-milter": d.ServeMilter,
+	} {
+		path := in.Private(name)
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- serve(l) }()
+		t.Cleanup(func() {
+			d.Shutdown(t.Context())
+			if err := <-ended; err != nil {
+				t.Errorf("serving %s: %v", name, err)
+			}
+		})
+	}
+	if err := in.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return d, in
+}
+
+// ways are spellings of addresses at our domains, and tricks to get there.
+var ways = []string{
+	"a@acme.example", "a@ACME.Example", "a@acme.example.", "a@acme.example..", "a@acme.example@", "a@acme.example.@",
+	"a%acme.example@[127.0.0.1]", "a%acme.example", "a%acme.example@", "acme.example!a", "acme.example!a@[127.0.0.1]",
+	"@mx.example:a@acme.example", "@acme.example:a@other.example", "@acme.example,@x.example:a@[127.0.0.1]",
+	`"a"@acme.example`, `"a b"@acme.example`, `"a@acme.example"`, `"a@acme.example"@[127.0.0.1]`, `"a%acme.example"@[127.0.0.1]`,
+	`"acme.example!a"`, `a@"acme.example"`, `a@"acme .example"`, `a@"acme\\.example"`, `a@"acme.ex\"ample"`, `a@"acme.exam\\ple"`,
+	`a@acme\.example`, `a@acme . example`, `a@acme.example(x)`, `a@(x)acme.example`, `a@"(x)acme.example"`, `"a\\@acme.example"`,
+	`"acme.example\\!a"`, `"a\"@acme.example"@[127.0.0.1]`, "a@[acme.example]", "a@acme.example@other.example", "a@other.example@acme.example",
+	"a@other.example", "a%other.example@acme.example", "a@sub.acme.example", "a@bücher.example", "a@BÜCHER.example.", "a@xn--bcher-kva.example",
+	"a%bücher.example@[127.0.0.1]", "a@acme.example@[127.0.0.1]@[127.0.0.1]", "@acme.example", `""@acme.example`, "a@b@acme.example", "a@box.example",
+	"a+x@spare.example", "known@listed.example", "x@listed.example", "a@gone.example", "a@%acme.example", "a@!acme.example", "a%@acme.example@",
+}
+
+func TestNoSpellingPassesPostfixUnmetered(t *testing.T) {
+	t.Parallel()
+	for name, tap := range map[string]map[string]string{"policy tap": policyTap, "milter tap": milterTap} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, in := besidePostfix(t, tap)
+			accepted := 0
+			for _, source := range []string{"127.0.0.1", "127.0.0.2"} { // a stranger, and one of mynetworks
+				c, err := postfixtest.Dial(in.Addr(), source)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				for i, way := range ways {
+					if i%15 == 0 { // Postfix hangs up after too many errors
+						c.Close()
+						if c, err = postfixtest.Dial(in.Addr(), source); err != nil {
+							t.Fatal(err)
+						}
+						if _, err := c.Say("EHLO client.example"); err != nil {
+							t.Fatal(err)
+						}
+					}
+					mail := "MAIL FROM:<sender@client.example>"
+					if strings.ContainsFunc(way, func(r rune) bool { return r > '~' }) {
+						mail += " SMTPUTF8"
+					}
+					for _, command := range []string{mail, "RCPT TO:<" + way + ">", "DATA"} {
+						reply, err := c.Say(command)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if strings.HasPrefix(command, "RCPT") {
+							t.Logf("%-9s %-45s %s", source, way, reply)
+						}
+						if reply[0] > '3' {
+							break
+						}
+						if command == "DATA" {
+							c.Write([]byte("Subject: x\r\n\r\nx\r\n.\r\n"))
+							if reply, err := c.Reply(); err != nil || !strings.HasPrefix(reply, "250") {
+								t.Errorf("%s from %s: %q, %v", way, source, reply, err)
+							}
+							accepted++
+						}
+					}
+					if _, err := c.Say("RSET"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if accepted < 20 {
+				t.Errorf("only %d messages were accepted", accepted)
+			}
+			counted := map[string]int64{}
+			for a := range d.follower.Directory().Accounts() {
+				counted[a.Name] = d.used(t, a.Name).Messages
+			}
+			var queued map[string]int64
+			defer func() { t.Logf("counted %v, in the queue %v", counted, queued) }()
+			waitFor(t, "the queue as counted", func() bool {
+				queued = map[string]int64{}
+				entries, err := in.Queue()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range entries {
+					for _, r := range e.Recipients {
+						at := strings.LastIndexByte(r.Address, '@')
+						if a, _ := domainOf(d.follower.Directory(), r.Address[at+1:]); a != nil {
+							queued[a.Name]++
+						}
+					}
+				}
+				for name, n := range counted {
+					if n != queued[name] {
+						return false
+					}
+				}
+				return true
+			})
+		})
+	}
+}
+
+func TestMilterSizeIsThatOfPostfix(t *testing.T) {
+	t.Parallel()
+	d, in := besidePostfix(t, policyTap)
+	milterDesk, milterPostfix := besidePostfix(t, milterTap)
+	for _, test := range []struct {
+		name    string
+		content string
+		differs int64 // milter's less Postfix's
+	}{
+		{"plain", "Subject: x\r\nTo: y\r\n\r\nfirst\r\n.second\r\n\r\n", 0},
+		{"folded header", "Subject: x\r\n\ty\r\n  z\r\nX:no space\r\nY:  two\r\nZ:\r\n\r\nbody\r\n", 0},
+		{"8-bit and big", "Subject: \xfc\r\n\r\n" + strings.Repeat("0123456789\xfc\r\n", 20_000), 0},
+		{"no body", "Subject: x\r\n\r\n", 0},
+		{"no empty line", "Subject: x\r\n", 2},
+		{"no header", "\r\nbody\r\n", 0},
+		{"long line", "Subject: x\r\n\r\n" + strings.Repeat("y", 5000) + "\r\n", -4},
+	} {
+		octets := func(d *desk, in *postfixtest.Instance) int64 {
+			before := d.used(t, "acme").Bytes
+			m := postfixtest.Mail{From: "s@client.example", To: []string{"a@acme.example"}, Data: []byte(test.content)}
+			if o, err := postfixtest.Send(in.Addr(), "", m); err != nil || !o.Accepted() {
+				t.Fatalf("%s: %+v, %v", test.name, o, err)
+			}
+			return d.used(t, "acme").Bytes - before
+		}
+		size, counted := octets(d, in), octets(milterDesk, milterPostfix)
+		if size == 0 || counted-size != test.differs {
+			t.Errorf("%s: the milter counts %d octets, size= says %d of %d sent", test.name, counted, size, len(test.content))
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package policy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+)
+
+const (
+	requestLimit   = 64 << 10 // octets of a policy request
+	lineLimit      = 8 << 10  // octets of one attribute; Postfix has none above line_length_limit (2,048) but for addresses
+	attributeLimit = 256      // Postfix sends about 35
+)
+
+// A request is what we use of a policy delegation request (SMTPD_POLICY_README). The values are
+// valid until the next request is read.
+type request struct {
+	protocol       []byte // the attribute "request"
+	state          []byte // protocol_state
+	instance       []byte
+	queueID        []byte
+	recipient      []byte // in internal form, without quotes
+	recipientCount []byte
+	size           []byte
+	etrnDomain     []byte
+	clientAddress  []byte
+	attributes     int
+	seen           uint16 // attributes of ours, by bit
+	recipients     int64  // recipient_count, 0 when not given
+	octets         int64  // size
+}
+
+// serveRequests is the session of one policy client.
+func (p *Policy) serveRequests(ctx context.Context, c *conn) error {
+	var r request
+	for {
+		text, err := c.next(frameRequest)
+		if err != nil {
+			return err
+		}
+		if err := r.parse(text); err != nil {
+			return err
+		}
+		d := p.decide(ctx, &r)
+		if ctx.Err() != nil {
+			return nil // a commit may be under way: Postfix asks again, rather than refuse what is counted
+		}
+		p.metrics.answered(r.state, d.kind)
+		c.out = append(append(append(c.out[:0], "action="...), d.action...), "\n\n"...)
+		if err := c.answer(c.out); err != nil {
+			return err
+		}
+	}
+}
+
+// frameRequest finds the empty line that ends a request, and refuses early what will not become one.
+func frameRequest(b []byte, searched int) (int, error) {
+	if b[0] == '\n' {
+		return 0, badInput("a request without attributes")
+	}
+	if bytes.IndexByte(b[searched:], 0) >= 0 {
+		return 0, badInput("a request contains a NUL octet")
+	}
+	if i := bytes.Index(b[max(searched-1, 0):], []byte("\n\n")); i >= 0 {
+		return max(searched-1, 0) + i + 2, nil
+	}
+	if len(b)-1-bytes.LastIndexByte(b, '\n') > lineLimit {
+		return 0, badInput(fmt.Sprintf("a line of a request is longer than %d octets", lineLimit))
+	}
+	return 0, nil
+}
+
+// parse reads a whole request with its empty line. Attributes may come in any order; those that we
+// do not use are passed over, whatever their number of times. One that we use may come once only: two
+// of them are somebody's attempt to be read in two ways.
+func (r *request) parse(text []byte) error {
+	*r = request{}
+	for len(text) > 1 {
+		end := bytes.IndexByte(text, '\n')
+		line := text[:end]
+		text = text[end+1:]
+		if r.attributes++; r.attributes > attributeLimit {
+			return badInput(fmt.Sprintf("a request has more than %d attributes", attributeLimit))
+		}
+		if len(line) > lineLimit {
+			return badInput(fmt.Sprintf("a line of a request is longer than %d octets", lineLimit))
+		}
+		equals := bytes.IndexByte(line, '=')
+		if equals < 1 {
+			return badInput("a line of a request is not name=value")
+		}
+		if err := r.set(line[:equals], line[equals+1:]); err != nil {
+			return err
+		}
+	}
+	if string(r.protocol) != "smtpd_access_policy" {
+		return badInput("a request is not request=smtpd_access_policy")
+	}
+	var err error
+	if r.recipients, err = number(r.recipientCount, "recipient_count"); err == nil {
+		r.octets, err = number(r.size, "size")
+	}
+	return err
+}
+
+func (r *request) set(name, value []byte) error {
+	var field *[]byte
+	var bit uint16
+	switch string(name) {
+	case "request":
+		field, bit = &r.protocol, 1<<0
+	case "protocol_state":
+		field, bit = &r.state, 1<<1
+	case "instance":
+		field, bit = &r.instance, 1<<2
+	case "queue_id":
+		field, bit = &r.queueID, 1<<3
+	case "recipient":
+		field, bit = &r.recipient, 1<<4
+	case "recipient_count":
+		field, bit = &r.recipientCount, 1<<5
+	case "size":
+		field, bit = &r.size, 1<<6
+	case "etrn_domain":
+		field, bit = &r.etrnDomain, 1<<7
+	case "client_address":
+		field, bit = &r.clientAddress, 1<<8
+	default:
+		return nil
+	}
+	if r.seen&bit != 0 {
+		return badInput(fmt.Sprintf("a request has the attribute %s twice", name))
+	}
+	r.seen |= bit
+	*field = value
+	return nil
+}
+
+// number reads a decimal of Postfix's, which an MTA may leave empty where it does not know it.
+func number(b []byte, name string) (int64, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil || n < 0 {
+		return 0, badInput("the attribute " + name + " of a request is not a number")
+	}
+	return n, nil
+}
