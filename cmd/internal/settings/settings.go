@@ -1,0 +1,146 @@
+// Package settings reads the settings file, mailbag.toml, which all daemons and the command line share.
+//
+// It promises that a [Settings] it returns is complete and valid: every key that the file leaves out
+// has its default, and an unknown key or a bad value is an error that names the key and the line. All
+// mistakes of a file are reported together. The file is read once; a program that wants to see a
+// change reads it again.
+//
+// It does not look whether the files, directories and sockets that the settings name exist: programs
+// must start without some of them.
+//
+// Security: the file holds no secret. A file larger than 1 MiB is refused.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	// Billing days must not depend on whether the system's zone files are installed; those go first.
+	_ "time/tzdata"
+
+	"mailbag/meter"
+)
+
+// DefaultFile is read where neither --config nor MAILBAG_CONFIG names a file. It need not exist.
+const DefaultFile = "/etc/mailbag/mailbag.toml"
+
+// Environment is the variable that names the settings file where --config does not.
+const Environment = "MAILBAG_CONFIG"
+
+// maxFile bounds a settings file, in octets.
+const maxFile = 1 << 20
+
+// Settings are the values of every key. See packaging/mailbag.toml for what they mean to the operator.
+type Settings struct {
+	File     string // what was read; empty when there is no file and all is default
+	Hostname string // empty: the host's own name
+	Database string
+
+	TLS       TLS
+	Limits    Limits
+	Billing   Billing
+	Retention Retention
+	Policy    Policy
+	Turn      Turn
+	POP       POP
+}
+
+// TLS names the PEM files of the certificate chain and its key.
+type TLS struct {
+	Certificate string
+	Key         string
+}
+
+// Limits are the monthly limits, and so the tier sizes, of accounts that have none of their own.
+type Limits struct {
+	Messages int64
+	Bytes    int64 // octets
+	OnLimit  meter.OnLimit
+}
+
+// Billing is the tariff. Prices are in hundredths of the currency.
+type Billing struct {
+	Currency  string // three upper-case letters, ISO 4217
+	BasePrice int64
+	TierPrice int64
+	Location  *time.Location // in which days and months begin
+}
+
+// Retention is how long evidence is kept.
+type Retention struct {
+	Messages time.Duration
+	Turns    time.Duration
+	Sessions time.Duration
+}
+
+// Policy belongs to mailbag-policyd.
+type Policy struct {
+	Milter  Address
+	Listen  Address
+	Lookup  Address
+	Metrics Address // zero: no metrics
+}
+
+// Turn belongs to mailbag-turnd.
+type Turn struct {
+	Listen    []Address
+	ListenTLS []Address
+	Sockets   string // directory of the accounts' sockets
+	Control   Address
+	Release   string // "postfix", or a command with {id} in it
+	Window    int    // messages released at a time
+	MaxTurns  int    // turns open at a time
+	FirstWait time.Duration
+	IdleWait  time.Duration
+	Metrics   Address // zero: no metrics
+}
+
+// POP belongs to mailbag-popd.
+type POP struct {
+	Listen    []Address
+	ListenTLS []Address
+	Deliver   Address
+	Maildirs  string
+	Metrics   Address // zero: no metrics
+}
+
+// Load reads the file that the flag --config names, else the one that MAILBAG_CONFIG names, else
+// [DefaultFile]. Only the last may be missing, which stands for all defaults.
+func Load(flag string) (*Settings, error) {
+	path, named := flag, true
+	if path == "" {
+		path = os.Getenv(Environment)
+	}
+	if path == "" {
+		path, named = DefaultFile, false
+	}
+	return read(path, named)
+}
+
+func read(path string, named bool) (*Settings, error) {
+	file, err := os.Open(path)
+	if !named && errors.Is(err, fs.ErrNotExist) {
+		return Default(), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the settings cannot be read: %w", err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("the settings cannot be read: %w", err)
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("the settings file %s is larger than 1 MiB", path)
+	}
+	s, err := Parse(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("the settings file %s cannot be used:\n%w", path, err)
+	}
+	s.File = path
+	return s, nil
+}
