@@ -1,0 +1,216 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+
+	"mailbag/cmd/internal/settings"
+)
+
+// Sockets are the listening sockets of a daemon: those that systemd passed (sd_listen_fds(3)), by
+// their FileDescriptorName, and those that it opened itself.
+type Sockets struct {
+	log    *slog.Logger
+	passed map[string][]net.Listener
+}
+
+// PassedSockets takes over what systemd passed to this process, once in its life.
+func PassedSockets(log *slog.Logger) (*Sockets, error) {
+	passed, err := activation.ListenersWithNames()
+	if err != nil {
+		return nil, fmt.Errorf("the sockets passed by systemd cannot be used: %w", err)
+	}
+	return &Sockets{log: log, passed: passed}, nil
+}
+
+// Listen returns the sockets that systemd passed under name, or, if there are none, opens the given
+// addresses. The caller closes them. A unix socket that was opened here disappears when it is closed;
+// one of systemd's stays.
+func (s *Sockets) Listen(ctx context.Context, name string, addresses ...settings.Address) ([]net.Listener, error) {
+	if passed, ok := s.passed[name]; ok {
+		delete(s.passed, name)
+		for _, l := range passed {
+			if u, ok := l.(*net.UnixListener); ok {
+				u.SetUnlinkOnClose(false)
+			}
+		}
+		return passed, nil
+	}
+	var all []net.Listener
+	for _, a := range addresses {
+		if a.IsZero() {
+			continue
+		}
+		l, err := s.open(ctx, a)
+		if err != nil {
+			for _, l := range all {
+				l.Close()
+			}
+			return nil, fmt.Errorf("no socket for %s: %w", name, err)
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+// CloseUnused closes the sockets that systemd passed and nobody asked for, and logs their names:
+// they are a mistake in a .socket unit, and clients would wait in them for ever.
+func (s *Sockets) CloseUnused() {
+	for _, name := range slices.Sorted(maps.Keys(s.passed)) {
+		s.log.Warn("systemd passed a socket with a name that is not used here; correct FileDescriptorName= in the .socket unit", "name", name)
+		for _, l := range s.passed[name] {
+			l.Close()
+		}
+		delete(s.passed, name)
+	}
+}
+
+func (s *Sockets) open(ctx context.Context, a settings.Address) (net.Listener, error) {
+	if a.Network == "unix" {
+		return openUnix(ctx, a.Address, s.log)
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, a.Network, a.Address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("another program listens on %s already; stop it or change the settings: %w", a, err)
+	}
+	return l, err
+}
+
+// probeTime bounds the question whether somebody answers on a socket that is there already.
+const probeTime = 2 * time.Second
+
+// openUnix creates a unix socket. One that is there already is replaced only if nobody answers on
+// it. The directory is locked meanwhile, so that two instances that start together cannot remove
+// each other's socket.
+func openUnix(ctx context.Context, path string, log *slog.Logger) (net.Listener, error) {
+	unlock, err := lockDirectory(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("the directory of the socket %s cannot be used; create it, or start by systemd's .socket unit: %w", path, err)
+	}
+	defer unlock()
+	if err := removeStale(ctx, path); err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("the socket %s cannot be created; start as a user who may write there, or by systemd's .socket unit: %w", path, err)
+	}
+	unix := l.(*net.UnixListener)
+	unix.SetUnlinkOnClose(false)
+	own := &ownSocket{UnixListener: unix, path: path}
+	if own.inode, err = os.Lstat(path); err == nil {
+		err = share(path, log)
+	}
+	if err != nil {
+		// Not own.Close, which would wait for the lock that is held here.
+		unix.Close()
+		os.Remove(path)
+		return nil, fmt.Errorf("the socket %s cannot be made reachable: %w", path, err)
+	}
+	return own, nil
+}
+
+// lockDirectory locks a directory against other instances of our programs. The lock leaves no file
+// behind, which matters in Postfix's own directory.
+func lockDirectory(path string) (unlock func(), err error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		dir.Close()
+		return nil, &fs.PathError{Op: "lock", Path: path, Err: err}
+	}
+	return func() { dir.Close() }, nil
+}
+
+func removeStale(ctx context.Context, path string) error {
+	there, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if there.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is there and is not a socket; move it away or change the settings", path)
+	}
+	c, err := (&net.Dialer{Timeout: probeTime}).DialContext(ctx, "unix", path)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("another instance answers on %s; stop it first", path)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("it cannot be told whether another instance uses %s: %w", path, err)
+	}
+	return os.Remove(path)
+}
+
+// postfixGroup is the group with which Postfix's lmtp(8) runs.
+const postfixGroup = "postfix"
+
+// share lets Postfix connect to a socket that another user created. In a directory that is closed
+// to everybody else, as Postfix's private/ is, that is everybody who gets there; elsewhere it is
+// the group postfix.
+func share(path string, log *slog.Logger) error {
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if dir.Mode().Perm()&0o001 == 0 {
+		return os.Chmod(path, 0o666)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return err
+	}
+	group, err := user.LookupGroup(postfixGroup)
+	if err == nil {
+		var gid int
+		if gid, err = strconv.Atoi(group.Gid); err == nil {
+			err = os.Lchown(path, -1, gid)
+		}
+	}
+	if err != nil {
+		log.Warn("the socket could not be given to the group postfix; only this user and group can connect", "socket", path, "error", err)
+	}
+	return nil
+}
+
+// An ownSocket removes its file when it is closed, unless the file is another's by then.
+type ownSocket struct {
+	*net.UnixListener
+	path  string
+	inode fs.FileInfo
+	once  sync.Once
+	err   error
+}
+
+func (s *ownSocket) Close() error {
+	s.once.Do(func() {
+		s.err = s.UnixListener.Close()
+		unlock, err := lockDirectory(filepath.Dir(s.path))
+		if err != nil {
+			return // the directory is gone, and the socket with it
+		}
+		defer unlock()
+		if there, err := os.Lstat(s.path); err == nil && os.SameFile(there, s.inode) {
+			s.err = errors.Join(s.err, os.Remove(s.path))
+		}
+	})
+	return s.err
+}
