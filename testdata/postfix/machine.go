@@ -1,0 +1,94 @@
+package postfixtest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// RequirePostfix skips the test on a machine that cannot run a private Postfix, and says why.
+func RequirePostfix(t testing.TB) {
+	t.Helper()
+	if err := Available(); err != nil {
+		t.Skip(err)
+	}
+}
+
+// Available is nil where a private Postfix can run.
+func Available() error {
+	if os.Getuid() != 0 {
+		return errors.New("a private Postfix needs root; run the tests as root")
+	}
+	for _, name := range []string{"postfix", "postconf", "postqueue"} {
+		if _, err := program(name); err != nil {
+			return err
+		}
+	}
+	_, _, err := postfixUser()
+	return err
+}
+
+// program finds one of Postfix's commands: sbin is not on everybody's path.
+func program(name string) (string, error) {
+	for _, dir := range []string{"/usr/sbin/", "/usr/local/sbin/"} {
+		if st, err := os.Stat(dir + name); err == nil && st.Mode()&0o111 != 0 {
+			return dir + name, nil
+		}
+	}
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	return "", fmt.Errorf("there is no program %s on this machine; install Postfix (apt-get install postfix)", name)
+}
+
+func postfixUser() (uid, gid int, err error) {
+	u, err := user.Lookup("postfix")
+	if err != nil {
+		return 0, 0, fmt.Errorf("there is no user postfix on this machine; install Postfix (apt-get install postfix): %w", err)
+	}
+	uid, err = strconv.Atoi(u.Uid)
+	if err != nil {
+		return 0, 0, err
+	}
+	gid, err = strconv.Atoi(u.Gid)
+	return uid, gid, err
+}
+
+var given struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// FreePort returns a TCP port of 127.0.0.1 that nobody listens on, and never the same one twice in one process. It is
+// below the range from which the kernel takes the ports of outgoing connections, so that it stays free while its
+// server is being restarted.
+func FreePort() (int, error) {
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil {
+		given.ports = map[int]bool{}
+	}
+	for range 1000 {
+		port := 10000 + rand.IntN(20000)
+		if given.ports[port] {
+			continue
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			return 0, fmt.Errorf("cannot release port %d: %w", port, err)
+		}
+		given.ports[port] = true
+		return port, nil
+	}
+	return 0, errors.New("no free TCP port on 127.0.0.1 between 10000 and 30000")
+}

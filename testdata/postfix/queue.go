@@ -1,0 +1,64 @@
+package postfixtest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Entry is one message in the queue, as postqueue -j shows it.
+type Entry struct {
+	Queue       string      `json:"queue_name"` // "active", "deferred", "hold", "incoming" or "maildrop"
+	ID          string      `json:"queue_id"`
+	ArrivalTime int64       `json:"arrival_time"` // seconds since 1970, UTC
+	Size        int64       `json:"message_size"` // octets
+	Sender      string      `json:"sender"`
+	Recipients  []Recipient `json:"recipients"`
+}
+
+// Recipient is one recipient that is still to be delivered.
+type Recipient struct {
+	Address     string `json:"address"`
+	DelayReason string `json:"delay_reason"`
+}
+
+// Queue lists what waits in the queue of a running instance.
+func (in *Instance) Queue() ([]Entry, error) {
+	text, err := in.run("postqueue", "-j")
+	if err != nil {
+		return nil, err
+	}
+	var all []Entry
+	for d := json.NewDecoder(strings.NewReader(text)); ; {
+		var e Entry
+		if err := d.Decode(&e); errors.Is(err, io.EOF) {
+			return all, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("cannot read the output of postqueue -j: %w", err)
+		}
+		all = append(all, e)
+	}
+}
+
+// FlushQueue makes Postfix try every deferred message now.
+func (in *Instance) FlushQueue() error {
+	_, err := in.run("postqueue", "-f")
+	return err
+}
+
+// WaitQueue waits until the queue is as holds wants it.
+func (in *Instance) WaitQueue(within time.Duration, what string, holds func([]Entry) bool) error {
+	var last []Entry
+	var failed error
+	err := Wait(within, what, func() bool {
+		last, failed = in.Queue()
+		return failed == nil && holds(last)
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w; in the queue: %+v", err, last), failed)
+	}
+	return nil
+}
