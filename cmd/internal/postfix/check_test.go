@@ -1,0 +1,237 @@
+package postfix
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// daemonSockets puts sockets where mailbag-policyd has them, owned by the user postfix.
+func daemonSockets(t *testing.T, p *postfixtest.Instance, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		l := listen(t, p, name)
+		t.Cleanup(func() { _ = l.Close() })
+	}
+}
+
+func check(t *testing.T, in Instance, w Wiring) []string {
+	t.Helper()
+	found, err := in.Check(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, f := range found {
+		if f.Remedy == "" {
+			t.Errorf("no remedy for %q", f.Text)
+		}
+		out = append(out, string(f.Severity)+": "+f.Text)
+	}
+	return out
+}
+
+func TestCheckHasNothingToSayAfterSetup(t *testing.T) {
+	t.Parallel()
+	in, p := configured(t, "compatibility_level = 3.6\n")
+	daemonSockets(t, p, PolicySocket, LookupSocket)
+	setUp(t, in, longHold)
+	if found := check(t, in, longHold); len(found) > 0 {
+		t.Errorf("%s", strings.Join(found, "\n"))
+	}
+}
+
+func TestCheckNamesEveryMissingPiece(t *testing.T) {
+	t.Parallel()
+	in, _ := configured(t, "compatibility_level = 3.6\n")
+	found := strings.Join(check(t, in, longHold), "\n")
+	for _, name := range []string{"relay_domains", "transport_maps", "smtpd_recipient_restrictions", "smtpd_end_of_data_restrictions",
+		"smtpd_etrn_restrictions", "defer_transports", "maximal_queue_lifetime", "bounce_queue_lifetime", "unverified_recipient_reject_code",
+		"mailbag-turn_destination_concurrency_limit", "mailbag-turn/unix", "mailbag-pop/unix", PolicySocket, LookupSocket} {
+		if !strings.Contains(found, name) {
+			t.Errorf("nothing is said of %s in\n%s", name, found)
+		}
+	}
+}
+
+// Each case edits a Postfix that was set up, and names what check then says in addition.
+func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
+	t.Parallel()
+	const reinject = "127.0.0.1:10026/inet"
+	cases := map[string]struct {
+		main   string
+		master []string // services, added with postconf -Me
+		edit   []string // after setup, name=value for main.cf
+		want   []string // severity and the start of the text
+	}{
+		"earlier permits": {
+			main: "smtpd_recipient_restrictions = permit_mynetworks, check_client_access hash:/x, permit_sasl_authenticated\n",
+			want: []string{`warning: smtpd_recipient_restrictions: "permit_mynetworks" stands before`,
+				`warning: smtpd_recipient_restrictions: "permit_sasl_authenticated" stands before`,
+				`hint: smtpd_recipient_restrictions: "check_client_access hash:/x" stands before`},
+		},
+		"a permit in a macro": {
+			main: "smtpd_recipient_restrictions = $mine\nmine = reject_unauth_destination permit\n",
+			want: []string{`fault: smtpd_recipient_restrictions: our check is never reached, because "permit"`},
+		},
+		"restrictions behind ours": {
+			edit: []string{"smtpd_recipient_restrictions=" + recipientCheck + ", reject_unknown_sender_domain",
+				"smtpd_end_of_data_restrictions=" + endOfDataCheck + ", check_sender_access hash:/x"},
+			want: []string{"fault: main.cf: smtpd_recipient_restrictions is not", "fault: main.cf: smtpd_end_of_data_restrictions is not",
+				`warning: smtpd_recipient_restrictions: "reject_unknown_sender_domain" stands behind`,
+				`warning: smtpd_end_of_data_restrictions: "check_sender_access hash:/x" stands behind`},
+		},
+		"a submission service of its own": {
+			main: "mua_recipient_restrictions = permit_sasl_authenticated,reject\n",
+			master: []string{"submission/inet=submission inet n - y - - smtpd -o smtpd_recipient_restrictions=$mua_recipient_restrictions" +
+				" -o smtpd_etrn_restrictions=reject"},
+			want: []string{"warning: master.cf: the service submission/inet overrides smtpd_recipient_restrictions",
+				"warning: master.cf: the service submission/inet overrides smtpd_etrn_restrictions"},
+		},
+		"a service with its own milters": {
+			main:   "smtpd_milters = inet:127.0.0.1:1\n",
+			master: []string{"587/inet=587 inet n - y - - smtpd -o smtpd_milters=inet:127.0.0.1:2", "588/inet=588 inet n - y - - smtpd -o receive_override_options=no_milters"},
+			want: []string{"warning: master.cf: the service 587/inet overrides smtpd_milters",
+				"warning: master.cf: the service 588/inet has receive_override_options=no_milters"},
+		},
+		"a content filter that counts twice": {
+			main:   "content_filter = smtp:[127.0.0.1]:10025\n",
+			master: []string{reinject + "=127.0.0.1:10026 inet n - y - - smtpd -o content_filter="},
+			want: []string{"fault: master.cf: mail comes back from a content filter through the service " + reinject + ", where our END-OF-MESSAGE",
+				"warning: master.cf: mail comes back from a content filter through the service " + reinject + ", where our recipient check"},
+		},
+		"a content filter that is set up well": {
+			main: "content_filter = smtp:[127.0.0.1]:10025\n",
+			master: []string{reinject + "=127.0.0.1:10026 inet n - y - - smtpd -o content_filter= -o smtpd_end_of_data_restrictions=" +
+				" -o smtpd_recipient_restrictions=permit_mynetworks,reject"},
+		},
+		"a content filter and a milter": {
+			main: "content_filter = smtp:[127.0.0.1]:10025\nsmtpd_milters = inet:127.0.0.1:1\n",
+			master: []string{reinject + "=127.0.0.1:10026 inet n - y - - smtpd -o content_filter=" +
+				" -o smtpd_recipient_restrictions=permit_mynetworks,reject"},
+			want: []string{"fault: master.cf: mail comes back from content_filter through the service " + reinject + ", where our milter"},
+		},
+		"a proxy filter whose mail passes the tap behind it": {
+			main: "smtpd_proxy_filter = 127.0.0.1:10025\n",
+			master: []string{reinject + "=127.0.0.1:10026 inet n - y - - smtpd -o smtpd_proxy_filter=" +
+				" -o smtpd_recipient_restrictions=permit_mynetworks,reject"},
+		},
+		"a proxy filter whose mail passes no tap": {
+			main: "smtpd_proxy_filter = 127.0.0.1:10025\n",
+			master: []string{reinject + "=127.0.0.1:10026 inet n - y - - smtpd -o smtpd_proxy_filter= -o receive_override_options=no_milters" +
+				" -o smtpd_recipient_restrictions=permit_mynetworks,reject"},
+			want: []string{"fault: master.cf: mail passes smtpd_proxy_filter and comes back through the service " + reinject},
+		},
+		"warnings of delay": {
+			main: "delay_warning_time = 4h\n",
+			want: []string{"warning: main.cf: delay_warning_time = 4h"},
+		},
+		"our domain elsewhere": {
+			main: "mydestination = localhost, Acme.Example\n",
+			want: []string{"fault: the domain acme.example is also in mydestination"},
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in, p := configured(t, "compatibility_level = 3.6\n"+c.main)
+			daemonSockets(t, p, PolicySocket, LookupSocket, MilterSocket)
+			w := Wiring{Domains: []string{"acme.example", "other.example"}}
+			if c.master != nil {
+				edit(t, in, append([]string{"-Me"}, c.master...)...)
+			}
+			setUp(t, in, w)
+			if c.edit != nil {
+				edit(t, in, append([]string{"-e"}, c.edit...)...)
+			}
+			got := check(t, in, w)
+			for _, want := range c.want {
+				if !slices.ContainsFunc(got, func(g string) bool { return strings.HasPrefix(g, want) }) {
+					t.Errorf("check does not say %q", want)
+				}
+			}
+			if len(got) != len(c.want) {
+				t.Errorf("%d findings, want %d:\n%s", len(got), len(c.want), strings.Join(got, "\n"))
+			}
+		})
+	}
+}
+
+func TestCheckLooksAtTheSockets(t *testing.T) {
+	t.Parallel()
+	postfixtest.RequirePostfix(t)
+	dir := t.TempDir()
+	file, closed, open := filepath.Join(dir, "file"), filepath.Join(dir, "closed"), filepath.Join(dir, "open")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]os.FileMode{closed: 0o700, open: 0o666} {
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none"): "there is no socket", file: "is not a socket", closed: "may not connect", open: "",
+	} {
+		if got := unreachable(path, "postfix"); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	if got := unreachable(open, "no-such-user"); !strings.Contains(got, "no user") {
+		t.Errorf("unknown mail_owner: %q", got)
+	}
+}
+
+func TestConflictsAreFoundInNamesFilesAndTables(t *testing.T) {
+	t.Parallel()
+	in, p := configured(t, "compatibility_level = 3.6\n")
+	names, table, aliases := p.Path("names"), p.Path("table"), p.Path("aliases")
+	for path, text := range map[string]string{
+		names:   "# in-comment.example\nin-file.example\n",
+		table:   "in-table.example x\n",
+		aliases: "in-aliases.example anything\nuser@in-user.example other@x.example\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{table, aliases} {
+		if _, err := in.run(t.Context(), "", "postmap", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit(t, in, "-e",
+		fmt.Sprintf("mydestination=!not.example $myhostname, in-list.example, not.example, %s, hash:/nonexistent", names),
+		"myhostname=in-macro.example",
+		"virtual_alias_maps=hash:"+aliases,
+		"virtual_mailbox_domains=hash:"+table+" inline:{in-inline.example=x, {in-group.example = y}} regexp:/nonexistent")
+	got, err := in.Conflicts(t.Context(), "free.example", "in-macro.example", "in-list.example", "in-file.example", "in-comment.example", "not.example",
+		"in-table.example", "in-aliases.example", "in-user.example", "in-inline.example", "in-group.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, k := range got {
+		found = append(found, k.Parameter+" "+k.Domain)
+	}
+	slices.Sort(found)
+	want := []string{"mydestination in-file.example", "mydestination in-list.example", "mydestination in-macro.example",
+		"virtual_alias_domains in-aliases.example", "virtual_mailbox_domains in-group.example",
+		"virtual_mailbox_domains in-inline.example", "virtual_mailbox_domains in-table.example"}
+	if diff := cmp.Diff(want, found); diff != "" {
+		t.Error(diff)
+	}
+}

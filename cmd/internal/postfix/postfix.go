@@ -1,0 +1,157 @@
+// Package postfix is mailbag's hand on an existing Postfix: it wires the daemons into main.cf and master.cf, checks
+// that wiring and takes it back ([Instance.Plan], [Instance.Check], [Instance.PlanRemoval]), and reads and releases
+// the queue ([Instance.Queue], [Instance.Release]).
+//
+// Everything goes through Postfix's own commands (postconf, postqueue, postsuper, postmap, postfix), so that no file
+// format is guessed. What the operator configured is kept, with its macros as they stand; the former values are
+// remembered in a file beside main.cf ([FormerFile]), so that a removal restores them.
+//
+// It does not notice that somebody else edits main.cf in the same moment; neither does postconf.
+//
+// Security: changing the configuration and expiring messages need root. Queue IDs and names are checked before they
+// become arguments; no shell is involved. The file of former values has what main.cf has, and the mode 0644.
+package postfix
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Sentinel errors, for errors.Is.
+var (
+	ErrMissing = errors.New("postfix is not installed")
+	ErrTooOld  = errors.New("postfix is too old")
+	ErrBroken  = errors.New("the configuration of Postfix is broken")
+)
+
+// An Instance is one Postfix on this machine. The zero value is the default one.
+type Instance struct {
+	ConfigDir string // directory of main.cf; empty: Postfix's default
+}
+
+// Oldest Postfix that has everything we need: postsuper -e came with 3.5.
+const (
+	oldestMajor = 3
+	oldestMinor = 5
+)
+
+// Version returns mail_version, such as "3.7.11". The error is ErrMissing, ErrTooOld or ErrBroken.
+func (in Instance) Version(ctx context.Context) (string, error) {
+	out, err := in.run(ctx, "", "postconf", "-h", "mail_version")
+	if errors.Is(err, ErrMissing) {
+		return "", err
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	version := strings.TrimSpace(out)
+	if err := recentEnough(version); err != nil {
+		return "", err
+	}
+	return version, nil
+}
+
+// recentEnough reads versions such as "3.7.11" and "3.9-20240101".
+func recentEnough(version string) error {
+	major, rest, _ := strings.Cut(version, ".")
+	minor := rest[:len(rest)-len(strings.TrimLeft(rest, "0123456789"))]
+	a, errA := strconv.Atoi(major)
+	b, errB := strconv.Atoi(minor)
+	if errA != nil || errB != nil {
+		return fmt.Errorf("%w: cannot read its version %q", ErrBroken, version)
+	}
+	if a < oldestMajor || a == oldestMajor && b < oldestMinor {
+		return fmt.Errorf("%w: this is Postfix %s, and mailbag needs %d.%d or later; upgrade Postfix", ErrTooOld, version, oldestMajor, oldestMinor)
+	}
+	return nil
+}
+
+// Sound runs postfix check. The error is ErrBroken with what Postfix says. Needs root.
+func (in Instance) Sound(ctx context.Context) error {
+	if _, err := in.run(ctx, "", "postfix", "check"); err != nil {
+		if errors.Is(err, ErrMissing) {
+			return err
+		}
+		return fmt.Errorf("%w; repair it first: %w", ErrBroken, err)
+	}
+	return nil
+}
+
+// Running reports whether the mail system runs. Needs root.
+func (in Instance) Running(ctx context.Context) (bool, error) {
+	_, err := in.run(ctx, "", "postfix", "status")
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return false, ctx.Err()
+	}
+	return err == nil, err
+}
+
+// Reload makes a running Postfix read its configuration again. Needs root.
+func (in Instance) Reload(ctx context.Context) error {
+	if _, err := in.run(ctx, "", "postfix", "reload"); err != nil {
+		return fmt.Errorf("cannot reload Postfix; run postfix reload by hand: %w", err)
+	}
+	return nil
+}
+
+// run executes one of Postfix's commands on this instance and returns its standard output.
+func (in Instance) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	cmd, err := in.command(ctx, name, args...)
+	if err != nil {
+		return "", err
+	}
+	var out, diag bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &diag
+	if err := cmd.Run(); err != nil {
+		return out.String(), failure(cmd, err, diag.String())
+	}
+	return out.String(), nil
+}
+
+func (in Instance) command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
+	path, err := program(name)
+	if err != nil {
+		return nil, err
+	}
+	if in.ConfigDir != "" {
+		dir, err := filepath.Abs(in.ConfigDir) // postfix(1) changes its directory
+		if err != nil {
+			return nil, fmt.Errorf("cannot resolve the configuration directory %s: %w", in.ConfigDir, err)
+		}
+		args = append([]string{"-c", dir}, args...)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	return cmd, nil
+}
+
+// program finds a command of Postfix. sbin is not on everybody's path, and not on that of a daemon.
+func program(name string) (string, error) {
+	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%w: there is no program %s; install Postfix", ErrMissing, name)
+	}
+	return path, nil
+}
+
+// failure tells what a command said when it failed.
+func failure(cmd *exec.Cmd, err error, diag string) error {
+	said := strings.TrimSpace(diag)
+	if said == "" {
+		said = "it gave no reason"
+	}
+	return fmt.Errorf("%s failed (%w): %s", strings.Join(append([]string{filepath.Base(cmd.Path)}, cmd.Args[1:]...), " "), err, said)
+}

@@ -1,0 +1,179 @@
+package postfix
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+const sample = `{"queue_name": "deferred", "queue_id": "4ABC12345", "arrival_time": 1700000000, "message_size": 4096, "forced_expire": false, "sender": "a@b.example", "recipients": [{"address": "x@acme.example", "delay_reason": "connect: \"refused\""}, {"address": "y@acme.example"}]}
+{"queue_name": "active", "queue_id": "3aBcDeFgHiJkLm", "arrival_time": 1700000001, "message_size": 1, "forced_expire": true, "sender": "MAILER-DAEMON", "recipients": []}
+`
+
+// collect reads a listing whole; the error is its last element.
+func collect(r io.Reader) (all []Entry, failed error) {
+	for e, err := range ReadQueue(r) {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+func TestAListingIsReadEntryByEntry(t *testing.T) {
+	t.Parallel()
+	want := []Entry{
+		{"deferred", "4ABC12345", time.Unix(1700000000, 0).UTC(), 4096, "a@b.example", false,
+			[]Recipient{{"x@acme.example", `connect: "refused"`}, {"y@acme.example", ""}}},
+		{"active", "3aBcDeFgHiJkLm", time.Unix(1700000001, 0).UTC(), 1, "MAILER-DAEMON", true, []Recipient{}},
+	}
+	got, err := collect(iotest.OneByteReader(strings.NewReader(sample)))
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+func TestAMessageMayHaveFiftyThousandRecipients(t *testing.T) {
+	t.Parallel()
+	recipient := `{"address": "` + strings.Repeat("u", 60) + `@acme.example", "delay_reason": "` + strings.Repeat("r", 200) + `"}`
+	line := `{"queue_name": "hold", "queue_id": "4ABC12345", "recipients": [` + strings.Repeat(recipient+", ", 49999) + recipient + "]}\n"
+	got, err := collect(strings.NewReader(line))
+	if err != nil || len(got) != 1 || len(got[0].Recipients) != 50000 {
+		t.Errorf("%d entries, %v", len(got), err)
+	}
+}
+
+func TestABadListingIsAnErrorAndNeverAShorterQueue(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		r    io.Reader
+		want error
+	}{
+		"cut in a line":    {strings.NewReader(sample[:len(sample)-20]), ErrTruncated},
+		"without line end": {strings.NewReader(sample[:len(sample)-1]), ErrTruncated},
+		"read error":       {io.MultiReader(strings.NewReader(sample), iotest.ErrReader(errors.New("gone"))), ErrTruncated},
+		"not JSON":         {strings.NewReader(sample + "Mail queue is empty\n"), nil},
+		"no ID":            {strings.NewReader("{}\n"), nil},
+		"ID of an option":  {strings.NewReader(`{"queue_id": "-f"}` + "\n"), nil},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := collect(c.r)
+			if err == nil || c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("error %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func FuzzReadQueue(f *testing.F) {
+	f.Add(sample)
+	f.Add("{}\n")
+	f.Add(`{"queue_id":"ABCDEF","recipients":[{"address":null}]}` + "\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		n := 0
+		for e, err := range ReadQueue(strings.NewReader(text)) {
+			if err == nil && !queueID.MatchString(e.ID) {
+				t.Errorf("impossible ID %q", e.ID)
+			}
+			n++
+		}
+		if text != "" && n == 0 {
+			t.Errorf("%q reads as an empty queue", text)
+		}
+	})
+}
+
+func TestQueueOfARealPostfix(t *testing.T) {
+	t.Parallel()
+	postfixtest.RequirePostfix(t)
+	sink := postfixtest.RunSink(t)
+	sink.Stop()
+	host, port, _ := strings.Cut(sink.Addr(), ":")
+	p := postfixtest.Run(t, postfixtest.Config{Main: map[string]string{
+		"relay_domains": "acme.example other.example", "relay_transport": fmt.Sprintf("relay:[%s]:%s", host, port),
+	}})
+	in := Instance{p.ConfigDir()}
+	if running, err := in.Running(t.Context()); err != nil || !running {
+		t.Errorf("running: %v, %v", running, err)
+	}
+	for _, to := range []string{"a@acme.example", "b@acme.example", "c@other.example"} {
+		o, err := postfixtest.Send(p.Addr(), "", postfixtest.Mail{From: "s@outside.example", To: []string{to}, Data: []byte("Subject: x\r\n\r\n")})
+		if err != nil || !o.Accepted() {
+			t.Fatalf("%+v, %v", o, err)
+		}
+	}
+	deferred := func(q []postfixtest.Entry) bool {
+		for _, e := range q {
+			if e.Queue != "deferred" {
+				return false
+			}
+		}
+		return len(q) == 3
+	}
+	if err := p.WaitQueue(time.Minute, "three deferred messages", deferred); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]string{}
+	for e, err := range in.Queue(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[e.Recipients[0].Address] = e.ID
+	}
+	for range in.Queue(t.Context()) {
+		break // leaving early must not hang or leave a process
+	}
+	if err := sink.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Release(t.Context(), ids["b@acme.example"]); err != nil {
+		t.Fatal(err)
+	}
+	got, err := sink.WaitMessages(time.Minute, 1)
+	if err != nil || got[0].Recipients[0] != "b@acme.example" {
+		t.Fatalf("released: %+v, %v", got, err)
+	}
+	if err := in.Flush(t.Context(), "other.example"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = sink.WaitMessages(time.Minute, 2); err != nil || got[1].Recipients[0] != "c@other.example" {
+		t.Fatalf("flushed: %+v, %v", got, err)
+	}
+	sink.Stop()
+	if err := in.Expire(t.Context(), ids["a@acme.example"], "0000000000"); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Release(t.Context(), ids["a@acme.example"]); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.WaitLog(time.Minute, "status=force-expired, returned to sender"); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", "-f", "ALL\n", "../x"} {
+		if in.Release(t.Context(), bad) == nil || in.Expire(t.Context(), bad) == nil {
+			t.Errorf("%q passes as a queue ID", bad)
+		}
+	}
+	failed := Instance{"/nonexistent"}
+	n := 0
+	for _, err := range failed.Queue(t.Context()) {
+		n++
+		if err == nil {
+			t.Error("a command that fails lists an entry")
+		}
+	}
+	if n != 1 {
+		t.Errorf("a command that fails yields %d elements, want one error", n)
+	}
+}

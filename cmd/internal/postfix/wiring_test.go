@@ -1,0 +1,386 @@
+package postfix
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// configured builds a real Postfix configuration directory whose main.cf is text beside what keeps it private.
+func configured(t *testing.T, text string) (Instance, *postfixtest.Instance) {
+	t.Helper()
+	p := postfixtest.Prepare(t, postfixtest.Config{})
+	private, err := p.Postconf("-n", "queue_directory", "data_directory", "maillog_file", "maillog_file_prefixes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := Instance{p.ConfigDir()}
+	if err := os.WriteFile(filepath.Join(in.ConfigDir, "main.cf"), []byte(private+text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	keepOld(t, filepath.Join(in.ConfigDir, "main.cf"))
+	return in, p
+}
+
+// keepOld spares Postfix's programs their wait for a main.cf that is younger than a second: it makes every edit look
+// older at once.
+func keepOld(t *testing.T, path string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	t.Cleanup(func() { cancel(); <-done })
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			if st, err := os.Stat(path); err == nil && time.Since(st.ModTime()) < 5*time.Second {
+				then := time.Now().Add(-10 * time.Second)
+				_ = os.Chtimes(path, then, then) // or it has just been replaced, and the next tick comes
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+}
+
+// shown is what postconf shows of the whole configuration.
+func shown(t *testing.T, in Instance) string {
+	t.Helper()
+	var all []string
+	for _, flag := range []string{"-n", "-M", "-P"} {
+		out, err := in.run(context.Background(), "", "postconf", flag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, out)
+	}
+	return strings.Join(all, "")
+}
+
+// setUp plans and applies, and returns the plan.
+func setUp(t *testing.T, in Instance, w Wiring) *Plan {
+	t.Helper()
+	p, err := in.Plan(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, p)
+	return p
+}
+
+func apply(t *testing.T, p *Plan) {
+	t.Helper()
+	if _, err := p.Apply(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, p.Diff())
+	}
+}
+
+func remove(t *testing.T, in Instance) {
+	t.Helper()
+	p, err := in.PlanRemoval(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, p)
+}
+
+// edit is the operator with postconf.
+func edit(t *testing.T, in Instance, args ...string) {
+	t.Helper()
+	if _, err := in.run(t.Context(), "", "postconf", args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mainCf returns the lines of main.cf for these parameters.
+func mainCf(t *testing.T, in Instance, names ...string) string {
+	t.Helper()
+	out, err := in.run(t.Context(), "", "postconf", append([]string{"-n"}, names...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+var longHold = Wiring{LongestHold: 30 * 24 * time.Hour, Verify: true}
+
+func TestSetupIsIdempotentAndRemovalRestores(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/maincf/*.cf")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, _ := configured(t, string(text))
+			before := shown(t, in)
+			first := setUp(t, in, longHold)
+			wired := shown(t, in)
+			golden(t, strings.TrimSuffix(file, ".cf")+".diff", first.Diff())
+			if again := setUp(t, in, longHold); !again.Empty() {
+				t.Errorf("a second setup changes something:\n%s", again.Diff())
+			}
+			// Wiring that is turned off and on again, and a Postfix without the file of former values, end up the same.
+			setUp(t, in, Wiring{})
+			setUp(t, in, longHold)
+			if diff := cmp.Diff(wired, shown(t, in)); diff != "" {
+				t.Errorf("setup after a smaller setup differs: %s", diff)
+			}
+			remove(t, in)
+			if diff := cmp.Diff(before, shown(t, in)); diff != "" {
+				t.Errorf("a removal does not restore: %s", diff)
+			}
+			if _, err := os.Stat(filepath.Join(in.ConfigDir, FormerFile)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the file of former values is left behind: %v", err)
+			}
+			p, err := in.PlanRemoval(t.Context())
+			if err != nil || !p.Empty() {
+				t.Errorf("a second removal changes something: %v\n%s", err, p.Diff())
+			}
+		})
+	}
+}
+
+// golden compares with a file; UPDATE=1 writes it.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s: %s", file, diff)
+	}
+}
+
+func TestWhatTheOperatorChangesAfterSetupStays(t *testing.T) {
+	t.Parallel()
+	in, _ := configured(t, "compatibility_level = 3.6\nrelay_domains = a.example\nmaximal_queue_lifetime = 1d\n")
+	setUp(t, in, longHold)
+	edit(t, in, "-e",
+		"relay_domains=b.example, "+relayDomains+", c.example",
+		"transport_maps="+transport+", hash:/x",
+		"smtpd_recipient_restrictions=reject_unlisted_sender, "+recipientCheck,
+		"defer_transports="+turnTransport+" uucp",
+		"maximal_queue_lifetime=60d", "myorigin=new.example")
+	setUp(t, in, longHold)
+	want := "relay_domains = b.example, c.example, " + relayDomains + "\n" +
+		"transport_maps = " + transport + ", hash:/x\n"
+	if got := mainCf(t, in, "relay_domains", "transport_maps"); got != want {
+		t.Errorf("after a second setup:\n%s\nwant\n%s", got, want)
+	}
+	remove(t, in)
+	names := []string{"defer_transports", "maximal_queue_lifetime", "myorigin", "relay_domains", "smtpd_recipient_restrictions",
+		"transport_maps", "smtpd_etrn_restrictions", "bounce_queue_lifetime"}
+	want = `defer_transports = uucp
+maximal_queue_lifetime = 60d
+myorigin = new.example
+relay_domains = b.example, c.example
+smtpd_recipient_restrictions = reject_unlisted_sender
+transport_maps = hash:/x
+`
+	if diff := cmp.Diff(want, mainCf(t, in, names...)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRemovalWithoutTheFileOfFormerValuesTakesOurEntriesOut(t *testing.T) {
+	t.Parallel()
+	in, _ := configured(t, "compatibility_level = 3.6\nrelay_domains = a.example\n")
+	before := shown(t, in)
+	setUp(t, in, Wiring{})
+	if err := os.Remove(filepath.Join(in.ConfigDir, FormerFile)); err != nil {
+		t.Fatal(err)
+	}
+	remove(t, in)
+	got := shown(t, in)
+	// Plain numbers carry no mark of ours.
+	edit(t, in, "-X", "mailbag-turn_initial_destination_concurrency", "mailbag-turn_destination_concurrency_limit", "mailbag-pop_destination_recipient_limit")
+	if diff := cmp.Diff(before, shown(t, in)); diff != "" {
+		t.Errorf("%s\n%s", diff, got)
+	}
+}
+
+func TestTheTapFollowsWhatCanRefuse(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		edit    []string
+		tap     Tap
+		because string
+	}{
+		"nothing":         {nil, PolicyTap, ""},
+		"milter":          {[]string{"-e", "smtpd_milters=inet:localhost:11332"}, MilterTap, "smtpd_milters"},
+		"header_checks":   {[]string{"-e", "header_checks=regexp:/x"}, MilterTap, "header_checks"},
+		"body_checks":     {[]string{"-e", "body_checks=regexp:/x"}, MilterTap, "body_checks"},
+		"milter headers":  {[]string{"-e", "milter_header_checks=regexp:/x"}, MilterTap, "milter_header_checks"},
+		"empty macro":     {[]string{"-e", "smtpd_milters=$none", "none="}, PolicyTap, ""},
+		"one service":     {[]string{"-Pe", "lmtp/unix/syslog_name=x", "cleanup/unix/header_checks=regexp:/x"}, MilterTap, "cleanup/unix/header_checks"},
+		"proxy in master": {[]string{"-Pe", "pickup/unix/smtpd_proxy_filter=127.0.0.1:1"}, MilterTap, "pickup/unix/smtpd_proxy_filter"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in, _ := configured(t, "compatibility_level = 3.6\n")
+			if c.edit != nil {
+				edit(t, in, c.edit...)
+			}
+			p := setUp(t, in, Wiring{})
+			if p.Tap != c.tap || strings.Join(p.Because, " ") != c.because {
+				t.Errorf("tap %s because of %v", p.Tap, p.Because)
+			}
+			wired := mainCf(t, in, "smtpd_milters", "smtpd_end_of_data_restrictions")
+			if strings.Contains(wired, MilterSocket) != (c.tap == MilterTap) || strings.Contains(wired, PolicySocket) != (c.tap == PolicyTap) {
+				t.Errorf("not exactly one tap is wired in:\n%s", wired)
+			}
+		})
+	}
+}
+
+func TestSetupSwitchesTheTapAndBack(t *testing.T) {
+	t.Parallel()
+	in, _ := configured(t, "compatibility_level = 3.6\n")
+	before := shown(t, in)
+	setUp(t, in, Wiring{})
+	edit(t, in, "-e", "smtpd_milters=inet:localhost:11332")
+	found, err := in.Check(t.Context(), Wiring{})
+	if err != nil || !speaksOf(found, Fault, "refused mail is billed") {
+		t.Errorf("check does not say that the tap no longer fits: %+v, %v", found, err)
+	}
+	setUp(t, in, Wiring{})
+	if got := mainCf(t, in, "smtpd_milters", "smtpd_end_of_data_restrictions"); got != "smtpd_milters = inet:localhost:11332, "+milterTap+"\n" {
+		t.Errorf("with another milter: %s", got)
+	}
+	edit(t, in, "-e", "smtpd_milters="+milterTap)
+	found, err = in.Check(t.Context(), Wiring{})
+	if err != nil || !speaksOf(found, Warning, "nothing is left that could refuse") {
+		t.Errorf("check does not say that the tap no longer fits: %+v, %v", found, err)
+	}
+	setUp(t, in, Wiring{})
+	if got := mainCf(t, in, "smtpd_milters", "smtpd_end_of_data_restrictions"); got != "smtpd_milters =\nsmtpd_end_of_data_restrictions = "+endOfDataCheck+"\n" {
+		t.Errorf("without another milter: %s", got)
+	}
+	remove(t, in)
+	edit(t, in, "-X", "smtpd_milters") // the operator's own line, which he emptied
+	if diff := cmp.Diff(before, shown(t, in)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func speaksOf(found []Finding, s Severity, text string) bool {
+	for _, f := range found {
+		if f.Severity == s && strings.Contains(f.Text, text) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestSetupReloadsARunningPostfixAndItStaysUp(t *testing.T) {
+	t.Parallel()
+	in, p := configured(t, "compatibility_level = 3.6\ninet_protocols = ipv4\nsmtpd_peername_lookup = no\n")
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := in.Plan(t.Context(), longHold)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reloaded, err := plan.Apply(t.Context())
+	if err != nil || !reloaded {
+		t.Fatalf("reloaded: %v, %v", reloaded, err)
+	}
+	if err := p.WaitLog(time.Minute, "reload -- version"); err != nil {
+		t.Error(err)
+	}
+	// With no daemon behind the sockets, a recipient must be put off, not accepted.
+	o, err := postfixtest.Send(p.Addr(), "", postfixtest.Mail{From: "a@outside.example", To: []string{"postmaster@localhost"}, Data: []byte("x\r\n")})
+	if err != nil || len(o.Recipients) != 1 || !strings.HasPrefix(o.Recipients[0], "451 4.3") {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func TestAChangeThatPostfixRefusesIsUndone(t *testing.T) {
+	t.Parallel()
+	in, _ := configured(t, "compatibility_level = 3.6\n")
+	p, err := in.Plan(t.Context(), Wiring{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := shown(t, in)
+	p.Changes = append(p.Changes, Change{"main.cf", "mail_owner", Line{}, Line{true, "no-such-user"}})
+	if _, err := p.Apply(t.Context()); !errors.Is(err, ErrBroken) {
+		t.Errorf("error: %v", err)
+	}
+	if diff := cmp.Diff(before, shown(t, in)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := os.Stat(filepath.Join(in.ConfigDir, FormerFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file of former values is left behind: %v", err)
+	}
+}
+
+func TestSetupRefusesABrokenPostfix(t *testing.T) {
+	t.Parallel()
+	in, _ := configured(t, "compatibility_level = 3.6\n")
+	if err := os.WriteFile(filepath.Join(in.ConfigDir, "master.cf"), []byte("smtp inet n\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Plan(t.Context(), Wiring{}); !errors.Is(err, ErrBroken) {
+		t.Errorf("broken master.cf: %v", err)
+	}
+	if _, err := (Instance{filepath.Join(in.ConfigDir, "none")}).Plan(t.Context(), Wiring{}); !errors.Is(err, ErrBroken) {
+		t.Errorf("no configuration: %v", err)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string]error{
+		"3.7.11": nil, "3.5.0": nil, "3.10-20240101": nil, "4.0.0": nil,
+		"3.4.23": ErrTooOld, "2.11.3": ErrTooOld, "": ErrBroken, "x.y": ErrBroken,
+	} {
+		if err := recentEnough(version); !errors.Is(err, want) {
+			t.Errorf("%q: %v", version, err)
+		}
+	}
+}
+
+func TestLifetimesAreOnlyRaised(t *testing.T) {
+	t.Parallel()
+	day := 24 * time.Hour
+	for _, c := range []struct {
+		base string
+		hold time.Duration
+		want string
+	}{
+		{"5d", 30 * day, "30d"}, {"30d", 30 * day, "30d"}, {"5", 5 * day, "5"}, {"100d", 5 * day, "100d"},
+		{"4w", 30 * day, "30d"}, {"720h", 30 * day, "720h"}, {"5d", 500 * day, "100d"},
+		{"1h", 90 * time.Minute, "5400s"}, {"nonsense", day, "1d"}, {"", day, "1d"},
+	} {
+		if got := atLeast(c.hold)(c.base, c.base); got != c.want {
+			t.Errorf("%q with a hold of %v: %q, want %q", c.base, c.hold, got, c.want)
+		}
+	}
+}
