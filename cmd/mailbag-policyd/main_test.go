@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mailbag/cmd/internal/settings"
+	"mailbag/meter"
+)
+
+func TestExitStatusTellsFailureFromWrongUsage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good, bad := file("good.toml", "[limits]\nmessages = 5\n"), file("bad.toml", "[limits]\nmesages = 5\n")
+	for _, c := range []struct {
+		args        []string
+		status      int
+		out, errors string
+	}{
+		{[]string{"--version"}, done, program + " ", ""},
+		{[]string{"--check", "--config", good}, done, "settings are valid\n", ""},
+		{[]string{"--check", "--config", bad}, failed, "", "line 2: limits.mesages"},
+		{[]string{"--check", "--config", filepath.Join(dir, "missing.toml")}, failed, "", "missing.toml"},
+		{[]string{"--help"}, done, "", "-config FILE"},
+		{[]string{"--foo"}, wrongUsage, "", "-foo"},
+		{[]string{"foo"}, wrongUsage, "", `unexpected argument "foo"`},
+		{[]string{"--log-level", "chatty"}, wrongUsage, "", "chatty"},
+	} {
+		var out, errors bytes.Buffer
+		status := run(c.args, &out, &errors)
+		if status != c.status || !strings.HasPrefix(out.String(), c.out) || !strings.Contains(errors.String(), c.errors) {
+			t.Errorf("%v: status %d, printed %q and %q; want %d, %q and %q", c.args, status, out.String(), errors.String(), c.status, c.out, c.errors)
+		}
+	}
+}
+
+// It starts while the ledger is missing, defers nothing of others, takes part when the ledger comes,
+// and stops gracefully.
+func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "private")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) settings.Address {
+		return settings.Address{Network: "unix", Address: filepath.Join(dir, name)}
+	}
+	s := settings.Default()
+	s.Database = filepath.Join(dir, "mailbag.db")
+	s.Policy = settings.Policy{Listen: at("policy"), Lookup: at("lookup"), Milter: at("milter"), Metrics: settings.Address{Network: "tcp4", Address: "127.0.0.1:0"}}
+	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if d.status() != "starting" {
+		t.Errorf("before the start the status is %q", d.status())
+	}
+	graceful, stop := context.WithCancel(t.Context())
+	defer stop()
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- d.serve(graceful, t.Context(), func() { close(ready) }) }()
+	select {
+	case <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	if !strings.Contains(d.status(), "deferred") {
+		t.Errorf("without a ledger the status is %q", d.status())
+	}
+
+	ledger, err := meter.Open(t.Context(), s.Database, meter.Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ledger.Close()
+	if err := ledger.AddAccount(t.Context(), meter.Account{Name: "acme", Mode: meter.Backup, Domains: []string{"acme.example"}, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, nil); err != nil {
+		t.Fatal(err)
+	}
+	lookup, err := net.Dial("unix", at("lookup").Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lookup.Close()
+	answers := bufio.NewReader(lookup)
+	for answer := ""; !strings.HasPrefix(answer, "OK "); {
+		fmt.Fprint(lookup, "26:relay-domains acme.example,")
+		if answer, err = readNetstring(answers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.health(t.Context()); err != nil {
+		t.Error(err)
+	}
+	conn, err := net.Dial("unix", at("policy").Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "request=smtpd_access_policy\nprotocol_state=RCPT\ninstance=1.2.3\nrecipient=joe@other.example\n\n")
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "action=DUNNO\n" {
+		t.Errorf("the answer is %q, %v", line, err)
+	}
+
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"policy", "lookup", "milter"} {
+		if _, err := os.Lstat(at(name).Address); !os.IsNotExist(err) {
+			t.Errorf("the socket %s is left behind: %v", name, err)
+		}
+	}
+}
+
+func readNetstring(r *bufio.Reader) (string, error) {
+	var n int
+	if _, err := fmt.Fscanf(r, "%d:", &n); err != nil {
+		return "", err
+	}
+	text := make([]byte, n+1)
+	for i := range text {
+		var err error
+		if text[i], err = r.ReadByte(); err != nil {
+			return "", err
+		}
+	}
+	return string(text[:n]), nil
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mailbag/cmd/internal/daemon"
+	"mailbag/meter"
+)
+
+// metrics are what the daemon shows besides those of package policy.
+type metrics struct {
+	registry   *prometheus.Registry
+	commits    *prometheus.CounterVec
+	messages   prometheus.Counter
+	seconds    prometheus.Histogram
+	queued     prometheus.Gauge
+	added      prometheus.Counter
+	removed    prometheus.Counter
+	reconciles prometheus.Gauge
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: daemon.NewRegistry(program),
+		commits:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailbag_ledger_commits_total", Help: "Commits of accepted messages, each of one or more."}, []string{"result"}),
+		messages: prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_ledger_messages_total", Help: "Accepted messages that were written to the ledger."}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailbag_ledger_commit_seconds", Help: "Duration of a commit.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
+		queued:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailbag_queue_messages", Help: "Messages in Postfix's queue at the last pass, of anybody."}),
+		added:      prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_waiting_added_total", Help: "Waiting messages that only a pass over the queue found."}),
+		removed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_waiting_removed_total", Help: "Messages that a pass over the queue found not to wait any more."}),
+		reconciles: prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailbag_queue_pass_timestamp_seconds", Help: "When the last pass over the queue ended, Unix time; 0: none yet."}),
+	}
+	m.registry.MustRegister(m.commits, m.messages, m.seconds, m.queued, m.added, m.removed, m.reconciles)
+	return m
+}
+
+// watch shows the state of the ledger.
+func (m *metrics) watch(f *meter.Follower, accounts *atomic.Int64) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_ledger_available", Help: "1 while the ledger can be written, else 0."}, func() float64 {
+			if f.Available() != nil {
+				return 0
+			}
+			return 1
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_accounts", Help: "Accounts in force."}, func() float64 { return float64(accounts.Load()) }),
+	)
+}
+
+func (m *metrics) committed(batch int, took time.Duration, err error) {
+	m.seconds.Observe(took.Seconds())
+	if err != nil {
+		m.commits.WithLabelValues("failed").Inc()
+		return
+	}
+	m.commits.WithLabelValues("done").Inc()
+	m.messages.Add(float64(batch))
+}
+
+func (m *metrics) reconciled(r meter.Reconciled) {
+	m.queued.Set(float64(r.Queued))
+	m.added.Add(float64(r.Added))
+	m.removed.Add(float64(r.Removed))
+	m.reconciles.SetToCurrentTime()
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/meter"
+)
+
+// Times between two passes over the queue.
+const (
+	reconcileEvery = 5 * time.Minute
+	reconcileRetry = 30 * time.Second
+)
+
+// reconcileRepeatedly brings the index of waiting mail in line with Postfix's queue, at once and then every
+// few minutes. Trouble is logged when it is another than the last time, so that a host without
+// Postfix is not told of it every half minute.
+func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *meter.Follower) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	trouble := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		next := reconcileRetry
+		// While the ledger is away the follower says so; there is nothing to add.
+		if directory := f.Directory(); directory != nil && f.Available() == nil {
+			done, err := l.Reconcile(ctx, directory, queued(postfix.Instance{}.Queue(ctx)))
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil && err.Error() != trouble:
+				trouble = err.Error()
+				d.log.Warn("the index of waiting mail could not be compared with Postfix's queue; it is tried again", "error", err)
+			case err == nil:
+				next, trouble = reconcileEvery, ""
+				d.metrics.reconciled(done)
+				d.log.Debug("the index of waiting mail was compared with the queue", "queued", done.Queued, "added", done.Added, "removed", done.Removed)
+			}
+		}
+		timer.Reset(next)
+	}
+}
+
+// queued hands Postfix's listing on as the ledger takes it.
+func queued(entries iter.Seq2[postfix.Entry, error]) iter.Seq2[meter.QueuedMessage, error] {
+	return func(yield func(meter.QueuedMessage, error) bool) {
+		for e, err := range entries {
+			m := meter.QueuedMessage{ID: e.ID, Size: e.Size, Arrived: e.Arrival}
+			for _, r := range e.Recipients {
+				m.Recipients = append(m.Recipients, r.Address)
+			}
+			if !yield(m, err) {
+				return
+			}
+		}
+	}
+}

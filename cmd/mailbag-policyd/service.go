@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/settings"
+	"mailbag/cmd/internal/version"
+	"mailbag/meter"
+	"mailbag/policy"
+)
+
+// A service is one run of the daemon.
+type service struct {
+	settings *settings.Settings
+	log      *slog.Logger
+	metrics  *metrics
+	accounts atomic.Int64
+	follower atomic.Pointer[meter.Follower] // nil before the start
+}
+
+func newService(s *settings.Settings, log *slog.Logger) *service {
+	return &service{settings: s, log: log, metrics: newMetrics()}
+}
+
+// serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order:
+// first the sockets, so that all that was read is answered, then the recorder, then the ledger.
+func (d *service) serve(graceful, immediate context.Context, ready func()) error {
+	sockets, err := d.listen(graceful)
+	if err != nil {
+		return err
+	}
+	ledger := meter.New(d.settings.Database, meter.Options{Location: d.settings.Billing.Location, Logger: d.log})
+	defer ledger.Close()
+	follower := meter.Follow(context.Background(), ledger, d.log, d.changed)
+	defer follower.Close()
+	d.follower.Store(follower)
+	d.metrics.watch(follower, &d.accounts)
+	recorder := meter.NewRecorder(ledger, d.metrics.committed)
+	defer recorder.Close()
+	p, err := policy.New(policy.Config{
+		Accounts:      follower,
+		Recorder:      recorder,
+		Usage:         ledger,
+		Limits:        policy.Limits(d.settings.Limits),
+		Location:      d.settings.Billing.Location,
+		TurnSockets:   d.settings.Turn.Sockets,
+		DeliverSocket: d.settings.POP.Deliver.Address,
+		Logger:        d.log,
+		Metrics:       d.metrics.registry,
+	})
+	if err != nil {
+		sockets.close()
+		return err
+	}
+	scrapes := daemon.ServeMetrics(sockets.metrics, d.metrics.registry, d.log)
+	defer func() {
+		if err := scrapes.Close(immediate); err != nil {
+			d.log.Warn("the metrics did not end well", "error", err)
+		}
+	}()
+
+	var all sync.WaitGroup
+	defer all.Wait()
+	running, stop := context.WithCancel(graceful)
+	defer stop()
+	all.Go(func() { d.reconcileRepeatedly(running, ledger, follower) })
+	broken := make(chan error, len(sockets.all()))
+	for _, s := range []struct {
+		name      string
+		listeners []net.Listener
+		serve     func(net.Listener) error
+	}{
+		{"policy", sockets.policy, p.ServeRequests},
+		{"lookup", sockets.lookup, p.ServeLookups},
+		{"milter", sockets.milter, p.ServeMilter},
+	} {
+		for _, l := range s.listeners {
+			d.log.Info("listening", "socket", s.name, "address", l.Addr().String())
+			all.Go(func() {
+				if err := s.serve(l); err != nil {
+					broken <- fmt.Errorf("the %s socket cannot be served any longer: %w", s.name, err)
+				}
+			})
+		}
+	}
+	ready()
+	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database)
+
+	var failure error
+	select {
+	case <-graceful.Done():
+	case failure = <-broken:
+	}
+	stop()
+	// Without a signal nobody else bounds the stop.
+	draining, cancel := context.WithTimeout(immediate, drainTime)
+	defer cancel()
+	if err := p.Shutdown(draining); err != nil {
+		d.log.Warn("connections were cut off; Postfix asks again for their messages", "error", err)
+	}
+	return failure
+}
+
+// drainTime is how long a stop waits for what was read to be answered. It is shorter than
+// systemd's TimeoutStopSec= (90 s), and long enough for the ledger's busy timeout.
+const drainTime = 30 * time.Second
+
+// sockets are the listeners of one run.
+type sockets struct {
+	policy, lookup, milter, metrics []net.Listener
+}
+
+func (s *sockets) all() []net.Listener {
+	var all []net.Listener
+	for _, listeners := range [][]net.Listener{s.policy, s.lookup, s.milter, s.metrics} {
+		all = append(all, listeners...)
+	}
+	return all
+}
+
+func (s *sockets) close() {
+	for _, l := range s.all() {
+		l.Close()
+	}
+}
+
+func (d *service) listen(ctx context.Context) (*sockets, error) {
+	from, err := daemon.PassedSockets(d.log)
+	if err != nil {
+		return nil, err
+	}
+	s := new(sockets)
+	for _, wanted := range []struct {
+		name      string
+		listeners *[]net.Listener
+		at        settings.Address
+	}{
+		{"policy", &s.policy, d.settings.Policy.Listen},
+		{"lookup", &s.lookup, d.settings.Policy.Lookup},
+		{"milter", &s.milter, d.settings.Policy.Milter},
+		{"metrics", &s.metrics, d.settings.Policy.Metrics},
+	} {
+		if *wanted.listeners, err = from.Listen(ctx, wanted.name, wanted.at); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	from.CloseUnused()
+	return s, nil
+}
+
+// changed is told of every new directory, which the follower logs.
+func (d *service) changed(_, now *meter.Directory) {
+	var n int64
+	for range now.Accounts() {
+		n++
+	}
+	d.accounts.Store(n)
+}
+
+var errStalled = errors.New("the ledger is not followed any longer")
+
+// health tells of what a restart heals; a ledger that is away is not among it.
+func (d *service) health(context.Context) error {
+	if f := d.follower.Load(); f != nil && !f.Alive() {
+		return errStalled
+	}
+	return nil
+}
+
+func (d *service) status() string {
+	f := d.follower.Load()
+	if f == nil {
+		return "starting"
+	}
+	if err := f.Available(); err != nil {
+		return fmt.Sprintf("the accounts' mail is deferred: %v", err)
+	}
+	return fmt.Sprintf("serving %d accounts", d.accounts.Load())
+}
