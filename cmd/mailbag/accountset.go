@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"mailbag/meter"
+)
+
+func (c *console) accountSetCommand() *cobra.Command {
+	var given meter.Account
+	cmd := &cobra.Command{
+		Use:   "set NAME [flags]",
+		Short: "Change an account",
+		Long: `Change what the flags name, and nothing else. An empty text or 0 brings back the default where the
+flag says so. With another --mode, what waits in Postfix's queue moves to the new way of delivery.
+
+Domains, networks and passwords have commands of their own: mailbag domain, network and passwd.`,
+		Example: `  mailbag account set acme --bytes 5GB --on-limit defer
+  mailbag account set acme --bytes 0
+  mailbag account set acme --mode pop3`,
+		Args:              arguments("NAME"),
+		ValidArgsFunction: c.completeAccounts,
+	}
+	cmd.Flags().SortFlags = false
+	addFields(cmd, &given)
+	completeFields(cmd)
+	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, cmd *cobra.Command, args []string) error {
+		return d.setAccount(ctx, cmd, args[0], &given)
+	})
+	return cmd
+}
+
+func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, given *meter.Account) error {
+	changes := false
+	for _, f := range fields {
+		changes = changes || cmd.Flags().Changed(f.flag)
+	}
+	if !changes {
+		return wrongUsage(cmd, "nothing is given that %s should be changed to", name)
+	}
+	before, after, err := d.ledger.EditAccount(ctx, name, "account set", func(a *meter.Account) error {
+		turned := *a
+		copyFields(cmd, &turned, given)
+		if turned.Mode != a.Mode && turned.Mode == meter.ATRN && !cmd.Flags().Changed("cram-md5") {
+			turned.CRAMMD5 = true // the default of the mode, as when it is added
+		}
+		if err := checkFields(cmd, turned.Mode); err != nil {
+			return err
+		}
+		if err := turned.Validate(); err != nil {
+			return usageError{cmd.CommandPath(), err}
+		}
+		*a = turned
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if before == after {
+		d.say("%s is so already", name)
+	} else {
+		d.say("changed %s", name)
+	}
+	listed, err := d.listed(ctx, after)
+	if err != nil {
+		return err
+	}
+	d.warn(before, after, listed)
+	if err := d.pointOutPassword(ctx, after); err != nil {
+		return err
+	}
+	d.pointOutSetup(ctx, after)
+	if before.Mode == after.Mode {
+		return nil
+	}
+	return d.moveWaiting(ctx, after)
+}
+
+// pointOutPassword says what the account's log-in lacks. A verifier alone cannot be made into what
+// CRAM-MD5 needs: that takes the password itself.
+func (d *desk) pointOutPassword(ctx context.Context, a *meter.Account) error {
+	if !hasLogin(a) {
+		return nil
+	}
+	v, err := d.ledger.Verifier(ctx, a.Name)
+	switch {
+	case err != nil:
+		return err
+	case v == nil:
+		d.note(`%s has no password yet; "mailbag passwd %s" gives it one`, a.Name, a.Name)
+	case a.CRAMMD5 && v.CRAMMD5 == nil:
+		d.note(`CRAM-MD5 works for %s from its next password on, because only verifiers of the present one are kept; run "mailbag passwd %s"`, a.Name, a.Name)
+	}
+	return nil
+}
+
+// listed is how many addresses are on the account's recipient list.
+func (d *desk) listed(ctx context.Context, a *meter.Account) (int, error) {
+	n := 0
+	for _, err := range d.ledger.Recipients(ctx, a.ID) {
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+func (c *console) suspendCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "suspend NAME",
+		Short: "Defer an account's new mail and hold what waits",
+		Long: `Suspend an account: new mail for it is deferred (4.2.1), and what waits is held whatever the mode,
+until "mailbag account resume" or until its hold time is over.`,
+		Example:           "  mailbag account suspend acme",
+		Args:              arguments("NAME"),
+		ValidArgsFunction: c.completeAccounts,
+		RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
+			return d.suspend(ctx, args[0], true)
+		}),
+	}
+}
+
+func (c *console) resumeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "resume NAME",
+		Short:             "Put a suspended account back into service",
+		Long:              "Put a suspended account back into service. What was held for a backup or pop3 account is delivered now.",
+		Example:           "  mailbag account resume acme",
+		Args:              arguments("NAME"),
+		ValidArgsFunction: c.completeAccounts,
+		RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
+			return d.suspend(ctx, args[0], false)
+		}),
+	}
+}
+
+func (d *desk) suspend(ctx context.Context, name string, suspended bool) error {
+	action := map[bool]string{true: "suspend", false: "resume"}[suspended]
+	before, after, err := d.ledger.EditAccount(ctx, name, "account "+action, func(a *meter.Account) error {
+		a.Suspended = suspended
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	state := map[bool]string{true: "suspended", false: "in service"}[suspended]
+	if before == after {
+		d.say("%s is %s already", name, state)
+	} else {
+		d.say("%s is %s", name, state)
+	}
+	return d.moveWaiting(ctx, after)
+}
+
+func (c *console) accountDeleteCommand() *cobra.Command {
+	var back bool
+	cmd := &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Take an account out of service for good",
+		Long: `Take an account out of service with all that is its own. Its usage and history stay, it is billed for
+the months in which it was used, and its name is not used again. Refused while mail waits for it in
+Postfix's queue: have it delivered first, or return it to the senders.`,
+		Example: `  mailbag account delete acme
+  mailbag account delete acme --return`,
+		Args:              arguments("NAME"),
+		ValidArgsFunction: c.completeAccounts,
+	}
+	returnFlag(cmd, &back)
+	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
+		_, a, err := d.account(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if err := d.emptyQueue(ctx, accountScope(a), back); err != nil {
+			return err
+		}
+		if err := d.ledger.DeleteAccount(ctx, a.Name); err != nil {
+			return err
+		}
+		d.say("deleted %s", a.Name)
+		if a.Mode == meter.POP3 {
+			d.note("its Maildirs under %s are not touched; remove them when they are not needed", d.settings.POP.Maildirs)
+		}
+		return nil
+	})
+	return cmd
+}
+
+func returnFlag(cmd *cobra.Command, to *bool) {
+	cmd.Flags().BoolVar(to, "return", false, "return waiting mail to its senders first")
+}

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailbag/cmd/internal/units"
+	"mailbag/meter"
+)
+
+// listedAccount is an account in --json. The limits are the account's own, 0 or empty where the
+// settings apply; effective is what is in force. Sizes are octets, hold is seconds.
+type listedAccount struct {
+	Name       string               `json:"name"`
+	Mode       meter.Mode           `json:"mode"`
+	Suspended  bool                 `json:"suspended"`
+	Domains    []string             `json:"domains"`
+	Host       string               `json:"host"`
+	Networks   []string             `json:"networks"`
+	Recipients meter.RecipientCheck `json:"recipients"`
+	Mailboxes  []string             `json:"mailboxes"`
+	Messages   int64                `json:"messages"`
+	Bytes      int64                `json:"bytes"`
+	OnLimit    meter.OnLimit        `json:"on_limit"`
+	MaxTiers   int64                `json:"max_tiers"`
+	Hold       int64                `json:"hold"`
+	Contact    string               `json:"contact"`
+	Copies     meter.Copies         `json:"copies"`
+	CatchAll   bool                 `json:"catch_all"`
+	Quota      int64                `json:"quota"`
+	CRAMMD5    bool                 `json:"cram_md5"`
+	Created    time.Time            `json:"created"`
+	Effective  effective            `json:"effective"`
+}
+
+type effective struct {
+	Messages int64         `json:"messages"`
+	Bytes    int64         `json:"bytes"`
+	OnLimit  meter.OnLimit `json:"on_limit"`
+	Hold     int64         `json:"hold"`
+}
+
+// shownAccount is what account show adds to it.
+type shownAccount struct {
+	listedAccount
+	RecipientCount int           `json:"recipient_count"`
+	PasswordSet    bool          `json:"password_set"`
+	Month          string        `json:"month"`
+	Usage          meter.Usage   `json:"usage"`
+	Waiting        meter.Waiting `json:"waiting"`
+}
+
+func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
+	t := d.tariff().For(a)
+	onLimit := a.OnLimit
+	if onLimit == "" {
+		onLimit = d.settings.Limits.OnLimit
+	}
+	l := listedAccount{
+		Name: a.Name, Mode: a.Mode, Suspended: a.Suspended, Domains: append([]string{}, a.Domains...), Host: a.Host,
+		Networks: []string{}, Recipients: a.Recipients, Mailboxes: append([]string{}, all.Mailboxes(a)...),
+		Messages: a.Messages, Bytes: a.Bytes, OnLimit: a.OnLimit, MaxTiers: a.MaxTiers, Hold: int64(a.Hold / time.Second),
+		Contact: a.Contact, Copies: a.Copies, CatchAll: a.CatchAll, Quota: a.Quota, CRAMMD5: a.CRAMMD5, Created: a.Created,
+		Effective: effective{t.Messages, t.Bytes, onLimit, int64(a.HoldTime() / time.Second)},
+	}
+	for _, network := range a.Networks {
+		l.Networks = append(l.Networks, network.String())
+	}
+	return l
+}
+
+func (c *console) accountListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the accounts",
+		Example: "  mailbag account list\n  mailbag account list --json",
+		Args:    arguments(),
+	}
+	jsonFlag(cmd, &asJSON)
+	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, _ []string) error {
+		all, err := d.ledger.Load(ctx)
+		if err != nil {
+			return err
+		}
+		documents := []listedAccount{}
+		t := table{heads: []string{"ACCOUNT", "MODE", "STATE", "DOMAINS", "HOST", "RECIPIENTS"}}
+		for a := range all.Accounts() {
+			documents = append(documents, d.document(all, a))
+			t.add(a.Name, string(a.Mode), state(a), few(a.Domains), a.Host, string(a.Recipients))
+		}
+		if asJSON {
+			return d.json(documents)
+		}
+		if len(documents) == 0 {
+			d.note(`there is no account yet; "mailbag account add" adds one`)
+			return nil
+		}
+		d.table(&t)
+		return nil
+	})
+	return cmd
+}
+
+func state(a *meter.Account) string {
+	if a.Suspended {
+		return "suspended"
+	}
+	return "in service"
+}
+
+// few names the first of a list and how many there are besides.
+func few(names []string) string {
+	if len(names) <= 2 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", names[0], len(names)-1)
+}
+
+func (c *console) accountShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:               "show NAME",
+		Short:             "Show an account with what is in force, this month's usage, and what waits",
+		Example:           "  mailbag account show acme",
+		Args:              arguments("NAME"),
+		ValidArgsFunction: c.completeAccounts,
+	}
+	jsonFlag(cmd, &asJSON)
+	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
+		s, err := d.shown(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return d.json(s)
+		}
+		d.showAccount(s)
+		return nil
+	})
+	return cmd
+}
+
+func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
+	all, a, err := d.account(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	month := meter.MonthOf(time.Now(), d.settings.Billing.Location)
+	s := &shownAccount{listedAccount: d.document(all, a), Month: month.String()}
+	if s.RecipientCount, err = d.listed(ctx, a); err != nil {
+		return nil, err
+	}
+	v, err := d.ledger.Verifier(ctx, a.Name)
+	if err != nil {
+		return nil, err
+	}
+	s.PasswordSet = v != nil
+	if s.Usage, err = d.ledger.Usage(ctx, a.ID, month); err != nil {
+		return nil, err
+	}
+	s.Waiting, err = d.ledger.Waiting(ctx, a.ID)
+	return s, err
+}
+
+// showAccount writes an account for a reader: what is in force, and where it comes from.
+func (d *desk) showAccount(s *shownAccount) {
+	t := table{heads: []string{"", ""}}
+	line := func(name, format string, args ...any) { t.add(name, fmt.Sprintf(format, args...)) }
+	own := func(set bool) string {
+		return map[bool]string{true: "", false: " (default)"}[set]
+	}
+	line("mode", "%s, %s", s.Mode, map[bool]string{true: "suspended", false: "in service"}[s.Suspended])
+	for i, domain := range s.Domains {
+		line(first(i, "domains"), "%s", domain)
+	}
+	switch {
+	case s.Host != "":
+		line("host", "%s", s.Host)
+	case s.Mode == meter.Backup:
+		line("host", "by MX")
+	}
+	for i, network := range s.Networks {
+		line(first(i, "networks"), "%s", network)
+	}
+	line("recipients", "%s, %s listed", s.Recipients, grouped(int64(s.RecipientCount)))
+	if s.Mode == meter.POP3 {
+		line("catch-all", "%s, copies %s", map[bool]string{true: "yes", false: "no"}[s.CatchAll], s.Copies)
+		for i, mailbox := range s.Mailboxes {
+			line(first(i, "mailboxes"), "%s", mailbox)
+		}
+		if s.Quota > 0 {
+			line("quota", "%s", units.FormatSize(s.Quota))
+		}
+	}
+	if hasLogin(&meter.Account{Mode: s.Mode, CatchAll: s.CatchAll}) {
+		line("password", "%s%s", map[bool]string{true: "set", false: "none"}[s.PasswordSet],
+			map[bool]string{true: ", with CRAM-MD5"}[s.CRAMMD5])
+	}
+	line("tier", "%s messages%s or %s%s", grouped(s.Effective.Messages), own(s.Messages > 0),
+		units.FormatSize(s.Effective.Bytes), own(s.Bytes > 0))
+	line("above it", "%s%s", s.Effective.OnLimit, own(s.OnLimit != ""))
+	if s.MaxTiers > 0 {
+		line("tiers", "at most %d", s.MaxTiers)
+	}
+	line("hold", "%s%s", units.FormatDuration(time.Duration(s.Effective.Hold)*time.Second), own(s.Hold > 0))
+	if s.Contact != "" {
+		line("contact", "%s", s.Contact)
+	}
+	line("created", "%s", s.Created.In(d.settings.Billing.Location).Format(time.DateTime))
+	line(s.Month, "%s", amount(s.Usage.Messages, s.Usage.Bytes))
+	if s.Waiting.Messages > 0 {
+		line("waiting", "%s, oldest of %s", amount(s.Waiting.Messages, s.Waiting.Bytes),
+			s.Waiting.Oldest.In(d.settings.Billing.Location).Format(time.DateTime))
+	} else if s.Mode.Held() || s.Suspended {
+		line("waiting", "nothing")
+	}
+	d.say("%s", s.Name)
+	d.table(&t)
+}
+
+// first names the first line of several.
+func first(i int, name string) string {
+	if i > 0 {
+		return ""
+	}
+	return name
+}
+
+func (c *console) historyCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:               "history NAME",
+		Short:             "Show who changed an account, when, and what",
+		Long:              "Show who changed an account, when, and what. Deleted accounts have a history too.",
+		Example:           "  mailbag account history acme",
+		Args:              arguments("NAME"),
+		ValidArgsFunction: c.completeAccounts,
+	}
+	jsonFlag(cmd, &asJSON)
+	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
+		changes, err := d.ledger.History(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return d.json(changes)
+		}
+		t := table{heads: []string{"WHEN", "WHO", "ACTION", "WHAT"}}
+		for _, change := range changes {
+			t.add(change.At.In(d.settings.Billing.Location).Format(time.DateTime), change.Who, change.Action, difference(change))
+		}
+		d.table(&t)
+		return nil
+	})
+	return cmd
+}
+
+// difference is what a change made of the account, key by key. An account's first line has nothing
+// to differ from.
+func difference(change meter.Change) string {
+	var before, after map[string]json.RawMessage
+	if change.Before == nil || json.Unmarshal(change.Before, &before) != nil || json.Unmarshal(change.After, &after) != nil {
+		return ""
+	}
+	var texts []string
+	for _, key := range slices.Sorted(maps.Keys(after)) {
+		if was, is := string(before[key]), string(after[key]); was != is {
+			texts = append(texts, fmt.Sprintf("%s %s -> %s", key, was, is))
+		}
+	}
+	return strings.Join(texts, "; ")
+}

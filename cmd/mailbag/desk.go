@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"mailbag/cmd/internal/settings"
+	"mailbag/meter"
+)
+
+// A desk is what a command works at: the console, the settings and the open ledger.
+type desk struct {
+	*console
+	settings *settings.Settings
+	ledger   *meter.Ledger
+}
+
+// task is the work of a command at an open ledger.
+type task func(ctx context.Context, d *desk, cmd *cobra.Command, args []string) error
+
+// atLedger runs a task with the ledger that is there.
+func (c *console) atLedger(t task) func(*cobra.Command, []string) error { return c.at(t, false) }
+
+// atNewLedger makes the ledger where it is missing. Only commands that put a service up do: an empty
+// ledger made by mistake would have the daemons refuse everybody's mail.
+func (c *console) atNewLedger(t task) func(*cobra.Command, []string) error { return c.at(t, true) }
+
+func (c *console) at(t task, create bool) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		d, err := c.open(cmd.Context(), create)
+		if err != nil {
+			return err
+		}
+		defer d.ledger.Close()
+		return t(cmd.Context(), d, cmd, args)
+	}
+}
+
+func (c *console) open(ctx context.Context, create bool) (*desk, error) {
+	s, err := settings.Load(c.config)
+	if err != nil {
+		return nil, err
+	}
+	if dir := filepath.Dir(s.Database); create {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("the directory %s of the ledger does not exist; make it, owned by the user that the daemons run as, or change the key database in the settings", dir)
+		}
+	}
+	l, err := meter.Open(ctx, s.Database, meter.Options{Create: create, Location: s.Billing.Location, Actor: actor()})
+	if err != nil {
+		return nil, err
+	}
+	return &desk{console: c, settings: s, ledger: l}, nil
+}
+
+// actor is who changes things, for the history: the person behind sudo rather than root.
+func actor() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return strconv.Itoa(os.Getuid())
+}
+
+// account reads the directory and finds an account in it.
+func (d *desk) account(ctx context.Context, name string) (*meter.Directory, *meter.Account, error) {
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	a := all.Account(name)
+	if a == nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, meter.ErrNoAccount)
+	}
+	return all, a, nil
+}
+
+// say tells on stdout what was done.
+func (c *console) say(format string, args ...any) { fmt.Fprintf(c.out, format+"\n", args...) }
+
+// note tells on stderr what the operator should know besides.
+func (c *console) note(format string, args ...any) {
+	fmt.Fprintf(c.err, "mailbag: "+format+"\n", args...)
+}
+
+// tariff is what the settings say that a month costs.
+func (d *desk) tariff() meter.Tariff {
+	return meter.Tariff{
+		Messages:  d.settings.Limits.Messages,
+		Bytes:     d.settings.Limits.Bytes,
+		BasePrice: meter.Cents(d.settings.Billing.BasePrice),
+		TierPrice: meter.Cents(d.settings.Billing.TierPrice),
+		Currency:  d.settings.Billing.Currency,
+	}
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+)
+
+// jsonFlag gives a listing its --json.
+func jsonFlag(cmd *cobra.Command, to *bool) {
+	cmd.Flags().BoolVar(to, "json", false, "write JSON, for programs")
+}
+
+// json writes a value that always encodes.
+func (c *console) json(value any) error {
+	e := json.NewEncoder(c.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return outputError(e.Encode(value))
+}
+
+// A table is a listing for a reader. A column whose head begins with ">" is flush right. Where all heads
+// are empty there is no line of them.
+type table struct {
+	heads []string
+	rows  [][]string
+}
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+// write writes the table with its columns two spaces apart.
+func (c *console) table(t *table) {
+	rows := t.rows
+	columns := len(t.heads)
+	right, width := make([]bool, columns), make([]int, columns)
+	if strings.Join(t.heads, "") != "" {
+		heads := make([]string, columns)
+		for i, head := range t.heads {
+			heads[i], right[i] = strings.CutPrefix(head, ">")
+		}
+		rows = append([][]string{heads}, rows...)
+	}
+	for _, row := range rows {
+		for i, cell := range row {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			space := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			if i > 0 {
+				line.WriteString("  ")
+			}
+			if right[i] {
+				cell, space = space, cell
+			}
+			line.WriteString(cell + space)
+		}
+		c.say("%s", strings.TrimRight(line.String(), " "))
+	}
+}

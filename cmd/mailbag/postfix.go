@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/meter"
+)
+
+func (c *console) postfixCommand() *cobra.Command {
+	var in postfix.Instance
+	cmd := group("postfix", "Wire mailbag into Postfix, check the wiring, take it back",
+		"These commands need root. They change main.cf and master.cf with postconf, and keep what is there.",
+		c.postfixSetupCommand(&in), c.postfixCheckCommand(&in), c.postfixRemoveCommand(&in))
+	cmd.PersistentFlags().StringVar(&in.ConfigDir, "config-dir", "", "`DIR`ectory of main.cf (else MAIL_CONFIG from the environment, else Postfix's default)")
+	if err := cmd.MarkPersistentFlagDirname("config-dir"); err != nil {
+		panic(err) // only where the flag does not exist
+	}
+	return cmd
+}
+
+func (c *console) postfixSetupCommand(in *postfix.Instance) *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "Wire mailbag into Postfix",
+		Long: `Make Postfix ask mailbag-policyd about the accounts' domains and hold their mail, show what that changes,
+and reload Postfix. Running it again changes nothing, unless the accounts need more: recipients that
+are verified, or a longer hold. The ledger is made where it is missing.
+
+Postfix answers 451 to all mail while it is wired and mailbag-policyd does not run.`,
+		Example: "  mailbag postfix setup --dry-run\n  mailbag postfix setup",
+		Args:    arguments(),
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the changes, make none")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		wiring, err := c.wiring(ctx)
+		if err != nil {
+			return err
+		}
+		plan, err := in.Plan(ctx, wiring)
+		if err != nil {
+			return err
+		}
+		c.showPlan(plan)
+		if dryRun {
+			return nil
+		}
+		d, err := c.open(ctx, true)
+		if err != nil {
+			return err
+		}
+		defer d.ledger.Close()
+		if err := c.apply(ctx, plan); err != nil {
+			return err
+		}
+		return c.pointOutFaults(ctx, in, wiring)
+	}
+	return cmd
+}
+
+// showPlan writes what a plan changes and how messages will be counted.
+func (c *console) showPlan(plan *postfix.Plan) {
+	if plan.Empty() {
+		c.say("nothing is to be changed")
+	} else {
+		fmt.Fprint(c.out, plan.Diff())
+	}
+	switch plan.Tap {
+	case postfix.MilterTap:
+		c.say("messages are counted by mailbag's milter, because %s can refuse them after the policy service", strings.Join(plan.Because, ", "))
+	case postfix.PolicyTap:
+		c.say("messages are counted by the policy service, because nothing can refuse them after it")
+	}
+}
+
+func (c *console) apply(ctx context.Context, plan *postfix.Plan) error {
+	if err := outputError(c.out.Flush()); err != nil { // the operator sees the changes before they are made
+		return err
+	}
+	reloaded, err := plan.Apply(ctx)
+	switch {
+	case err != nil:
+		return err
+	case reloaded:
+		c.say("Postfix was reloaded")
+	case !plan.Empty():
+		c.say("Postfix does not run; the changes are in force when it starts")
+	}
+	return nil
+}
+
+// pointOutFaults says what is still to be done after setup.
+func (c *console) pointOutFaults(ctx context.Context, in *postfix.Instance, wiring postfix.Wiring) error {
+	findings, err := in.Check(ctx, wiring)
+	if err != nil {
+		return err
+	}
+	for _, f := range findings {
+		if f.Severity != postfix.Hint {
+			c.note("%s: %s; %s", f.Severity, f.Text, f.Remedy)
+		}
+	}
+	return nil
+}
+
+func (c *console) postfixCheckCommand(in *postfix.Instance) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Compare Postfix with what mailbag needs",
+		Long: `Compare Postfix with what mailbag needs, and name what is missing or works against it. Status 1 says
+that there is a fault: mail would be lost, refused, kept or counted in another way than it should be.`,
+		Example: "  mailbag postfix check",
+		Args:    arguments(),
+	}
+	jsonFlag(cmd, &asJSON)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		wiring, err := c.wiring(cmd.Context())
+		if err != nil {
+			return err
+		}
+		findings, err := in.Check(cmd.Context(), wiring)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			err = c.json(append([]postfix.Finding{}, findings...))
+		} else {
+			c.showFindings(findings)
+		}
+		for _, f := range findings {
+			if err == nil && f.Severity == postfix.Fault {
+				err = errReported
+			}
+		}
+		return err
+	}
+	return cmd
+}
+
+func (c *console) showFindings(findings []postfix.Finding) {
+	if len(findings) == 0 {
+		c.say("Postfix is as mailbag needs it")
+	}
+	for _, f := range findings {
+		c.say("%s: %s", f.Severity, f.Text)
+		c.say("    %s", f.Remedy)
+	}
+}
+
+func (c *console) postfixRemoveCommand(in *postfix.Instance) *cobra.Command {
+	var dryRun, back bool
+	cmd := &cobra.Command{
+		Use:   "remove",
+		Short: "Take the wiring back",
+		Long: `Take the wiring back, and restore what was there before it. Refused while mail of any account waits in
+Postfix's queue, because Postfix would not know where to deliver it: have it delivered first, or
+return it to the senders. The ledger stays.`,
+		Example: "  mailbag postfix remove --dry-run\n  mailbag postfix remove",
+		Args:    arguments(),
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the changes, make none")
+	returnFlag(cmd, &back)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		plan, err := in.PlanRemoval(ctx)
+		if err != nil {
+			return err
+		}
+		if !dryRun && !plan.Empty() {
+			if err := c.emptyAll(ctx, *in, back); err != nil {
+				return err
+			}
+		}
+		c.showPlan(plan)
+		if dryRun {
+			return nil
+		}
+		return c.apply(ctx, plan)
+	}
+	return cmd
+}
+
+// emptyAll returns nil when no mail waits for any account.
+func (c *console) emptyAll(ctx context.Context, in postfix.Instance, back bool) error {
+	d, err := c.open(ctx, false)
+	if errors.Is(err, meter.ErrNoLedger) {
+		c.note("there is no ledger that says whose mail may wait; going on without")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.ledger.Close()
+	d.mta = in
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return err
+	}
+	s := scope{what: "accounts of mailbag"}
+	for a := range all.Accounts() {
+		s.accounts = append(s.accounts, a)
+		s.domains = append(s.domains, a.Domains...)
+	}
+	return d.emptyQueue(ctx, s, back)
+}
+
+// wiring is what the accounts need of Postfix; without a ledger that is the least.
+func (c *console) wiring(ctx context.Context) (postfix.Wiring, error) {
+	d, err := c.open(ctx, false)
+	if errors.Is(err, meter.ErrNoLedger) {
+		return postfix.Wiring{}, nil
+	}
+	if err != nil {
+		return postfix.Wiring{}, err
+	}
+	defer d.ledger.Close()
+	return d.wiring(ctx)
+}
+
+func (d *desk) wiring(ctx context.Context) (postfix.Wiring, error) {
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return postfix.Wiring{}, err
+	}
+	var w postfix.Wiring
+	for a := range all.Accounts() {
+		w.LongestHold = max(w.LongestHold, a.HoldTime())
+		w.Verify = w.Verify || a.Recipients == meter.VerifiedRecipient
+		w.Domains = append(w.Domains, a.Domains...)
+	}
+	return w, nil
+}
+
+// lifetime is Postfix's own maximal_queue_lifetime, which setup raises only for longer holds.
+const lifetime = 5 * 24 * time.Hour
+
+// pointOutSetup says that Postfix does not fit the account yet, where it can be seen that it does not.
+func (d *desk) pointOutSetup(ctx context.Context, a *meter.Account) {
+	if a.Recipients != meter.VerifiedRecipient && a.HoldTime() <= lifetime {
+		return
+	}
+	wiring, err := d.wiring(ctx)
+	if err != nil {
+		return
+	}
+	if plan, err := d.mta.Plan(ctx, wiring); err == nil && !plan.Empty() {
+		d.note(`Postfix does not fit %s yet; run "mailbag postfix setup" (again), with --dry-run to see what it changes`, a.Name)
+	}
+}
+
+// refuseConflicts refuses domains that Postfix would deliver in another way. Where Postfix is not
+// installed there is nothing to be in conflict with; of one that is broken "postfix check" will tell.
+func (d *desk) refuseConflicts(ctx context.Context, domains ...string) error {
+	conflicts, err := d.mta.Conflicts(ctx, domains...)
+	switch {
+	case errors.Is(err, postfix.ErrMissing):
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		d.note(`warning: it cannot be seen whether Postfix has %s already, in mydestination for one: %v; "mailbag postfix check" tells when that is repaired`, list(domains), err)
+		return nil
+	case len(conflicts) > 0:
+		return fmt.Errorf("%s; take it out of %s first, nothing was changed", conflicts[0], conflicts[0].Parameter)
+	}
+	return nil
+}

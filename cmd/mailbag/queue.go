@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/meter"
+)
+
+// A mailSystem is what the commands on accounts need of Postfix; [postfix.Instance] is one.
+type mailSystem interface {
+	Queue(context.Context) iter.Seq2[postfix.Entry, error]
+	Release(ctx context.Context, ids ...string) error
+	Expire(ctx context.Context, ids ...string) error
+	Conflicts(ctx context.Context, domains ...string) ([]postfix.Conflict, error)
+	Plan(context.Context, postfix.Wiring) (*postfix.Plan, error)
+}
+
+// queued is the entry as the ledger reads it.
+func queued(e postfix.Entry) meter.QueuedMessage {
+	m := meter.QueuedMessage{ID: e.ID, Size: e.Size, Arrived: e.Arrival}
+	for _, r := range e.Recipients {
+		m.Recipients = append(m.Recipients, r.Address)
+	}
+	return m
+}
+
+// A scope is whose mail a command asks about.
+type scope struct {
+	what     string // names it in messages
+	domains  []string
+	accounts []*meter.Account // that have the domains
+}
+
+func accountScope(a *meter.Account) scope { return scope{a.Name, a.Domains, []*meter.Account{a}} }
+
+// waitingMail is what Postfix's queue holds for a scope.
+type waitingMail struct {
+	messages, bytes int64
+	own             []string // IDs of messages that nobody else waits for
+	shared          int64    // messages that others wait for too
+	onHold          int64    // messages that the operator put on hold
+}
+
+// waiting reads all of Postfix's queue.
+func (d *desk) waiting(ctx context.Context, s scope) (waitingMail, error) {
+	var w waitingMail
+	ours := newMatch(s.domains)
+	for e, err := range d.mta.Queue(ctx) {
+		if err != nil {
+			return waitingMail{}, err
+		}
+		n := ours.count(e)
+		if n == 0 {
+			continue
+		}
+		w.messages++
+		w.bytes += e.Size
+		if n < len(e.Recipients) {
+			w.shared++
+		} else {
+			w.own = append(w.own, e.ID)
+		}
+		if e.Queue == "hold" {
+			w.onHold++
+		}
+	}
+	return w, nil
+}
+
+// emptyQueue lets a command go on that takes a scope out of service: it returns nil when no mail
+// waits for it, after having returned that mail to its senders where back says so.
+func (d *desk) emptyQueue(ctx context.Context, s scope, back bool) error {
+	w, err := d.waiting(ctx, s)
+	switch {
+	case errors.Is(err, postfix.ErrMissing):
+		return d.emptyIndex(ctx, s)
+	case err != nil:
+		return fmt.Errorf("nothing was changed, because it cannot be seen whether mail waits for %s: %w", s.what, err)
+	case w.messages == 0:
+		return nil
+	case !back:
+		return fmt.Errorf("mail waits for %s (%s), nothing was changed; have it delivered first, or return it to the senders with --return",
+			s.what, amount(w.messages, w.bytes))
+	}
+	return d.returnWaiting(ctx, s)
+}
+
+// emptyIndex asks the ledger where no Postfix can be asked. Its index does not know domains.
+func (d *desk) emptyIndex(ctx context.Context, s scope) error {
+	for _, a := range s.accounts {
+		w, err := d.ledger.Waiting(ctx, a.ID)
+		if err != nil {
+			return err
+		}
+		if w.Messages > 0 {
+			return fmt.Errorf("mail waits for %s (%s by the ledger; Postfix, which would know more, is not installed here), nothing was changed; have it delivered first, or run this where Postfix is",
+				a.Name, amount(w.Messages, w.Bytes))
+		}
+	}
+	return nil
+}
+
+const (
+	returnPatience = 2 * time.Minute  // without any message leaving the queue
+	returnAgain    = 10 * time.Second // when Postfix is asked once more for those that linger
+	returnLook     = 500 * time.Millisecond
+)
+
+// returnWaiting returns the scope's mail to its senders and ends when the queue has none of it.
+func (d *desk) returnWaiting(ctx context.Context, s scope) error {
+	expired := map[string]bool{}
+	left, since, asked := int64(-1), time.Now(), time.Time{}
+	unchanged := "nothing was changed"
+	look := time.NewTicker(returnLook)
+	defer look.Stop()
+	defer d.endProgress()
+	for {
+		w, err := d.waiting(ctx, s)
+		switch {
+		case err != nil:
+			return fmt.Errorf("mail for %s is being returned, but the queue cannot be read any more, so nothing else was changed; run this again: %w", s.what, err)
+		case w.messages == 0:
+			d.say("%s returned to the senders", amountOf(len(expired)))
+			return nil
+		case w.shared > 0:
+			return fmt.Errorf("%s for %s also %s for recipients elsewhere, and a message is returned for all or none, so %s; deliver first",
+				amountOf(int(w.shared)), s.what, verb(w.shared, "waits", "wait"), unchanged)
+		case w.onHold > 0:
+			return fmt.Errorf("%s for %s %s on hold in Postfix's queue, so %s; postsuper -H takes off the hold",
+				amountOf(int(w.onHold)), s.what, verb(w.onHold, "is", "are"), unchanged)
+		}
+		var fresh []string
+		for _, id := range w.own {
+			if !expired[id] {
+				expired[id] = true
+				fresh = append(fresh, id)
+			}
+		}
+		if err := d.mta.Expire(ctx, fresh...); err != nil {
+			return fmt.Errorf("mail for %s cannot be returned, so %s: %w", s.what, unchanged, err)
+		}
+		unchanged = "nothing was changed but that some is returned"
+		if time.Since(asked) > returnAgain {
+			asked, fresh = time.Now(), w.own
+		}
+		if err := d.mta.Release(ctx, fresh...); err != nil {
+			return fmt.Errorf("mail for %s will be returned at Postfix's next attempt; run this again after it: %w", s.what, err)
+		}
+		if w.messages != left {
+			left, since = w.messages, time.Now()
+			d.showProgress("%s still in the queue", amountOf(int(left)))
+		} else if time.Since(since) > returnPatience {
+			return fmt.Errorf("%s for %s %s in the queue, so nothing else was changed; see that Postfix runs and what its log says, and run this again",
+				amountOf(int(left)), s.what, verb(left, "stays", "stay"))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("interrupted; mail for %s goes on being returned, nothing else was changed", s.what)
+		case <-look.C:
+		}
+	}
+}
+
+// match finds the recipients in some domains.
+type match map[string]bool
+
+func newMatch(domains []string) match {
+	m := match{}
+	for _, domain := range domains {
+		m[domain] = true
+	}
+	return m
+}
+
+// count is how many of a message's recipients are in the domains.
+func (m match) count(e postfix.Entry) int {
+	n := 0
+	for _, r := range e.Recipients {
+		if m.has(r.Address) {
+			n++
+		}
+	}
+	return n
+}

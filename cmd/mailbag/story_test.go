@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/meter"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"mailbag": func() {
+			os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, storyMail{os.Getenv("QUEUE")}))
+		},
+	})
+}
+
+// TestStories runs what an operator does, as testdata tells it.
+func TestStories(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("MAILBAG_CONFIG", env.WorkDir+"/mailbag.toml")
+			env.Setenv("SUDO_USER", "operator")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command of a story ends a second later under -race
+			settings := fmt.Sprintf("database = \"%s/ledger/mailbag.db\"\n[policy]\nlookup = \"unix:%s/lookup\"\n", env.WorkDir, env.WorkDir)
+			return errors.Join(os.Mkdir(env.WorkDir+"/ledger", 0o755),
+				os.WriteFile(env.WorkDir+"/mailbag.toml", []byte(settings), 0o644))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"accept": accept, "daemon": daemon, "status": status,
+		},
+	})
+}
+
+// storyMail is the Postfix of a story: its queue is a file of what postqueue -j prints, in which a
+// message that was expired leaves with its release, and a held one goes its old way at the first release,
+// as qmgr(8) does with an address that it remembers, and its new one at the second. Without a file Postfix is not installed. The domain local.example is in mydestination.
+type storyMail struct{ file string }
+
+func (s storyMail) Queue(context.Context) iter.Seq2[postfix.Entry, error] {
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		if s.file == "" {
+			err = postfix.ErrMissing
+		}
+		return func(yield func(postfix.Entry, error) bool) { yield(postfix.Entry{}, err) }
+	}
+	return postfix.ReadQueue(bytes.NewReader(text))
+}
+
+func (s storyMail) Expire(_ context.Context, ids ...string) error {
+	return s.edit(ids, func(line string) string { return strings.Replace(line, `"sender"`, `"forced_expire":true,"sender"`, 1) })
+}
+
+func (s storyMail) Release(_ context.Context, ids ...string) error {
+	return s.edit(ids, func(line string) string {
+		if strings.Contains(line, `"forced_expire":true`) {
+			return ""
+		}
+		const old = "connect to mx[/run/mailbag/turn/bolt.sock]: No such file or directory"
+		if strings.Contains(line, old) {
+			return strings.ReplaceAll(line, old, "Connection refused")
+		}
+		return strings.ReplaceAll(line, "deferred transport", old)
+	})
+}
+
+func (s storyMail) edit(ids []string, change func(line string) string) error {
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(text)) {
+		for _, id := range ids {
+			if strings.Contains(line, strconv.Quote(id)) {
+				line = change(line)
+			}
+		}
+		out.WriteString(line)
+	}
+	return os.WriteFile(s.file, []byte(out.String()), 0o644)
+}
+
+func (s storyMail) Conflicts(_ context.Context, domains ...string) ([]postfix.Conflict, error) {
+	if s.file == "" {
+		return nil, postfix.ErrMissing
+	}
+	for _, domain := range domains {
+		if domain == "local.example" {
+			return []postfix.Conflict{{Domain: domain, Parameter: "mydestination", Entry: domain}}, nil
+		}
+	}
+	return nil, nil
+}
+
+func (s storyMail) Plan(_ context.Context, w postfix.Wiring) (*postfix.Plan, error) {
+	if s.file == "" {
+		return nil, postfix.ErrMissing
+	}
+	plan := &postfix.Plan{}
+	if w.Verify {
+		plan.Changes = append(plan.Changes, postfix.Change{File: "main.cf", Name: "unverified_recipient_reject_code"})
+	}
+	return plan, nil
+}
+
+// status STATUS COMMAND... runs a command that must end with that exit status.
+func status(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var exit interface{ ExitCode() int }
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if want, _ := strconv.Atoi(args[0]); code != want {
+		ts.Fatalf("%q ended with status %d, want %d", args[1:], code, want)
+	}
+}
+
+func storyLedger(ts *testscript.TestScript) *meter.Ledger {
+	l, err := meter.Open(context.Background(), ts.MkAbs("ledger/mailbag.db"), meter.Options{})
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	return l
+}
+
+// accept DAY MESSAGES SIZE ACCOUNT... counts so many messages of that size.
+func accept(ts *testscript.TestScript, _ bool, args []string) {
+	l := storyLedger(ts)
+	d, err := l.Load(context.Background())
+	ts.Check(err)
+	at, err := time.Parse(time.DateOnly, args[0])
+	ts.Check(err)
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	octets, err := strconv.ParseInt(args[2], 10, 64)
+	ts.Check(err)
+	r := meter.NewRecorder(l, nil)
+	defer r.Close()
+	var group sync.WaitGroup
+	for i := range n {
+		m := meter.Message{Instance: fmt.Sprintf("%s.%d.%v", args[0], i, args[3:]), QueueID: fmt.Sprintf("Q%06d", i), Size: octets, Client: "192.0.2.1", At: at}
+		for _, name := range args[3:] {
+			m.Accounts = append(m.Accounts, d.Account(name))
+		}
+		group.Go(func() {
+			if err := r.Record(context.Background(), m); err != nil {
+				ts.Logf("not counted: %v", err)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// daemon answers look-ups of the way to an address as mailbag-policyd does, until the story ends.
+func daemon(ts *testscript.TestScript, _ bool, _ []string) {
+	listener, err := net.Listen("unix", ts.MkAbs("lookup"))
+	ts.Check(err)
+	ts.Defer(serveLookups(storyLedger(ts), listener, "relay:somewhere"))
+}
+
+// serveLookups answers with what the ledger says now; backup is the way of a backup account.
+func serveLookups(l *meter.Ledger, listener net.Listener, backup string) (stop func()) {
+	var group sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	group.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			group.Go(func() {
+				defer context.AfterFunc(ctx, func() { conn.Close() })()
+				defer conn.Close()
+				for r := bufio.NewReader(conn); ; {
+					question, err := readNetstring(r)
+					if err != nil {
+						return
+					}
+					answer := wayOf(l, question[strings.LastIndexByte(question, '@')+1:], backup)
+					fmt.Fprintf(conn, "%d:%s,", len(answer), answer)
+				}
+			})
+		}
+	})
+	return func() { listener.Close(); cancel(); group.Wait() }
+}
+
+func wayOf(l *meter.Ledger, domain, backup string) string {
+	d, err := l.Load(context.Background())
+	if err != nil {
+		return "TEMP no ledger"
+	}
+	switch a := d.Domain(domain); {
+	case a == nil:
+		return "NOTFOUND "
+	case transport(a) == "relay":
+		return "OK " + backup
+	default:
+		return "OK " + transport(a) + ":unix:/run/mailbag/turn/" + a.Name + ".sock"
+	}
+}
