@@ -18,10 +18,15 @@ type Message struct {
 	Accounts []*Account // without repeats
 }
 
-// commitInterval is the least time between the beginnings of two commits. A message that comes alone
-// is committed at once; where many come, they wait for each other this long at most, and a busy mail
-// server does not spend its time on fsyncs.
-var commitInterval = 10 * time.Millisecond
+// The least time between the beginnings of two commits is perMessage for each message of the first
+// one, and maxInterval at most. A message that comes alone is committed at once, a sender of one
+// message after another hardly waits, and where many come at a time they share commits: on a busy
+// mail server fsyncs take what Postfix could use. Nobody waits once enough have come.
+const (
+	perMessage  = 5 * time.Millisecond
+	maxInterval = 20 * time.Millisecond
+	enough      = 40
+)
 
 // A Recorder writes accepted messages to the ledger. Calls that come while a commit is under way
 // share the next one, so that many connections cost one fsync.
@@ -34,6 +39,7 @@ type Recorder struct {
 	closed  bool
 
 	wake chan struct{} // holds one token while something is pending
+	many chan struct{} // and one since enough were
 	done sync.WaitGroup
 }
 
@@ -51,7 +57,7 @@ func NewRecorder(l *Ledger, commit func(batch int, took time.Duration, err error
 	if commit == nil {
 		commit = func(int, time.Duration, error) {}
 	}
-	r := &Recorder{ledger: l, commit: commit, wake: make(chan struct{}, 1)}
+	r := &Recorder{ledger: l, commit: commit, wake: make(chan struct{}, 1), many: make(chan struct{}, 1)}
 	r.done.Go(r.run)
 	return r
 }
@@ -68,9 +74,9 @@ func (r *Recorder) Record(ctx context.Context, m Message) error {
 		return ErrClosed
 	}
 	r.pending = append(r.pending, pending{m, result})
-	select {
-	case r.wake <- struct{}{}:
-	default: // awake already
+	signal(r.wake)
+	if len(r.pending) == enough {
+		signal(r.many)
 	}
 	r.mu.Unlock()
 	select {
@@ -103,25 +109,35 @@ func (r *Recorder) Close() {
 	r.done.Wait()
 }
 
-// run commits what is pending, at most once per commitInterval.
 func (r *Recorder) run() {
-	var begun time.Time
+	var next time.Time
 	for range r.wake {
-		time.Sleep(commitInterval - time.Since(begun))
-		begun = time.Now()
-		r.flush()
+		select {
+		case <-time.After(time.Until(next)):
+		case <-r.many:
+		}
+		begun := time.Now()
+		next = begun.Add(min(time.Duration(r.flush())*perMessage, maxInterval))
 	}
 	r.flush()
 }
 
-// flush commits all that is pending in one batch and answers its callers.
-func (r *Recorder) flush() {
+// signal leaves a token where none is.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// flush commits all that is pending in one batch, answers its callers, and returns how many they were.
+func (r *Recorder) flush() int {
 	r.mu.Lock()
 	batch := r.pending
 	r.pending = nil
 	r.mu.Unlock()
 	if len(batch) == 0 {
-		return
+		return 0
 	}
 	begun := time.Now()
 	// Whoever waits may give up; the batch belongs to all of them and is written.
@@ -130,6 +146,7 @@ func (r *Recorder) flush() {
 	for _, p := range batch {
 		p.result <- err
 	}
+	return len(batch)
 }
 
 // evidence makes the statements of one commit. The rows travel as one JSON parameter each, so that

@@ -31,7 +31,7 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 		next := reconcileRetry
 		// While the ledger is away the follower says so; there is nothing to add.
 		if directory := f.Directory(); directory != nil && f.Available() == nil {
-			done, err := l.Reconcile(ctx, directory, queued(postfix.Instance{}.Queue(ctx)))
+			done, err := l.Reconcile(ctx, directory, waiting(postfix.Instance{}.Queue(ctx)))
 			switch {
 			case ctx.Err() != nil:
 				return
@@ -48,15 +48,11 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 	}
 }
 
-// queued hands Postfix's listing on as the ledger takes it.
-func queued(entries iter.Seq2[postfix.Entry, error]) iter.Seq2[meter.QueuedMessage, error] {
+// waiting hands Postfix's listing on as the ledger takes it.
+func waiting(entries iter.Seq2[postfix.Entry, error]) iter.Seq2[meter.QueuedMessage, error] {
 	return func(yield func(meter.QueuedMessage, error) bool) {
 		for e, err := range entries {
-			m := meter.QueuedMessage{ID: e.ID, Size: e.Size, Arrived: e.Arrival}
-			for _, r := range e.Recipients {
-				m.Recipients = append(m.Recipients, r.Address)
-			}
-			if !yield(m, err) {
+			if !yield(e.Waiting(), err) {
 				return
 			}
 		}

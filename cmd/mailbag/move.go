@@ -58,7 +58,7 @@ func (d *desk) reconcile(ctx context.Context, a *meter.Account) ([]string, error
 			if err == nil && ours.count(e) > 0 {
 				ids = append(ids, e.ID)
 			}
-			if !yield(queued(e), err) {
+			if !yield(e.Waiting(), err) {
 				return
 			}
 		}

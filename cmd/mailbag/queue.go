@@ -20,15 +20,6 @@ type mailSystem interface {
 	Plan(context.Context, postfix.Wiring) (*postfix.Plan, error)
 }
 
-// queued is the entry as the ledger reads it.
-func queued(e postfix.Entry) meter.QueuedMessage {
-	m := meter.QueuedMessage{ID: e.ID, Size: e.Size, Arrived: e.Arrival}
-	for _, r := range e.Recipients {
-		m.Recipients = append(m.Recipients, r.Address)
-	}
-	return m
-}
-
 // A scope is whose mail a command asks about.
 type scope struct {
 	what     string // names it in messages

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"mailbag/meter"
 )
 
 // An Entry is one message in the queue.
@@ -29,6 +31,15 @@ type Entry struct {
 type Recipient struct {
 	Address string `json:"address"`
 	Reason  string `json:"delay_reason"` // why it waits; empty before the first attempt
+}
+
+// Waiting is the entry as the ledger takes it.
+func (e Entry) Waiting() meter.QueuedMessage {
+	m := meter.QueuedMessage{ID: e.ID, Size: e.Size, Arrived: e.Arrival}
+	for _, r := range e.Recipients {
+		m.Recipients = append(m.Recipients, r.Address)
+	}
+	return m
 }
 
 // maxEntry bounds one message of the listing, in octets: 50,000 recipients with the longest addresses and reasons
