@@ -1,0 +1,110 @@
+package e2e
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// awkward is a message whose every octet must survive: lines of dots, long and 8-bit ones, no text.
+func awkward() string {
+	return "Subject: awkward\r\nX-Long: " + strings.Repeat("x", 900) + "\r\n\r\n" +
+		".\r\n..\r\n...\r\n.leading\r\n" + strings.Repeat("long ", 190) + "\r\n" +
+		"\xc3\xa4\xf6\xfc 8-bit\r\n\ttab \r\n\r\n\r\nFrom here\r\n"
+}
+
+func TestBackupHoldsMailUntilTheServerReturns(t *testing.T) {
+	s := begin(t, postfixtest.Config{Main: map[string]string{
+		// The standard intervals, shortened: the test waits for Postfix's own retry.
+		"minimal_backoff_time": "2s", "maximal_backoff_time": "4s", "queue_run_delay": "2s", "transport_retry_time": "1s",
+	}}, nil)
+	server, err := postfixtest.NewSink()
+	s.must(err)
+	t.Cleanup(server.Stop)
+	s.account("acme", "backup", "acme.example", "--host", server.Addr())
+	data := awkward()
+	s.accept(data, "a@acme.example", "b@acme.example")
+	s.wantUsage("acme", used{1, int64(len(data))})
+	s.must(s.postfix.WaitQueue(20*time.Second, "the message is deferred", func(q []postfixtest.Entry) bool {
+		return len(q) == 1 && q[0].Queue == "deferred"
+	}))
+	s.must(server.Start())
+	messages, err := server.WaitMessages(30*time.Second, 1)
+	s.must(err)
+	// Postfix adds its Received: line above, and nothing else.
+	received, body, _ := bytes.Cut(messages[0].Data, []byte("Subject: awkward"))
+	if !bytes.HasPrefix(received, []byte("Received: ")) || "Subject: awkward"+string(body) != data {
+		t.Errorf("the message arrived as\n%q\nwant a Received: line and\n%q", messages[0].Data, data)
+	}
+	if got := strings.Join(messages[0].Recipients, " "); got != "a@acme.example b@acme.example" {
+		t.Errorf("the recipients arrived as %s", got)
+	}
+	s.wantUsage("acme", used{1, int64(len(data))})
+}
+
+func TestBackupByMX(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	s.account("acme", "backup", "acme.example")
+	if got := s.lookup("transport a@acme.example"); got != "OK relay:acme.example" {
+		t.Errorf("mail for an account without a host goes to %q", got)
+	}
+}
+
+func TestListedRecipients(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	server := postfixtest.RunSink(t)
+	s.account("acme", "backup", "acme.example", "--host", server.Addr(), "--recipients", "list")
+	s.mailbag("recipient", "add", "acme", "info@acme.example", "Sales@acme.example")
+	s.waitFor("the list is in force", func() bool {
+		outcome := s.send("x@elsewhere.example", "Subject: probe\r\n\r\n", "nobody@acme.example")
+		return strings.Contains(outcome.Recipients[0], "5.1.1")
+	})
+	data, size := letter("listed", 1)
+	outcome := s.send("x@elsewhere.example", data, "info@acme.example", "nobody@acme.example", "SALES+eu@Acme.example")
+	if !outcome.Accepted() || !strings.Contains(outcome.Recipients[1], " 5.1.1 ") {
+		t.Fatalf("the outcome is %+v", outcome)
+	}
+	messages, err := server.WaitMessages(20*time.Second, 1)
+	s.must(err)
+	if len(messages[0].Recipients) != 2 {
+		t.Errorf("it arrived for %v", messages[0].Recipients)
+	}
+	s.wantUsage("acme", used{1, size})
+}
+
+func TestVerifiedRecipients(t *testing.T) {
+	s := begin(t, postfixtest.Config{Main: map[string]string{
+		"address_verify_poll_delay": "1s", "minimal_backoff_time": "2s", "maximal_backoff_time": "4s", "queue_run_delay": "2s",
+	}}, nil)
+	server, err := postfixtest.NewSink()
+	s.must(err)
+	t.Cleanup(server.Stop)
+	server.OnRecipient = func(address string) string {
+		if strings.HasPrefix(address, "known") {
+			return ""
+		}
+		return "550 5.1.1 unknown here"
+	}
+	s.must(server.Start())
+	s.account("acme", "backup", "acme.example", "--host", server.Addr(), "--recipients", "verify")
+	s.must(s.Wire()) // now that an account verifies
+	s.must(s.postfix.Reload())
+	data, size := letter("verified", 1)
+	if outcome := s.send("x@elsewhere.example", data, "unknown@acme.example"); !strings.HasPrefix(outcome.Recipients[0], "550") {
+		t.Errorf("an unknown user while the server is up: %+v, want 550", outcome)
+	}
+	s.accept(data, "known@acme.example")
+	s.wantUsage("acme", used{1, size})
+	_, err = server.WaitMessages(20*time.Second, 1)
+	s.must(err)
+
+	server.Stop()
+	s.accept(data, "known.new@acme.example") // never seen before: that is what backup is for
+	s.wantUsage("acme", used{2, 2 * size})
+	s.must(server.Start())
+	_, err = server.WaitMessages(30*time.Second, 2)
+	s.must(err)
+}

@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// TestContentFilterCountsOnce has Postfix hand every message to a filter, which sends it in again on
+// a second smtpd: FILTER_README's advanced content filter.
+func TestContentFilterCountsOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		options []string // of the second smtpd
+		lacks   string   // what postfix check says of it; empty: nothing
+	}{
+		"as FILTER_README says": {[]string{
+			"content_filter=", "smtpd_recipient_restrictions=permit_mynetworks,reject", "mynetworks=127.0.0.0/8",
+			"smtpd_end_of_data_restrictions=", "smtpd_milters=", "smtpd_relay_restrictions=permit_mynetworks,reject",
+		}, ""},
+		"with its own recipient restrictions": {[]string{
+			"content_filter=", "smtpd_recipient_restrictions=permit_mynetworks,reject", "mynetworks=127.0.0.0/8",
+		}, "smtpd_end_of_data_restrictions"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var again string
+			s := begin(t, postfixtest.Config{}, func(in *postfixtest.Instance) {
+				var err error
+				if again, err = in.AddSMTPD(c.options...); err != nil {
+					t.Fatal(err)
+				}
+				filter := startFilter(t, again)
+				if err := in.Set("content_filter", "smtp:["+host(filter)+"]:"+port(filter)); err != nil {
+					t.Fatal(err)
+				}
+			})
+			s.etrn("acme", "acme.example")
+			data, size := letter("filtered", 4)
+			s.accept(data, "a@acme.example", "b@acme.example")
+			s.accept(data, "a@acme.example")
+			s.must(s.postfix.WaitQueue(postfixLogs, "both came through the filter and wait", func(q []postfixtest.Entry) bool {
+				return len(q) == 2 && strings.Contains(q[0].Recipients[0].DelayReason+q[1].Recipients[0].DelayReason, "deferred transport")
+			}))
+			s.wantUsage("acme", used{2, 2 * size})
+			findings, _ := s.check()
+			if named := strings.Contains(findings, port(again)); named != (c.lacks != "") || !strings.Contains(findings, c.lacks) {
+				t.Errorf("postfix check says of the second smtpd on %s:\n%s", again, findings)
+			}
+		})
+	}
+}
+
+// startFilter is the content filter: it sends in again what it gets, unchanged.
+func startFilter(t *testing.T, again string) string {
+	t.Helper()
+	sink, err := postfixtest.NewSink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink.OnMessage = func(m postfixtest.Message) string {
+		outcome, err := postfixtest.Send(again, "", postfixtest.Mail{From: m.From, To: m.Recipients, Data: m.Data})
+		if err != nil || !outcome.Accepted() {
+			t.Logf("the second smtpd said %+v, %v", outcome, err)
+			return "451 4.3.0 try again"
+		}
+		return ""
+	}
+	if err := sink.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sink.Stop)
+	return sink.Addr()
+}
+
+func host(addr string) string {
+	h, _, _ := net.SplitHostPort(addr)
+	return h
+}
+
+func port(addr string) string {
+	_, p, _ := net.SplitHostPort(addr)
+	return p
+}

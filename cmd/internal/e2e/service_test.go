@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+	"mailbag/testdata/service"
+)
+
+// binaries is where TestMain built the programs under test.
+var binaries string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	flag.Parse()
+	flag.Set("test.parallel", "6") // the stories mostly wait for other processes
+	if postfixtest.Available() != nil {
+		return m.Run() // every test says why it is skipped
+	}
+	dir, err := os.MkdirTemp("", "mailbag-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binaries = dir
+	// With the race detector, whether or not the tests have it: the daemon is what is tested.
+	build := exec.Command("go", "build", "-race", "-o", dir, "mailbag/cmd/mailbag", "mailbag/cmd/mailbag-policyd")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building the programs: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// story is a private Postfix with mailbag beside it, wired by mailbag postfix setup.
+type story struct {
+	*service.Service
+	t       *testing.T
+	postfix *postfixtest.Instance
+}
+
+// begin builds and starts everything. prepare, where it is not nil, changes Postfix's configuration
+// before mailbag postfix setup sees it.
+func begin(t *testing.T, c postfixtest.Config, prepare func(*postfixtest.Instance)) *story {
+	t.Helper()
+	postfixtest.RequirePostfix(t)
+	t.Parallel()
+	s := &story{t: t, postfix: postfixtest.Prepare(t, c)}
+	if prepare != nil {
+		prepare(s.postfix)
+	}
+	dir := s.postfix.Path("mailbag")
+	s.must(os.Mkdir(dir, 0o755))
+	var err error
+	s.Service, err = service.New(binaries, dir, s.postfix)
+	s.must(err)
+	s.must(s.Wire())
+	s.must(s.Start())
+	t.Cleanup(s.end)
+	s.must(s.postfix.Start())
+	return s
+}
+
+// end stops the daemon and looks at how it went.
+func (s *story) end() {
+	if err := s.Stop(); err != nil {
+		s.t.Errorf("mailbag-policyd ended with %v", err)
+	}
+	if log := s.Log(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
+		s.t.Error("mailbag-policyd has a race or a panic")
+	}
+	if s.t.Failed() {
+		s.t.Logf("mailbag-policyd said:\n%s", s.Log())
+	}
+}
+
+func (s *story) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// mailbag runs the command line and returns what it prints. A failure ends the test.
+func (s *story) mailbag(args ...string) string {
+	s.t.Helper()
+	out, _, err := s.Mailbag(args...)
+	s.must(err)
+	return out
+}
+
+// account adds an account and waits until it is in force.
+func (s *story) account(name, mode, domain string, more ...string) {
+	s.t.Helper()
+	s.mailbag(append([]string{"account", "add", name, "--mode", mode, "--domain", domain}, more...)...)
+	s.must(s.AwaitDomain(ascii(domain), name))
+}
+
+// etrn adds an etrn account, whose mail stays in Postfix's queue.
+func (s *story) etrn(name, domain string, more ...string) {
+	s.t.Helper()
+	s.account(name, "etrn", domain, append([]string{"--host", "192.0.2.1", "--network", "192.0.2.0/24"}, more...)...)
+}
+
+// ascii is the one domain of the stories that needs it as an A-label.
+func ascii(domain string) string { return strings.ReplaceAll(domain, "münchen", "xn--mnchen-3ya") }
+
+// lookup asks the daemon's lookup socket as Postfix would.
+func (s *story) lookup(request string) string {
+	s.t.Helper()
+	reply, err := s.Lookup(request)
+	s.must(err)
+	return reply
+}
+
+// used is an account's usage in this month, as mailbag usage --json has it.
+type used struct {
+	Messages int64 `json:"messages"`
+	Bytes    int64 `json:"bytes"`
+}
+
+func (s *story) usage(account string) used {
+	s.t.Helper()
+	var list []used
+	s.must(json.Unmarshal([]byte(s.mailbag("usage", account, "--json")), &list))
+	if len(list) != 1 {
+		s.t.Fatalf("mailbag usage %s --json lists %d accounts", account, len(list))
+	}
+	return list[0]
+}
+
+// wantUsage fails the test when an account's usage is another. What was accepted is in the ledger
+// before the sender hears so, and no waiting is needed.
+func (s *story) wantUsage(account string, want used) {
+	s.t.Helper()
+	if got := s.usage(account); got != want {
+		s.t.Errorf("%s used %+v, want %+v", account, got, want)
+	}
+}
+
+// send sends a message from outside and returns the replies.
+func (s *story) send(from string, data string, to ...string) postfixtest.Outcome {
+	s.t.Helper()
+	outcome, err := postfixtest.Send(s.postfix.Addr(), "", postfixtest.Mail{From: from, To: to, Data: []byte(data)})
+	s.must(err)
+	return outcome
+}
+
+// accept sends a message from outside that has to be accepted.
+func (s *story) accept(data string, to ...string) {
+	s.t.Helper()
+	if outcome := s.send("x@elsewhere.example", data, to...); !outcome.Accepted() {
+		s.t.Fatalf("not accepted: %+v", outcome)
+	}
+}
+
+// check runs mailbag postfix check and returns what it finds, and whether it was content.
+func (s *story) check() (findings string, content bool) {
+	s.t.Helper()
+	out, errs, err := s.Mailbag("postfix", "check", "--config-dir", s.postfix.ConfigDir())
+	return out + errs, err == nil
+}
+
+// waitFor waits until a condition holds that other processes bring about.
+func (s *story) waitFor(what string, holds func() bool) {
+	s.t.Helper()
+	s.must(postfixtest.Wait(30*time.Second, what, holds))
+}
+
+// queued is how many messages are in Postfix's queue.
+func (s *story) queued() int {
+	s.t.Helper()
+	list, err := s.postfix.Queue()
+	s.must(err)
+	return len(list)
+}

@@ -1,0 +1,119 @@
+package e2e
+
+import (
+	"database/sql"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	_ "github.com/mattn/go-sqlite3"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// TestLedgerInTrouble takes the ledger away in every way it can go, and gives it back.
+func TestLedgerInTrouble(t *testing.T) {
+	for name, trouble := range map[string]func(s *story) (mend func()){
+		"missing": func(s *story) func() {
+			s.must(os.Rename(s.Ledger, s.Ledger+".away"))
+			return func() { s.must(os.Rename(s.Ledger+".away", s.Ledger)) }
+		},
+		"read-only": func(s *story) func() {
+			// A bind mount, since no mode keeps root from writing.
+			dir := s.postfix.Path("mailbag")
+			s.must(exec.Command("mount", "--bind", dir, dir).Run())
+			s.must(exec.Command("mount", "-o", "remount,ro,bind", dir).Run())
+			mend := func() { s.must(exec.Command("umount", "--lazy", dir).Run()) }
+			// What the daemon holds open stays writable, as it does not when a disk fails: it has to open anew.
+			s.must(s.Stop())
+			s.must(s.Start())
+			return mend
+		},
+		"locked": func(s *story) func() {
+			db, err := sql.Open("sqlite3", "file:"+s.Ledger+"?_txlock=exclusive")
+			s.must(err)
+			tx, err := db.Begin()
+			s.must(err)
+			return func() {
+				s.must(tx.Rollback())
+				s.must(db.Close())
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t, postfixtest.Config{Main: map[string]string{"mydestination": "local.example", "local_recipient_maps": "", "local_transport": "discard"}}, nil)
+			s.etrn("acme", "acme.example")
+			data, size := letter("trouble", 1)
+			s.accept(data, "a@acme.example")
+			mend := trouble(s)
+			mended := false
+			defer func() {
+				if !mended {
+					mend()
+				}
+			}()
+			queued := s.queued()
+			for range 2 {
+				outcome := s.send("x@elsewhere.example", data, "a@acme.example")
+				if !deferred(outcome) {
+					t.Errorf("mail for an account: %+v, want 4xx", outcome)
+				}
+			}
+			s.accept(data, "someone@local.example") // other domains do not suffer
+			s.waitFor("nothing unmetered is in the queue", func() bool { return s.queued() == queued })
+			mend()
+			mended = true
+			s.waitFor("mail is accepted again", func() bool {
+				return s.send("x@elsewhere.example", data, "a@acme.example").Accepted()
+			})
+			s.wantUsage("acme", used{2, 2 * size})
+		})
+	}
+}
+
+// deferred reports whether a message for one recipient was refused for now.
+func deferred(o postfixtest.Outcome) bool {
+	return strings.HasPrefix(o.Recipients[0], "4") || strings.HasPrefix(o.Recipients[0], "2") && strings.HasPrefix(o.Data, "4")
+}
+
+func TestChangesOfTheCommandLineAreInForceAtOnce(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	data, size := letter("news", 1)
+	// Not the address that is used below: an smtpd process remembers how it resolved one.
+	if outcome := s.send("x@elsewhere.example", data, "before@acme.example"); outcome.Accepted() {
+		t.Fatal("mail for a domain that nobody has was accepted")
+	}
+	s.etrn("acme", "acme.example")
+	s.accept(data, "a@acme.example")
+	s.mailbag("account", "suspend", "acme")
+	s.waitFor("the account is suspended", func() bool {
+		return strings.HasPrefix(s.send("x@elsewhere.example", data, "a@acme.example").Recipients[0], "450 4.2.1")
+	})
+	before := s.usage("acme").Messages
+	s.mailbag("account", "resume", "acme")
+	s.waitFor("the account is resumed", func() bool { return s.send("x@elsewhere.example", data, "a@acme.example").Accepted() })
+	s.wantUsage("acme", used{before + 1, (before + 1) * size})
+}
+
+func TestETRNBeforeThereIsAnybodyToDeliver(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	server := postfixtest.RunSink(t)
+	s.etrn("held", "held.example")
+	s.account("away", "backup", "away.example", "--host", server.Addr(), "--network", "127.0.0.3/32")
+	for _, c := range []struct{ source, domain, want string }{
+		{"127.0.0.1", "held.example", "458"},    // nothing opens turns yet
+		{"127.0.0.9", "held.example", "459"},    // not its network
+		{"127.0.0.3", "away.example", "250"},    // a backup account may flush
+		{"127.0.0.9", "away.example", "459"},    // but not from anywhere
+		{"127.0.0.1", "unknown.example", "554"}, // nobody's here: smtpd_etrn_restrictions end with reject
+	} {
+		client, err := postfixtest.Dial(s.postfix.Addr(), c.source)
+		s.must(err)
+		s.must(say(client, "EHLO client.example", "250"))
+		if reply, err := client.Say("ETRN " + c.domain); err != nil || !strings.HasPrefix(reply, c.want) {
+			t.Errorf("ETRN %s from %s: %q, %v; want %s", c.domain, c.source, reply, err, c.want)
+		}
+		client.Close()
+	}
+}

@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// waits holds n messages for the account in Postfix's queue.
+func (s *story) waits(n int, to ...string) {
+	s.t.Helper()
+	data, _ := letter("waiting", 2)
+	before := s.queued()
+	for range n {
+		s.accept(data, to...)
+	}
+	s.must(s.postfix.WaitQueue(20*time.Second, "the mail waits", func(q []postfixtest.Entry) bool {
+		deferred := 0
+		for _, e := range q {
+			if e.Queue == "deferred" {
+				deferred++
+			}
+		}
+		return deferred == before+n
+	}))
+}
+
+func TestWhatWaitsKeepsAnAccountFromBeingDeleted(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	s.etrn("acme", "acme.example", "--domain", "acme.test")
+	s.etrn("globex", "globex.example")
+	s.waits(2, "a@acme.example")
+	s.waits(1, "b@acme.test", "c@acme.example")
+	s.waits(1, "d@globex.example")
+	for _, c := range []struct {
+		args  []string
+		count string
+	}{
+		{[]string{"account", "delete", "acme"}, "3 messages"},
+		{[]string{"domain", "remove", "acme", "acme.test"}, "1 message"},
+	} {
+		_, errs, err := s.Mailbag(c.args...)
+		if err == nil || !strings.Contains(errs, c.count) || !strings.Contains(errs, "--return") {
+			t.Errorf("mailbag %s: %v, want a refusal that says %s and --return\n%s", strings.Join(c.args, " "), err, c.count, errs)
+		}
+	}
+	if got := s.lookup("relay-domains acme.test"); got != "OK acme" {
+		t.Errorf("a refused command changed the domain: %s", got)
+	}
+}
+
+func TestReturnSendsWhatWaitsBackToItsSender(t *testing.T) {
+	sender := postfixtest.RunSink(t)
+	s := begin(t, postfixtest.Config{Main: map[string]string{
+		"transport_maps": "inline:{ { elsewhere.example = smtp:[" + host(sender.Addr()) + "]:" + port(sender.Addr()) + " } }",
+	}}, nil)
+	s.etrn("acme", "acme.example")
+	s.etrn("globex", "globex.example")
+	s.etrn("hooli", "hooli.example")
+	s.waits(2, "a@acme.example")
+	s.waits(1, "both@hooli.example", "both@globex.example")
+	// A message is returned for all of its recipients or for none.
+	_, errs, err := s.Mailbag("account", "delete", "hooli", "--return")
+	if err == nil || !strings.Contains(errs, "elsewhere") {
+		t.Errorf("account delete while a message waits for another account too: %v\n%s", err, errs)
+	}
+	s.mailbag("account", "delete", "acme", "--return")
+	bounces, err := sender.WaitMessages(30*time.Second, 2)
+	s.must(err)
+	for _, bounce := range bounces {
+		if bounce.From != "" || !strings.Contains(string(bounce.Data), "a@acme.example") {
+			t.Errorf("what came back is from %q:\n%s", bounce.From, bounce.Data)
+		}
+	}
+	s.waitFor("the message for both alone is left", func() bool { return s.queued() == 1 })
+}
+
+func TestChangeOfModeMovesWhatWaits(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	server := postfixtest.RunSink(t)
+	s.account("acme", "atrn", "acme.example", "--generate-password")
+	s.account("globex", "atrn", "globex.example", "--generate-password")
+	s.waits(3, "a@acme.example")
+	s.waits(1, "b@globex.example")
+	s.mailbag("account", "set", "acme", "--mode", "backup", "--host", server.Addr())
+	_, err := server.WaitMessages(20*time.Second, 3)
+	s.must(err)
+	s.waitFor("globex's mail alone is left", func() bool { return s.queued() == 1 })
+	server.Stop()
+	s.waits(1, "c@acme.example") // the server is down
+	s.mailbag("account", "set", "acme", "--mode", "atrn")
+	if show := s.mailbag("account", "show", "acme", "--json"); !strings.Contains(show, `"messages": 1`) {
+		t.Errorf("what waited for the server does not wait for a turn now:\n%s", show)
+	}
+}
+
+func TestIndexFollowsTheQueue(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	s.account("acme", "atrn", "acme.example", "--generate-password")
+	s.waits(1, "a@acme.example")
+	// Another way in: sendmail, whose mail no policy service sees.
+	sendmail := exec.Command("sendmail", "-C", s.postfix.ConfigDir(), "-f", "x@elsewhere.example", "b@acme.example")
+	sendmail.Stdin = strings.NewReader("Subject: by sendmail\n\nhello\n")
+	s.must(sendmail.Run())
+	s.waitFor("both wait in the queue", func() bool { return s.queued() == 2 })
+	s.must(s.Stop())
+	s.must(s.Start()) // a pass is made at every start
+	s.waitFor("the index has both", func() bool {
+		return strings.Contains(s.mailbag("account", "show", "acme", "--json"), `"messages": 2`)
+	})
+	if got := s.usage("acme").Messages; got != 1 {
+		t.Errorf("%d messages were counted, want the one that came by SMTP", got)
+	}
+}
