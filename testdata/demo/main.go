@@ -1,0 +1,232 @@
+// Demo shows mailbag at work in a few seconds: a private Postfix on loopback, wired by mailbag postfix
+// setup, with customers, real mail over SMTP, a customer's server that is away and comes back, and
+// the usage that was metered. It touches nothing outside its own temporary directory and leaves
+// nothing behind.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+	"mailbag/testdata/service"
+)
+
+const patience = 30 * time.Second // for Postfix to do its part
+
+func main() {
+	bin := flag.String("bin", "bin", "directory of the programs")
+	flag.Parse()
+	if err := demo(*bin); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func demo(bin string) (err error) {
+	if err := postfixtest.Available(); err != nil {
+		return fmt.Errorf("the demo needs a real Postfix: %w", err)
+	}
+	if bin, err = filepath.Abs(bin); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "mailbag-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // Postfix's own user has to get in
+		return err
+	}
+	s, err := build(bin, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.strike()) }()
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	done := make(chan error, 1)
+	go func() { done <- s.play() }()
+	select {
+	case err := <-done:
+		return err
+	case <-interrupted: // strike ends what the play waits for
+		return errors.New("interrupted")
+	}
+}
+
+// stage is what the demo plays on.
+type stage struct {
+	*service.Service
+	postfix  *postfixtest.Instance
+	customer *postfixtest.Sink // acme's mail server
+}
+
+func build(bin, dir string) (*stage, error) {
+	home := filepath.Join(dir, "postfix")
+	if err := os.Mkdir(home, 0o755); err != nil {
+		return nil, err
+	}
+	postfix, err := postfixtest.New(home, postfixtest.Config{Main: map[string]string{
+		// Nobody wants to wait five minutes for the first retry.
+		"minimal_backoff_time": "2s", "maximal_backoff_time": "4s", "queue_run_delay": "2s", "transport_retry_time": "1s",
+	}})
+	if err != nil {
+		return nil, err
+	}
+	customer, err := postfixtest.NewSink()
+	if err != nil {
+		return nil, err
+	}
+	programs, err := service.New(bin, dir, postfix)
+	return &stage{programs, postfix, customer}, err
+}
+
+// strike takes the stage down.
+func (s *stage) strike() error {
+	s.customer.Stop()
+	return errors.Join(s.postfix.Stop(), s.Stop())
+}
+
+func (s *stage) play() error {
+	for _, act := range []struct {
+		title string
+		play  func() error
+	}{
+		{"A private Postfix, wired by mailbag", s.wire},
+		{"Customers", s.customers},
+		{"Mail arrives while the customer's server is away", s.arrive},
+		{"The customer's server comes back", s.deliver},
+		{"What it all adds up to", s.bill},
+	} {
+		fmt.Printf("\n\033[1m== %s\033[0m\n", act.title)
+		if err := act.play(); err != nil {
+			return err
+		}
+	}
+	fmt.Println("\nThat was real mail through a real Postfix. README.md tells how to do it on yours.")
+	return nil
+}
+
+func (s *stage) wire() error {
+	if err := s.Start(); err != nil {
+		return err
+	}
+	if err := s.mailbag("postfix", "setup", "--config-dir", s.postfix.ConfigDir()); err != nil {
+		return err
+	}
+	if err := s.postfix.Start(); err != nil {
+		return err
+	}
+	fmt.Printf("Postfix answers on %s; its settings are Debian's with the lines above.\n", s.postfix.Addr())
+	return nil
+}
+
+func (s *stage) customers() error {
+	for _, args := range [][]string{
+		{"account", "add", "acme", "--mode", "backup", "--domain", "acme.example", "--host", s.customer.Addr(), "--recipients", "list"},
+		{"recipient", "add", "acme", "info@acme.example", "sales@acme.example"},
+		{"account", "add", "globex", "--mode", "atrn", "--domain", "globex.example", "--generate-password"},
+		{"postfix", "setup", "--config-dir", s.postfix.ConfigDir()}, // as the line before asks
+		{"account", "list"},
+	} {
+		if err := s.mailbag(args...); err != nil {
+			return err
+		}
+	}
+	if err := s.postfix.Reload(); err != nil {
+		return err
+	}
+	return s.AwaitDomain("globex.example", "globex")
+}
+
+func (s *stage) arrive() error {
+	for _, m := range []postfixtest.Mail{
+		{From: "alice@sender.example", To: []string{"info@acme.example", "nobody@acme.example"}, Data: letter("Order 4711", 40)},
+		{From: "bob@sender.example", To: []string{"sales@acme.example", "ceo@globex.example"}, Data: letter("For both of you", 400)},
+		{From: "carol@sender.example", To: []string{"ceo@globex.example"}, Data: letter("Minutes", 90)},
+	} {
+		outcome, err := postfixtest.Send(s.postfix.Addr(), "", m)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s, %d octets\n", m.From, len(m.Data))
+		for i, to := range m.To {
+			fmt.Printf("    RCPT TO:<%s>  %s\n", to, outcome.Recipients[i])
+		}
+		fmt.Printf("    DATA  %s\n", outcome.Data)
+	}
+	fmt.Println("In Postfix's queue:")
+	return s.queue("Postfix has tried and holds the mail", 3)
+}
+
+func (s *stage) deliver() error {
+	if err := s.customer.Start(); err != nil {
+		return err
+	}
+	messages, err := s.customer.WaitMessages(patience, 2)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		_, content, _ := bytes.Cut(m.Data, []byte("\r\nFrom: someone"))
+		fmt.Printf("delivered to %s: %d octets, and Postfix's Received line\n", strings.Join(m.Recipients, ", "), len("From: someone")+len(content))
+	}
+	fmt.Println("globex's mail is held until globex asks for it:")
+	return s.queue("acme's mail has left the queue", 2)
+}
+
+func (s *stage) bill() error {
+	for _, args := range [][]string{{"usage"}, {"usage", "acme", "--json"}, {"account", "show", "globex"}} {
+		if err := s.mailbag(args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mailbag runs the command line and shows it with what it prints.
+func (s *stage) mailbag(args ...string) error {
+	shown := strings.ReplaceAll(strings.Join(args, " "), s.postfix.ConfigDir(), "DIR")
+	fmt.Printf("\033[2m# mailbag %s\033[0m\n", shown)
+	cmd := s.Command("mailbag", args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("mailbag %s: %w", shown, err)
+	}
+	return nil
+}
+
+// queue shows what Postfix holds once so many messages wait for their next attempt and no others.
+func (s *stage) queue(what string, n int) error {
+	return s.postfix.WaitQueue(patience, what, func(queue []postfixtest.Entry) bool {
+		if len(queue) != n {
+			return false
+		}
+		var lines strings.Builder
+		for _, entry := range queue {
+			for _, recipient := range entry.Recipients {
+				if entry.Queue != "deferred" || recipient.DelayReason == "" {
+					return false
+				}
+				reason, _, _ := strings.Cut(recipient.DelayReason, "[")
+				fmt.Fprintf(&lines, "    %-12s %6d octets  %-20s %s\n", entry.ID, entry.Size, recipient.Address, strings.TrimSpace(reason))
+			}
+		}
+		fmt.Print(lines.String())
+		return true
+	})
+}
+
+// letter is a message of so many lines.
+func letter(subject string, lines int) []byte {
+	return []byte("From: someone@sender.example\r\nSubject: " + subject + "\r\n\r\n" + strings.Repeat("All work and no play makes Jack a dull boy.\r\n", lines))
+}
