@@ -1,0 +1,95 @@
+// Bench measures mailbag against what is there without it, both in one run on one machine, and
+// prints ratios: a figure by itself tells more about the machine than about mailbag. What needs no
+// Postfix is measured by Go's own benchmarks in the packages.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	postfixtest "mailbag/testdata/postfix"
+	"mailbag/testdata/service"
+)
+
+func main() {
+	bin := flag.String("bin", "bin", "directory of the programs")
+	flag.Parse()
+	if err := bench(*bin); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(bin string) error {
+	if err := postfixtest.Available(); err != nil {
+		return fmt.Errorf("the bench needs a real Postfix: %w", err)
+	}
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "mailbag-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // Postfix's own user has to get in
+		return err
+	}
+	for _, m := range []struct {
+		name    string
+		measure func(bin, dir string) error
+	}{{"acceptance", acceptance}, {"commits", commits}, {"memory", memory}} {
+		own := filepath.Join(dir, m.name)
+		if err := os.Mkdir(own, 0o755); err != nil {
+			return err
+		}
+		if err := m.measure(bin, own); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return nil
+}
+
+// beside runs measure with mailbag-policyd at dir, after the command line was run with each of
+// commands.
+func beside(bin, dir string, postfix *postfixtest.Instance, commands [][]string, measure func(*service.Service) error) (err error) {
+	s, err := service.New(bin, dir, postfix)
+	if err != nil {
+		return err
+	}
+	for _, args := range commands {
+		if _, _, err := s.Mailbag(args...); err != nil {
+			return err
+		}
+	}
+	if postfix != nil {
+		if err := s.Wire(); err != nil {
+			return err
+		}
+	}
+	if err := s.Start(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	return measure(s)
+}
+
+// atLeast and atMost print a figure with its goal.
+func atLeast(what string, got, goal float64, unit string) {
+	verdict(what, got, got >= goal, "≥", goal, unit)
+}
+func atMost(what string, got, goal float64, unit string) {
+	verdict(what, got, got <= goal, "≤", goal, unit)
+}
+
+func verdict(what string, got float64, met bool, relation string, goal float64, unit string) {
+	word := "met"
+	if !met {
+		word = "MISSED"
+	}
+	fmt.Printf("%-46s %8.2f%s  goal %s %g: %s\n", what, got, unit, relation, goal, word)
+}
