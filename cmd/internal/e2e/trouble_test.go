@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,6 +30,24 @@ func TestLedgerInTrouble(t *testing.T) {
 			s.must(s.Stop())
 			s.must(s.Start())
 			return mend
+		},
+		"on a full disk": func(s *story) func() {
+			dir := filepath.Dir(s.Ledger)
+			s.must(s.Stop())
+			ledger, err := os.ReadFile(s.Ledger)
+			s.must(err)
+			settings, err := os.ReadFile(s.Config)
+			s.must(err)
+			s.must(exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).Run())
+			s.t.Cleanup(func() { exec.Command("umount", "--lazy", dir).Run() })
+			s.must(os.WriteFile(s.Ledger, ledger, 0o644))
+			s.must(os.WriteFile(s.Config, settings, 0o644))
+			s.must(s.Start())
+			filler := filepath.Join(dir, "filler")
+			if err := os.WriteFile(filler, make([]byte, 2<<20), 0o644); err == nil {
+				s.t.Fatal("two megabytes fit on a disk of one")
+			}
+			return func() { s.must(os.Remove(filler)) }
 		},
 		"locked": func(s *story) func() {
 			db, err := sql.Open("sqlite3", "file:"+s.Ledger+"?_txlock=exclusive")
