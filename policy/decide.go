@@ -22,6 +22,7 @@ var (
 	badRoute      = decision{rejected, "REJECT 5.1.3 Address with routing is not accepted, write user@domain"}
 	limitDeferred = decision{limited, "452 4.2.2 The recipient's mail limit is reached, please try again later"}
 	limitRejected = decision{limited, "552 5.2.2 The recipient's mail limit is reached"}
+	sendApart     = decision{deferred, "452 4.5.3 Too many domains for one message, please send to this recipient again"}
 	verify        = decision{verified, "reject_unverified_recipient"}
 )
 
@@ -45,8 +46,8 @@ func (p *Policy) decide(ctx context.Context, r *request) decision {
 // lets it through when the customer's server takes it.
 func (p *Policy) rcpt(ctx context.Context, r *request) decision {
 	d, account := p.mayReceive(ctx, string(r.recipient))
-	if (d.kind == passed || d.kind == verified) && len(r.instance) > 0 {
-		p.notes.add(r.instance, account, p.now())
+	if (d.kind == passed || d.kind == verified) && len(r.instance) > 0 && !p.notes.add(r.instance, account, p.now()) {
+		return sendApart
 	}
 	return d
 }

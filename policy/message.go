@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"slices"
 
 	"mailbag/meter"
 )
@@ -16,9 +17,10 @@ func (p *Policy) endOfMessage(ctx context.Context, r *request) decision {
 	return p.recordUnknown(ctx, r)
 }
 
-// recordNoted counts a message whose recipients were seen. Some of them may have been refused by a
-// restriction behind ours: recipient_count tells how many were accepted, and recipient which one, if
-// it is one alone (with more, Postfix leaves the attribute empty).
+// recordNoted counts a message whose recipients were seen. Some of them may have been refused since: by
+// the customer's server, where Postfix asks it, or by a restriction behind ours. recipient_count
+// tells how many were accepted, and recipient which one, if it is one alone (with more, Postfix
+// leaves the attribute empty).
 func (p *Policy) recordNoted(ctx context.Context, r *request, accounts []noted, total int64) decision {
 	if sole, is := p.soleRecipient(r); is {
 		if sole == nil {
@@ -36,7 +38,7 @@ func (p *Policy) recordNoted(ctx context.Context, r *request, accounts []noted, 
 		}
 		accounts = mine
 	} else if r.recipients > 0 && r.recipients < total {
-		p.reportUncertain(r, accounts, total)
+		accounts = p.withoutRefused(r, accounts, total)
 	}
 	if len(accounts) == 0 {
 		p.notes.done(r.instance)
@@ -138,17 +140,24 @@ func (p *Policy) reportUnattributed(r *request, a *meter.Account) {
 	}
 }
 
-// reportUncertain logs the accounts of which every recipient may have been refused after we let it
-// pass. They are counted nonetheless.
-func (p *Policy) reportUncertain(r *request, accounts []noted, total int64) {
-	for _, a := range accounts {
-		if a.count > total-r.recipients {
-			continue
+// withoutRefused returns the accounts of which a recipient was accepted, when some were refused after we
+// let them pass. That is what verification does, for one account in a message at the most. What it
+// does not explain was refused by a restriction that somebody put behind ours: then the accounts of
+// which every recipient may be among the refused are counted nonetheless, and it is logged.
+func (p *Policy) withoutRefused(r *request, accounts []noted, total int64) []noted {
+	refused := total - r.recipients
+	if i := slices.IndexFunc(accounts, func(n noted) bool { return n.verified }); i >= 0 {
+		count := accounts[i].count
+		if count <= refused {
+			accounts = slices.Delete(accounts, i, i+1)
 		}
+		refused -= min(count, refused)
+	}
+	if refused > 0 && slices.ContainsFunc(accounts, func(n noted) bool { return n.count <= refused }) {
 		if n, ok := p.uncertain.allow(); ok {
 			p.log.Warn("a restriction after mailbag's refused recipients of a message that was counted for all accounts that it named; mailbag postfix check tells which",
 				"queue_id", string(r.queueID), "noted", total, "accepted", r.recipients, "more", n)
 		}
-		return
 	}
+	return accounts
 }

@@ -81,6 +81,24 @@ func TestMessageIsCountedForItsAccounts(t *testing.T) {
 			{"RCPT", "a@box.example", 0, "DUNNO"},
 			{"END-OF-MESSAGE", "", 2, "DUNNO"},
 		}, []string{"acme", "box"}, false, "a restriction after mailbag's"},
+		{"the customer's server refused the only one", now, []step{
+			{"RCPT", "a@acme.example", 0, "DUNNO"},
+			{"RCPT", "x@other.example", 0, "DUNNO"},
+			{"RCPT", "unknown@spare.example", 0, "reject_unverified_recipient"},
+			{"END-OF-MESSAGE", "", 2, "DUNNO"},
+		}, []string{"acme"}, false, ""},
+		{"the customer's server refused one of two", now, []step{
+			{"RCPT", "a@acme.example", 0, "DUNNO"},
+			{"RCPT", "unknown@spare.example", 0, "reject_unverified_recipient"},
+			{"RCPT", "known@spare.example", 0, "reject_unverified_recipient"},
+			{"END-OF-MESSAGE", "", 2, "DUNNO"},
+		}, []string{"acme", "spare"}, false, ""},
+		{"two accounts to verify are asked to come apart", now, []step{
+			{"RCPT", "a@spare.example", 0, "reject_unverified_recipient"},
+			{"RCPT", "b@spare.example", 0, "reject_unverified_recipient"},
+			{"RCPT", "a@reserve.example", 0, "452 4.5.3"},
+			{"END-OF-MESSAGE", "", 2, "DUNNO"},
+		}, []string{"spare"}, false, ""},
 		{"the recipient that is left was never asked about", now, []step{
 			{"RCPT", "a@acme.example", 0, "DUNNO"},
 			{"END-OF-MESSAGE", "a@box.example", 1, "DUNNO"},

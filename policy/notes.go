@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,8 +29,9 @@ type note struct {
 // noted is how many of a message's recipients are one account's. The account is kept by ID, so that a
 // note does not keep a whole snapshot of accounts alive.
 type noted struct {
-	account int64
-	count   int64
+	account  int64
+	count    int64
+	verified bool // Postfix asks the customer's server about them after we let them pass
 }
 
 // notes are the messages between RCPT and END-OF-MESSAGE. Beyond a number and an age the oldest go;
@@ -51,13 +53,18 @@ func newNotes(started time.Time) *notes {
 
 // add notes a recipient: an account's, or nobody's here when a is nil. A message that is not noted yet
 // and may have been before is left without a note: half of its recipients are worse than none.
-func (n *notes) add(instance []byte, a *meter.Account, now time.Time) {
+//
+// It returns false, and notes nothing, for a recipient to be verified when there is one of another
+// account already. Of one such account recipient_count tells at the end how many recipients its
+// server refused; of two nobody could tell whose they were.
+func (n *notes) add(instance []byte, a *meter.Account, now time.Time) bool {
+	verified := a != nil && a.Recipients == meter.VerifiedRecipient
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m := n.byInstance[string(instance)]
 	if m == nil {
 		if n.before(string(instance)) {
-			return
+			return true
 		}
 		for n.oldest != nil && (len(n.byInstance) >= n.limit || now.Sub(n.oldest.at) > n.life) {
 			n.forget(n.oldest)
@@ -71,17 +78,21 @@ func (n *notes) add(instance []byte, a *meter.Account, now time.Time) {
 		n.newest = m
 		n.byInstance[m.instance] = m
 	}
+	if verified && slices.ContainsFunc(m.accounts, func(o noted) bool { return o.verified && o.account != a.ID }) {
+		return false
+	}
 	m.total++
 	if a == nil {
-		return
+		return true
 	}
 	for i := range m.accounts {
 		if m.accounts[i].account == a.ID {
 			m.accounts[i].count++
-			return
+			return true
 		}
 	}
-	m.accounts = append(m.accounts, noted{a.ID, 1})
+	m.accounts = append(m.accounts, noted{a.ID, 1, verified})
+	return true
 }
 
 // forget drops a note and remembers that something as old was dropped.

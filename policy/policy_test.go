@@ -120,11 +120,13 @@ func customers() []meter.Account {
 	spare.Recipients = meter.VerifiedRecipient
 	spare.Host = "192.0.2.7:2525"
 	spare.Networks = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	reserve := account("reserve", meter.Backup, "reserve.example")
+	reserve.Recipients = meter.VerifiedRecipient
 	gone := account("gone", meter.ETRN, "gone.example")
 	gone.Suspended = true
 	gone.Host = "mail.gone.example"
 	gone.Networks = acme.Networks
-	return []meter.Account{acme, box, listed, spare, gone}
+	return []meter.Account{acme, box, listed, spare, reserve, gone}
 }
 
 // openDesk returns a Policy over a new ledger with the accounts. configure may change its Config.

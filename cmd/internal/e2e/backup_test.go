@@ -101,6 +101,15 @@ func TestVerifiedRecipients(t *testing.T) {
 	_, err = server.WaitMessages(20*time.Second, 1)
 	s.must(err)
 
+	// A message for another account too, of which the customer's server refuses acme's only recipient.
+	s.etrn("globex", "globex.example")
+	outcome := s.send("x@elsewhere.example", data, "unknown.too@acme.example", "a@globex.example", "b@globex.example")
+	if !outcome.Accepted() || !strings.HasPrefix(outcome.Recipients[0], "550") {
+		t.Errorf("the outcome is %+v", outcome)
+	}
+	s.wantUsage("acme", used{1, size})
+	s.wantUsage("globex", used{1, size})
+
 	server.Stop()
 	s.accept(data, "known.new@acme.example") // never seen before: that is what backup is for
 	s.wantUsage("acme", used{2, 2 * size})
