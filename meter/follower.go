@@ -45,7 +45,7 @@ func (f *Follower) Available() error { return f.ledger.Available() }
 
 // Alive reports whether the follower still goes round, for a watchdog.
 func (f *Follower) Alive() bool {
-	return time.Since(time.UnixMilli(f.looked.Load())) < f.ledger.opt.BusyTimeout+10*time.Second
+	return time.Since(time.UnixMilli(f.looked.Load())) < 3*f.ledger.opt.BusyTimeout+10*time.Second
 }
 
 // Close stops following.

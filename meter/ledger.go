@@ -155,6 +155,9 @@ func (l *Ledger) current(ctx context.Context) (*openFile, error) {
 			return l.file, nil
 		}
 		l.opt.Logger.Warn("the ledger is another file than before; opening it", "path", l.path)
+		if err := l.file.settle(ctx); err != nil {
+			return nil, err
+		}
 		l.closeFile()
 	}
 	file, err := l.openFile(ctx)
@@ -164,6 +167,20 @@ func (l *Ledger) current(ctx context.Context) (*openFile, error) {
 	file.info = info
 	l.file = file
 	return file, nil
+}
+
+// settle empties the write-ahead log into the file that it belongs to. The log is found by its name, so
+// what the former file left there would be taken for the new one's, and spoil it.
+func (f *openFile) settle(ctx context.Context) error {
+	var busy, frames, moved int
+	err := f.write.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
+	if err == nil && busy != 0 {
+		err = errors.New("another process reads it")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: its former file cannot be closed: %w", ErrUnavailable, err)
+	}
+	return nil
 }
 
 func (l *Ledger) openFile(ctx context.Context) (*openFile, error) {

@@ -227,13 +227,20 @@ func TestFollowerOpensTheFileThatComesInPlaceOfTheOld(t *testing.T) {
 	if err := other.Backup(t.Context(), backup); err != nil {
 		t.Fatal(err)
 	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		os.Remove(old.path + suffix)
+	// What the old file's write-ahead log holds must not get into the new one.
+	if err := old.AddDomain(t.Context(), "acme", "late.example"); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Rename(backup, old.path); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the other ledger is read", func() bool { return f.Directory().Account("globex") != nil })
+	if d := mustLoad(t, old); d.Account("acme") != nil || d.Domain("late.example") != nil {
+		t.Error("the new ledger shows what the old one had")
+	}
+	if faults, err := old.Check(t.Context()); err != nil || len(faults) > 0 {
+		t.Errorf("Check = %v, %v", faults, err)
+	}
 }
 
 func TestFollowerStartsWithoutALedger(t *testing.T) {

@@ -159,13 +159,13 @@ func (l *Ledger) sweep(ctx context.Context, d *Directory, seen *scratch, began i
 			key := []any{row.id, row.account}
 			a := d.AccountByID(row.account)
 			switch {
+			case row.noted >= began:
 			case a == nil || !a.Held():
 				gone = append(gone, key)
 			case found[waitingKey{row.id, row.account}]:
 				if row.missed > 0 {
 					back = append(back, key)
 				}
-			case row.noted >= began:
 			case row.missed > 0:
 				gone = append(gone, key)
 			default:

@@ -110,6 +110,27 @@ func TestReconcileLeavesWhatWasNotedAfterItBegan(t *testing.T) {
 	}
 }
 
+func TestReconcileLeavesWhatCameForAnAccountThatItDoesNotKnowYet(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	var hooli *Account
+	meanwhile := func(yield func(QueuedMessage, error) bool) {
+		mustAdd(t, l, Account{Name: "hooli", Mode: ATRN, Domains: []string{"hooli.example"}})
+		hooli = mustLoad(t, l).Account("hooli")
+		if err := r.Record(t.Context(), Message{Instance: "1", QueueID: "Q1", Size: 1, At: noon, Accounts: []*Account{hooli}}); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, err := l.Reconcile(t.Context(), d, meanwhile); err != nil || got.Removed != 0 {
+		t.Errorf("Reconcile = %+v, %v; want nothing removed", got, err)
+	}
+	if w := waitingOf(t, l, hooli); w.Messages != 1 {
+		t.Errorf("%d wait, want 1", w.Messages)
+	}
+}
+
 func TestReconcileOfABrokenListingStrikesNothingOff(t *testing.T) {
 	t.Parallel()
 	c := &clock{noon}
@@ -132,7 +153,8 @@ func TestReconcileOfABrokenListingStrikesNothingOff(t *testing.T) {
 
 func TestReconcileFollowsAChangeOfMode(t *testing.T) {
 	t.Parallel()
-	l, d := twoAccounts(t, Options{})
+	c := &clock{noon}
+	l, d := twoAccounts(t, Options{Now: c.Now})
 	queue := queueOf(
 		QueuedMessage{"Q1", 100, noon, []string{"a@globex.example"}},
 		QueuedMessage{"Q2", 200, noon, []string{"a@acme.example"}},
@@ -146,6 +168,7 @@ func TestReconcileFollowsAChangeOfMode(t *testing.T) {
 		}
 	}
 	d = mustLoad(t, l)
+	c.pass()
 	if _, err := l.Reconcile(t.Context(), d, queue); err != nil {
 		t.Fatal(err)
 	}
