@@ -150,7 +150,7 @@ func BenchmarkEndOfMessage(b *testing.B) {
 		next += 10_000
 		text := func(worker, i int) string {
 			in := instance(started.Add(time.Duration(base+1)*time.Second+time.Duration(worker)*time.Microsecond), i)
-			d.notes.add([]byte(in), a, started)
+			d.notes.add([]byte(in), []byte("a@acme.example"), a, started)
 			return postfixRequest("END-OF-MESSAGE", "user@domain77.example", in, "size=4096", "recipient_count=1")
 		}
 		rate += throughput(b, path, connections, 10_000, text)

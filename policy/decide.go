@@ -46,7 +46,7 @@ func (p *Policy) decide(ctx context.Context, r *request) decision {
 // lets it through when the customer's server takes it.
 func (p *Policy) rcpt(ctx context.Context, r *request) decision {
 	d, account := p.mayReceive(ctx, string(r.recipient))
-	if (d.kind == passed || d.kind == verified) && len(r.instance) > 0 && !p.notes.add(r.instance, account, p.now()) {
+	if (d.kind == passed || d.kind == verified) && len(r.instance) > 0 && !p.notes.add(r.instance, r.recipient, account, p.now()) {
 		return sendApart
 	}
 	return d

@@ -22,7 +22,9 @@ func (p *Policy) endOfMessage(ctx context.Context, r *request) decision {
 // tells how many were accepted, and recipient which one, if it is one alone (with more, Postfix
 // leaves the attribute empty).
 func (p *Policy) recordNoted(ctx context.Context, r *request, accounts []noted, total int64) decision {
-	if sole, is := p.soleRecipient(r); is {
+	if p.notes.sole(r.instance, r.recipient) {
+		// Whose it was at RCPT counts, whatever an operator changed since.
+	} else if sole, is := p.soleRecipient(r); is {
 		if sole == nil {
 			p.notes.done(r.instance)
 			return dunno

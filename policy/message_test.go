@@ -229,3 +229,22 @@ func TestDeletedAccountIsBilledForWhatItTook(t *testing.T) {
 		t.Errorf("used %+v, %v", used, err)
 	}
 }
+
+func TestMessageCountsForWhomItWasAcceptedAlthoughTheDomainIsGone(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, customers(), nil)
+	about := []string{"instance=" + instance(started.Add(time.Second), 1), "size=7", "recipient=a@acme.example", "recipient_count=1"}
+	if got := d.answer(t, append(about, "protocol_state=RCPT")...); got != "DUNNO" {
+		t.Fatalf("RCPT is answered %q", got)
+	}
+	if err := d.ledger.RemoveDomain(t.Context(), "acme", "acme.example"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the domain is gone", func() bool { return d.follower.Directory().Domain("acme.example") == nil })
+	if got := d.answer(t, append(about, "protocol_state=END-OF-MESSAGE")...); got != "DUNNO" {
+		t.Errorf("END-OF-MESSAGE is answered %q", got)
+	}
+	if got := d.used(t, "acme"); got.Messages != 1 {
+		t.Errorf("used %+v", got)
+	}
+}

@@ -20,6 +20,7 @@ const (
 type note struct {
 	instance string
 	at       time.Time // of the first RCPT
+	first    string    // its address
 	total    int64     // recipients that we let pass, ours and others
 	accounts []noted
 
@@ -57,7 +58,7 @@ func newNotes(started time.Time) *notes {
 // It returns false, and notes nothing, for a recipient to be verified when there is one of another
 // account already. Of one such account recipient_count tells at the end how many recipients its
 // server refused; of two nobody could tell whose they were.
-func (n *notes) add(instance []byte, a *meter.Account, now time.Time) bool {
+func (n *notes) add(instance, address []byte, a *meter.Account, now time.Time) bool {
 	verified := a != nil && a.Recipients == meter.VerifiedRecipient
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -69,7 +70,7 @@ func (n *notes) add(instance []byte, a *meter.Account, now time.Time) bool {
 		for n.oldest != nil && (len(n.byInstance) >= n.limit || now.Sub(n.oldest.at) > n.life) {
 			n.forget(n.oldest)
 		}
-		m = &note{instance: string(instance), at: now, older: n.newest}
+		m = &note{instance: string(instance), at: now, first: string(address), older: n.newest}
 		if n.newest == nil {
 			n.oldest = m
 		} else {
@@ -127,6 +128,14 @@ func (n *notes) of(instance []byte) (accounts []noted, total int64, known bool) 
 		return nil, 0, false
 	}
 	return append([]noted(nil), m.accounts...), m.total, true
+}
+
+// sole reports whether the address is all that was noted of an instance.
+func (n *notes) sole(instance, address []byte) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.byInstance[string(instance)]
+	return m != nil && m.total == 1 && m.first == string(address)
 }
 
 // done drops the note of a message that needs it no more.

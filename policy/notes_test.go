@@ -14,21 +14,21 @@ func TestNotesAreBoundedAndExpire(t *testing.T) {
 	a := &meter.Account{ID: 1}
 	at := func(minute int) time.Time { return started.Add(time.Duration(minute) * time.Minute) }
 	for i := 1; i <= 3; i++ {
-		n.add([]byte(instance(at(i), i)), a, at(i))
+		n.add([]byte(instance(at(i), i)), []byte("a@acme.example"), a, at(i))
 	}
 	known := func(i int) bool {
 		_, _, known := n.of([]byte(instance(at(i), i)))
 		return known
 	}
 	n.done([]byte(instance(at(2), 2)))
-	n.add([]byte(instance(at(4), 4)), a, at(4))
+	n.add([]byte(instance(at(4), 4)), []byte("a@acme.example"), a, at(4))
 	if !known(1) || known(2) || !known(3) || !known(4) {
 		t.Fatal("a finished message makes room for another")
 	}
 	if n.mayHaveLost(instance(at(2), 2)) {
 		t.Error("a finished message counts as lost")
 	}
-	n.add([]byte(instance(at(5), 5)), a, at(5))
+	n.add([]byte(instance(at(5), 5)), []byte("a@acme.example"), a, at(5))
 	if known(1) || !known(3) || !known(5) {
 		t.Error("the oldest goes when there are too many")
 	}
@@ -37,7 +37,7 @@ func TestNotesAreBoundedAndExpire(t *testing.T) {
 			t.Errorf("an unknown message of minute %d may have been lost: %v", minute, got)
 		}
 	}
-	n.add([]byte(instance(at(64), 64)), a, at(64))
+	n.add([]byte(instance(at(64), 64)), []byte("a@acme.example"), a, at(64))
 	if known(3) || !known(4) || !known(5) || !known(64) {
 		t.Error("what is older than an hour goes")
 	}
