@@ -54,8 +54,16 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	}
 	found := missing(p)
 	found = append(found, fitting(c, p)...)
-	found = append(found, order(c, "smtpd_recipient_restrictions")...)
-	found = append(found, order(c, "smtpd_end_of_data_restrictions")...)
+	for _, name := range []string{"smtpd_recipient_restrictions", "smtpd_end_of_data_restrictions"} {
+		found = append(found, order(c, name, c.expanded[name])...)
+		for _, s := range c.smtpds() {
+			if own, ok := s.options[name]; ok {
+				found = append(found, order(c, "master.cf: the service "+s.id()+": "+name, own)...)
+			}
+		}
+	}
+	found = append(found, late(c)...)
+	found = append(found, mapped(c, p.Tap)...)
 	found = append(found, overrides(c, p.Tap)...)
 	found = append(found, reinjection(c, p.Tap)...)
 	found = append(found, sockets(c, p.Tap)...)
@@ -107,9 +115,9 @@ func fitting(c configuration, p *Plan) []Finding {
 	return nil
 }
 
-// order names what stands before and behind our check in a list of restrictions of main.cf.
-func order(c configuration, name string) []Finding {
-	all := restrictions(c.expanded[name])
+// order names what stands before and behind our check in a list of restrictions.
+func order(c configuration, name, list string) []Finding {
+	all := c.restrictions(list)
 	ours := slices.IndexFunc(all, func(r string) bool { return strings.Contains(r, PolicySocket) })
 	if ours < 0 {
 		return nil
@@ -123,7 +131,10 @@ func order(c configuration, name string) []Finding {
 		case strings.HasPrefix(r, "permit"):
 			out = append(out, Finding{Warning, fmt.Sprintf("%s: %q stands before our check: mail that it permits is neither checked nor metered", name, r),
 				"move it behind check_policy_service, or accept that this mail is free"})
-		case strings.HasPrefix(r, "check_") && strings.HasSuffix(strings.Fields(r)[0], "_access"):
+		case strings.HasPrefix(r, "check_policy_service "):
+			out = append(out, Finding{Hint, fmt.Sprintf("%s: %q stands before our check: mail to which it says OK is neither checked nor metered", name, r),
+				"see that it answers DUNNO in place of OK"})
+		case strings.HasPrefix(r, "check_") && strings.HasSuffix(strings.Fields(r)[0], "_access"), strings.Contains(strings.Fields(r)[0], ":"):
 			out = append(out, Finding{Hint, fmt.Sprintf("%s: %q stands before our check: mail to which it says OK is neither checked nor metered", name, r),
 				"let the table say DUNNO in place of OK"})
 		}
@@ -135,6 +146,33 @@ func order(c configuration, name string) []Finding {
 		out = append(out, Finding{Warning, fmt.Sprintf("%s: %q stands behind our check: what it refuses was noted as accepted", name, r), runSetup})
 	}
 	return out
+}
+
+// late names what refuses recipients after our check noted them, where smtpd_relay_restrictions come last.
+// Before Postfix 3.6 they always do. That a destination is ours was asked of us, so the usual ones
+// refuse nothing of ours.
+func late(c configuration) []Finding {
+	if c.expanded["smtpd_relay_before_recipient_restrictions"] == "yes" {
+		return nil
+	}
+	var out []Finding
+	for _, r := range c.restrictions(c.expanded["smtpd_relay_restrictions"]) {
+		if strings.HasPrefix(r, "permit") || strings.HasSuffix(r, "_unauth_destination") || r == "reject" || r == "defer" {
+			continue
+		}
+		out = append(out, Finding{Warning, fmt.Sprintf("smtpd_relay_restrictions: %q comes after our check: what it refuses was noted as accepted", r),
+			"set smtpd_relay_before_recipient_restrictions = yes, or move it to the front of smtpd_recipient_restrictions"})
+	}
+	return out
+}
+
+// mapped warns of clients that get other milters than ours.
+func mapped(c configuration, t Tap) []Finding {
+	if t != MilterTap || len(words(c.expanded["smtpd_milter_maps"])) == 0 {
+		return nil
+	}
+	return []Finding{{Warning, "smtpd_milter_maps gives some clients other milters than smtpd_milters: mail of those whose entry does not end in our milter, or is DISABLE, is not metered",
+		fmt.Sprintf("put %q at the end of every entry of smtpd_milter_maps", milterTap)}}
 }
 
 // overrides names the services of master.cf in which one of our restrictions is replaced.
@@ -187,9 +225,8 @@ func (c configuration) reinjects(s service) bool {
 // loopback reports whether the service is for this machine only: bound to a loopback address or a unix socket, or
 // closed to all but mynetworks. (A service of type pass stands behind postscreen and takes mail from everywhere.)
 func (c configuration) loopback(s service) bool {
-	host := strings.ToLower(s.name)
-	return s.kind == "unix" || strings.HasPrefix(host, "127.") || strings.HasPrefix(host, "localhost:") ||
-		strings.HasPrefix(host, "[::1]:") || strings.HasPrefix(host, "::1:") ||
+	host := strings.NewReplacer("[", "", "]", "").Replace(strings.ToLower(s.name))
+	return s.kind == "unix" || strings.HasPrefix(host, "127.") || strings.HasPrefix(host, "localhost:") || strings.HasPrefix(host, "::1:") ||
 		slices.Equal(texts(c.value(s, "smtpd_client_restrictions")), []string{"permit_mynetworks", "reject"})
 }
 

@@ -82,6 +82,34 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 			main: "smtpd_recipient_restrictions = $mine\nmine = reject_unauth_destination permit\n",
 			want: []string{`fault: smtpd_recipient_restrictions: our check is never reached, because "permit"`},
 		},
+		"permits in a class, in a table and at another service": {
+			main: "smtpd_restriction_classes = mine\nmine = reject_unauth_destination, permit_tls_clientcerts\n" +
+				"smtpd_recipient_restrictions = MINE, inline:{localhost=OK}, check_policy_service inet:127.0.0.1:10023\n",
+			want: []string{`warning: smtpd_recipient_restrictions: "permit_tls_clientcerts" stands before`,
+				`hint: smtpd_recipient_restrictions: "inline:{localhost=OK}" stands before`,
+				`hint: smtpd_recipient_restrictions: "check_policy_service inet:127.0.0.1:10023" stands before`},
+		},
+		"a permit before our check in master.cf": {
+			master: []string{"587/inet=587 inet n - y - - smtpd -o { smtpd_recipient_restrictions = permit_mynetworks, " + recipientCheck + " }"},
+			want:   []string{`warning: master.cf: the service 587/inet: smtpd_recipient_restrictions: "permit_mynetworks" stands before`},
+		},
+		"a trailing permit in capitals": {
+			main: "smtpd_recipient_restrictions = reject_unauth_destination, PERMIT\n",
+		},
+		"relay restrictions that come last": {
+			main: "smtpd_relay_before_recipient_restrictions = no\nsmtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination, check_recipient_access hash:/x\n",
+			want: []string{`warning: smtpd_relay_restrictions: "check_recipient_access hash:/x" comes after`},
+		},
+		"milters by client": {
+			main: "smtpd_milter_maps = cidr:{ {192.0.2.1 DISABLE} }\n",
+			want: []string{"warning: smtpd_milter_maps gives some clients other milters"},
+		},
+		"a filter's service in brackets": {
+			main: "content_filter = smtp:[127.0.0.1]:10025\n",
+			master: []string{"[127.0.0.1]:10026/inet=[127.0.0.1]:10026 inet n - y - - smtpd -o content_filter=" +
+				" -o smtpd_recipient_restrictions=permit_mynetworks,reject"},
+			want: []string{"fault: master.cf: mail comes back from a content filter through the service [127.0.0.1]:10026/inet, where our END-OF-MESSAGE"},
+		},
 		"restrictions behind ours": {
 			edit: []string{"smtpd_recipient_restrictions=" + recipientCheck + ", reject_unknown_sender_domain",
 				"smtpd_end_of_data_restrictions=" + endOfDataCheck + ", check_sender_access hash:/x"},

@@ -3,6 +3,7 @@ package postfix
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -32,6 +33,49 @@ func (c configuration) value(s service, name string) string {
 		return v
 	}
 	return c.expanded[name]
+}
+
+// named is the value of a parameter, one of the operator's own making too.
+func (c configuration) named(name string) (string, bool) {
+	if v, ok := c.expanded[name]; ok {
+		return v, true
+	}
+	v, ok := c.explicit[name]
+	return v, ok
+}
+
+// macro is $name, ${name} or $(name).
+var macro = regexp.MustCompile(`\$(\w+|\{\w+\}|\(\w+\))`)
+
+// expand replaces the macros in a text that is not in force. What it does not know stays.
+func (c configuration) expand(text string) string {
+	for range 10 { // as deep as anybody nests them
+		fresh := macro.ReplaceAllStringFunc(text, func(m string) string {
+			if v, ok := c.named(strings.Trim(m, "${}()")); ok {
+				return v
+			}
+			return m
+		})
+		if fresh == text {
+			break
+		}
+		text = fresh
+	}
+	return text
+}
+
+// restrictions are those of a list, with each restriction class replaced by what it stands for.
+func (c configuration) restrictions(list string) []string {
+	classes := texts(c.expanded["smtpd_restriction_classes"])
+	out := restrictions(list)
+	for i := 0; i < len(out) && len(out) < 1000; i++ { // a class may name itself
+		if slices.ContainsFunc(classes, func(class string) bool { return strings.EqualFold(class, out[i]) }) {
+			value, _ := c.named(out[i])
+			out = slices.Replace(out, i, i+1, restrictions(c.expand(value))...)
+			i--
+		}
+	}
+	return out
 }
 
 func (c configuration) service(id string) (service, bool) {

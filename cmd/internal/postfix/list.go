@@ -84,7 +84,7 @@ func behind(list, entry string, final ...string) string {
 		return entry
 	}
 	last := all[len(all)-1]
-	if !slices.Contains(final, last.text) {
+	if !slices.Contains(final, strings.ToLower(last.text)) {
 		return strings.TrimRight(list, ", \t\r\n") + ", " + entry
 	}
 	if len(all) == 1 {
@@ -111,12 +111,16 @@ func takesArgument(restriction string) bool {
 	return false
 }
 
-// restrictions joins every restriction of a list with its argument.
+// restrictions joins every restriction of a list with its argument. Names are in lower case, as Postfix
+// compares them; tables keep their spelling.
 func restrictions(list string) []string {
 	var out []string
 	all := texts(list)
 	for i := 0; i < len(all); i++ {
 		r := all[i]
+		if !strings.Contains(r, ":") {
+			r = strings.ToLower(r)
+		}
 		if takesArgument(r) && i+1 < len(all) {
 			i++
 			r += " " + all[i]

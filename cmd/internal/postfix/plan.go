@@ -99,7 +99,7 @@ func (p *Plan) line(c configuration, old former, par parameter, wired bool) {
 	base := without(par, now, old.Main[par.name], c.inForce[par.name])
 	want := base
 	if wired && par.wire != nil {
-		in, expanded := base.Text, base.Text
+		in, expanded := base.Text, c.expand(base.Text)
 		switch {
 		case !base.Set:
 			// Postfix's default: its text where it says something, nothing where all of its macros come out empty. It is
@@ -108,7 +108,7 @@ func (p *Plan) line(c configuration, old former, par parameter, wired bool) {
 			if !set {
 				in, expanded = c.inForce[par.name], c.expanded[par.name]
 			} else if f, ok := old.Main[par.name]; ok {
-				in, expanded = f.Was, f.Was
+				in, expanded = f.Was, c.expand(f.Was)
 			}
 			if len(words(expanded)) == 0 {
 				in = ""

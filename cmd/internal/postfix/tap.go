@@ -12,7 +12,7 @@ const (
 )
 
 // refusers are parameters that, when not empty, let something refuse a message after the policy service has answered.
-var refusers = []string{"smtpd_milters", "smtpd_proxy_filter", "header_checks", "mime_header_checks",
+var refusers = []string{"smtpd_milters", "smtpd_milter_maps", "smtpd_proxy_filter", "header_checks", "mime_header_checks",
 	"nested_header_checks", "body_checks", "milter_header_checks"}
 
 // choose returns the tap for this configuration, and what speaks for the milter: names of parameters, those of

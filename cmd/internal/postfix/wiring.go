@@ -104,11 +104,11 @@ func entries() map[string]string {
 // maxLifetime is Postfix's own maximum for a message in the queue.
 const maxLifetime = 100 * 24 * time.Hour
 
-// atLeast raises a lifetime where it is shorter.
+// atLeast raises a lifetime where it is shorter. One that cannot be read is left alone.
 func atLeast(hold time.Duration) func(string, string) string {
 	hold = min(hold, maxLifetime)
 	return func(base, expanded string) string {
-		if now, err := period(expanded); err == nil && now >= hold {
+		if now, err := period(expanded); expanded != "" && err != nil || err == nil && now >= hold {
 			return base
 		}
 		if hold%(24*time.Hour) == 0 {

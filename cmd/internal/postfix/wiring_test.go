@@ -377,10 +377,29 @@ func TestLifetimesAreOnlyRaised(t *testing.T) {
 	}{
 		{"5d", 30 * day, "30d"}, {"30d", 30 * day, "30d"}, {"5", 5 * day, "5"}, {"100d", 5 * day, "100d"},
 		{"4w", 30 * day, "30d"}, {"720h", 30 * day, "720h"}, {"5d", 500 * day, "100d"},
-		{"1h", 90 * time.Minute, "5400s"}, {"nonsense", day, "1d"}, {"", day, "1d"},
+		{"1h", 90 * time.Minute, "5400s"}, {"nonsense", day, "nonsense"}, {"", day, "1d"},
 	} {
 		if got := atLeast(c.hold)(c.base, c.base); got != c.want {
 			t.Errorf("%q with a hold of %v: %q, want %q", c.base, c.hold, got, c.want)
+		}
+	}
+}
+
+// A lifetime that the operator wrote as a macro is read through it, also once ours stands in its place.
+func TestLifetimeBehindAMacroIsNeverLowered(t *testing.T) {
+	t.Parallel()
+	in, _ := configured(t, "maximal_queue_lifetime = $life\nlife = 20d\n")
+	for _, c := range []struct {
+		hold time.Duration
+		want string
+	}{{30 * 24 * time.Hour, "30d"}, {10 * 24 * time.Hour, "$life"}} {
+		setUp(t, in, Wiring{LongestHold: c.hold})
+		configuration, err := in.read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := configuration.explicit["maximal_queue_lifetime"]; got != c.want {
+			t.Errorf("with a hold of %v maximal_queue_lifetime is %q, want %q", c.hold, got, c.want)
 		}
 	}
 }
