@@ -14,7 +14,8 @@ func (c *console) databaseCommand() *cobra.Command {
 			Short: "Write a whole copy of the ledger to a new file, while everything goes on",
 			Long: `Write a whole and consistent copy of the ledger to a new file. The daemons go on meanwhile. The copy is
 readable by its owner only, because it holds the verifiers of passwords. To restore it, stop the
-daemons, put it in the place of the ledger and start them.`,
+daemons, put it in the place of the ledger, remove the ledger's -wal and -shm files if they are
+there, and start the daemons.`,
 			Example: "  mailbag database backup /var/backups/mailbag-$(date +%F).db",
 			Args:    arguments("FILE"),
 			ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

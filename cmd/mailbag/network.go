@@ -28,13 +28,13 @@ has any, restrict its log-in and ATRN to them.`,
 				if err != nil {
 					return err
 				}
-				if a.Mode == meter.POP3 {
-					return wrongUsage(cmd, "%s is a pop3 account, which networks mean nothing to", a.Name)
-				}
 				if err := d.ledger.AddNetwork(ctx, a.Name, network); err != nil {
 					return err
 				}
 				d.say("%s has the network %s", a.Name, network)
+				if a.Mode == meter.POP3 {
+					d.note("%s is a pop3 account, to which networks mean nothing until it has another mode", a.Name)
+				}
 				return nil
 			}),
 		},

@@ -49,15 +49,17 @@ func (c *console) recipientEditCommand(verb, short string, edit func(*desk, cont
 
 func (d *desk) addRecipients(ctx context.Context, a *meter.Account, addresses []meter.Address) error {
 	ours := newMatch(a.Domains)
+	keys := map[string]bool{} // one address may be given in two spellings
 	for _, address := range addresses {
 		if !ours[address.Domain] {
 			return fmt.Errorf("%s is in none of the domains of %s, nothing was changed: %w", address, a.Name, meter.ErrNoDomain)
 		}
+		keys[address.Key()] = true
 	}
 	if err := d.ledger.AddRecipients(ctx, a.Name, addresses...); err != nil {
 		return err
 	}
-	d.say("%d on the list of %s", len(addresses), a.Name)
+	d.say("%d on the list of %s", len(keys), a.Name)
 	d.pointOutList(a)
 	return nil
 }
