@@ -34,13 +34,7 @@ const runSetup = "run: mailbag postfix setup"
 // Check compares this Postfix with the wiring and names what is missing or works against it, faults first. The error
 // is ErrMissing, ErrTooOld or ErrBroken, as with Plan. Needs root.
 func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
-	if _, err := in.Version(ctx); err != nil {
-		return nil, err
-	}
-	if err := in.Sound(ctx); err != nil {
-		return nil, err
-	}
-	c, err := in.read(ctx)
+	c, err := in.inspect(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -40,17 +40,22 @@ type Line struct {
 // Plan computes what setup would change. It refuses a Postfix that is missing, too old or broken: ErrMissing,
 // ErrTooOld, ErrBroken. Needs root, because postfix check does.
 func (in Instance) Plan(ctx context.Context, w Wiring) (*Plan, error) {
-	if _, err := in.Version(ctx); err != nil {
-		return nil, err
-	}
-	if err := in.Sound(ctx); err != nil {
-		return nil, err
-	}
-	c, err := in.read(ctx)
+	c, err := in.inspect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return in.plan(ctx, c, &w)
+}
+
+// inspect reads the configuration of a Postfix that is recent enough and sound.
+func (in Instance) inspect(ctx context.Context) (configuration, error) {
+	if _, err := in.Version(ctx); err != nil {
+		return configuration{}, err
+	}
+	if err := in.Sound(ctx); err != nil {
+		return configuration{}, err
+	}
+	return in.read(ctx)
 }
 
 // PlanRemoval computes what taking the wiring back would change. Former values come back where nobody changed ours in
