@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,39 +14,6 @@ import (
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
 )
-
-func TestExitStatusTellsFailureFromWrongUsage(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	good, bad := file("good.toml", "[limits]\nmessages = 5\n"), file("bad.toml", "[limits]\nmesages = 5\n")
-	for _, c := range []struct {
-		args        []string
-		status      int
-		out, errors string
-	}{
-		{[]string{"--version"}, done, program + " ", ""},
-		{[]string{"--check", "--config", good}, done, "settings are valid\n", ""},
-		{[]string{"--check", "--config", bad}, failed, "", "line 2: limits.mesages"},
-		{[]string{"--check", "--config", filepath.Join(dir, "missing.toml")}, failed, "", "missing.toml"},
-		{[]string{"--help"}, done, "", "-config FILE"},
-		{[]string{"--foo"}, wrongUsage, "", "-foo"},
-		{[]string{"foo"}, wrongUsage, "", `unexpected argument "foo"`},
-		{[]string{"--log-level", "chatty"}, wrongUsage, "", "chatty"},
-	} {
-		var out, errors bytes.Buffer
-		status := run(c.args, &out, &errors)
-		if status != c.status || !strings.HasPrefix(out.String(), c.out) || !strings.Contains(errors.String(), c.errors) {
-			t.Errorf("%v: status %d, printed %q and %q; want %d, %q and %q", c.args, status, out.String(), errors.String(), c.status, c.out, c.errors)
-		}
-	}
-}
 
 // It starts while the ledger is missing, defers nothing of others, takes part when the ledger comes,
 // and stops gracefully.
@@ -64,20 +30,20 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.Database = filepath.Join(dir, "mailbag.db")
 	s.Policy = settings.Policy{Listen: at("policy"), Lookup: at("lookup"), Milter: at("milter"), Metrics: settings.Address{Network: "tcp4", Address: "127.0.0.1:0"}}
 	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if d.status() != "starting" {
-		t.Errorf("before the start the status is %q", d.status())
+	if d.Status() != "starting" {
+		t.Errorf("before the start the status is %q", d.Status())
 	}
 	graceful, stop := context.WithCancel(t.Context())
 	defer stop()
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- d.serve(graceful, t.Context(), func() { close(ready) }) }()
+	go func() { ended <- d.Serve(graceful, t.Context(), func() { close(ready) }) }()
 	select {
 	case <-ready:
 	case err := <-ended:
 		t.Fatal(err)
 	}
-	if !strings.Contains(d.status(), "deferred") {
-		t.Errorf("without a ledger the status is %q", d.status())
+	if !strings.Contains(d.Status(), "deferred") {
+		t.Errorf("without a ledger the status is %q", d.Status())
 	}
 
 	ledger, err := meter.Open(t.Context(), s.Database, meter.Options{Create: true})
@@ -100,7 +66,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.health(t.Context()); err != nil {
+	if err := d.Health(t.Context()); err != nil {
 		t.Error(err)
 	}
 	conn, err := net.Dial("unix", at("policy").Address)

@@ -30,9 +30,9 @@ func newService(s *settings.Settings, log *slog.Logger) *service {
 	return &service{settings: s, log: log, metrics: newMetrics()}
 }
 
-// serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order:
+// Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order:
 // first the sockets, so that all that was read is answered, then the recorder, then the ledger.
-func (d *service) serve(graceful, immediate context.Context, ready func()) error {
+func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
 	sockets, err := d.listen(graceful)
 	if err != nil {
 		return err
@@ -168,15 +168,16 @@ func (d *service) changed(_, now *meter.Directory) {
 
 var errStalled = errors.New("the ledger is not followed any longer")
 
-// health tells of what a restart heals; a ledger that is away is not among it.
-func (d *service) health(context.Context) error {
+// Health tells of what a restart heals; a ledger that is away is not among it.
+func (d *service) Health(context.Context) error {
 	if f := d.follower.Load(); f != nil && !f.Alive() {
 		return errStalled
 	}
 	return nil
 }
 
-func (d *service) status() string {
+// Status is the line that systemctl status shows.
+func (d *service) Status() string {
 	f := d.follower.Load()
 	if f == nil {
 		return "starting"

@@ -1,0 +1,84 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"mailbag/cmd/internal/settings"
+	"mailbag/cmd/internal/version"
+)
+
+// A Program is a daemon as a command: its flags, its settings file, its log and its life.
+type Program struct {
+	Name  string
+	Drain time.Duration // how long a graceful stop may take; 0: 30 s
+	New   func(s *settings.Settings, log *slog.Logger) Service
+}
+
+// A Service is one run of a daemon: see [Body] and [Life].
+type Service interface {
+	Serve(graceful, immediate context.Context, ready func()) error
+	Health(ctx context.Context) error
+	Status() string
+}
+
+// Exit statuses.
+const (
+	Done = iota
+	Failed
+	WrongUsage
+)
+
+// Main executes one command line and returns the exit status.
+func (p Program) Main(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	config := flags.String("config", "", "settings `FILE` (else "+settings.Environment+" from the environment, else "+settings.DefaultFile+")")
+	check := flags.Bool("check", false, "validate the settings and stop")
+	level := flags.String("log-level", "info", "log from this `LEVEL` on: debug, info, warn or error")
+	showVersion := flags.Bool("version", false, "print the version and stop")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return Done
+	case err != nil:
+		return WrongUsage
+	case flags.NArg() > 0:
+		fmt.Fprintf(stderr, "%s: unexpected argument %q; see %s --help\n", p.Name, flags.Arg(0), p.Name)
+		return WrongUsage
+	}
+	if *showVersion {
+		fmt.Fprintln(stdout, version.Line(p.Name))
+		return Done
+	}
+	log, err := NewLog(stderr, *level)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+		return WrongUsage
+	}
+	slog.SetDefault(log) // libraries warn through it
+	s, err := settings.Load(*config)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+		return Failed
+	}
+	if *check {
+		fmt.Fprintln(stdout, "settings are valid")
+		return Done
+	}
+	service := p.New(s, log)
+	life := Life{Log: log, Drain: p.Drain, Health: service.Health, Status: service.Status}
+	if err := life.Run(service.Serve); err != nil {
+		log.Error(p.Name+" ends", "error", err)
+		return Failed
+	}
+	return Done
+}
+
+// Main is [Program.Main] on this process's arguments and streams; it does not return.
+func Main(p Program) { os.Exit(p.Main(os.Args[1:], os.Stdout, os.Stderr)) }
