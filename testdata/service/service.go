@@ -7,17 +7,13 @@ package service
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -26,51 +22,86 @@ import (
 
 const patience = 30 * time.Second // for a daemon to come up, or for Postfix to do its part
 
-// Service is mailbag at a directory.
+// Service is mailbag at a directory. Its own daemon is mailbag-policyd, without which there is nothing.
 type Service struct {
-	Config  string // settings file
-	Ledger  string
-	Metrics string // address of mailbag-policyd's metrics
+	*Daemon
+	Turnd *Daemon
+	Popd  *Daemon
+
+	Config   string // settings file
+	Ledger   string
+	ODMR     string // address of mailbag-turnd's front end
+	ODMRTLS  string // and where TLS begins at once
+	POP3     string // address of mailbag-popd
+	POP3S    string
+	Maildirs string
 
 	bin     string
 	dir     string
 	postfix *postfixtest.Instance // nil: no Postfix
-
-	mu      sync.Mutex
-	policyd *exec.Cmd // nil while it is down
-	log     syncBuffer
-	sockets []*os.File // held for the daemon, see HoldSockets
 }
 
 // New writes the settings of a service into dir, which must exist. The programs are in bin. With a
 // Postfix its sockets are in that one's private directory, else in dir.
 func New(bin, dir string, postfix *postfixtest.Instance) (*Service, error) {
-	port, err := postfixtest.FreePort()
-	if err != nil {
-		return nil, err
-	}
 	s := &Service{
-		Config:  filepath.Join(dir, "mailbag.toml"),
-		Ledger:  filepath.Join(dir, "mailbag.db"),
-		Metrics: fmt.Sprintf("127.0.0.1:%d", port),
-		bin:     bin,
-		dir:     dir,
-		postfix: postfix,
+		Config:   filepath.Join(dir, "mailbag.toml"),
+		Ledger:   filepath.Join(dir, "mailbag.db"),
+		Maildirs: filepath.Join(dir, "maildirs"),
+		bin:      bin,
+		dir:      dir,
+		postfix:  postfix,
+	}
+	var metrics [3]string
+	for _, at := range []*string{&s.ODMR, &s.ODMRTLS, &s.POP3, &s.POP3S, &metrics[0], &metrics[1], &metrics[2]} {
+		port, err := postfixtest.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		*at = fmt.Sprintf("127.0.0.1:%d", port)
+	}
+	deliver := filepath.Join(dir, "deliver.sock")
+	s.Daemon = &Daemon{Program: "mailbag-policyd", Metrics: metrics[0], service: s, sockets: []socket{
+		{"policy", "unix", s.Socket("policy")}, {"lookup", "unix", s.Socket("lookup")}, {"milter", "unix", s.Socket("milter")}}}
+	s.Turnd = &Daemon{Program: "mailbag-turnd", Metrics: metrics[1], service: s, sockets: []socket{{"odmr", "tcp", s.ODMR}}}
+	s.Popd = &Daemon{Program: "mailbag-popd", Metrics: metrics[2], service: s, sockets: []socket{
+		{"pop3", "tcp", s.POP3}, {"pop3s", "tcp", s.POP3S}, {"deliver", "unix", deliver}}}
+	for _, sub := range []string{"turn", "tls"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			return nil, err
+		}
 	}
 	settings := fmt.Sprintf(`database = %q
+[tls]
+certificate = %q
+key         = %q
 [policy]
 listen  = "unix:%s"
 lookup  = "unix:%s"
 milter  = "unix:%s"
 metrics = %q
 [turn]
-sockets = %q
+listen     = [%q]
+listen_tls = [%q]
+sockets    = %q
+control    = "unix:%s"
+metrics    = %q
 [pop]
-deliver = "unix:%s"
-`, s.Ledger, s.Socket("policy"), s.Socket("lookup"), s.Socket("milter"), s.Metrics,
-		filepath.Join(dir, "turn"), filepath.Join(dir, "deliver.sock"))
+listen     = [%q]
+listen_tls = [%q]
+deliver    = "unix:%s"
+maildirs   = %q
+metrics    = %q
+`, s.Ledger, s.Certificate(), s.Key(), s.Socket("policy"), s.Socket("lookup"), s.Socket("milter"), metrics[0],
+		s.ODMR, s.ODMRTLS, filepath.Join(dir, "turn"), filepath.Join(dir, "turnd.sock"), metrics[1],
+		s.POP3, s.POP3S, deliver, s.Maildirs, metrics[2])
 	return s, os.WriteFile(s.Config, []byte(settings), 0o644)
 }
+
+// Certificate and Key are the paths of the service's PEM files. They are there when a test puts them
+// there; without them the daemons offer no TLS.
+func (s *Service) Certificate() string { return filepath.Join(s.dir, "tls", "fullchain.pem") }
+func (s *Service) Key() string         { return filepath.Join(s.dir, "tls", "privkey.pem") }
 
 // Socket is the path of a socket of mailbag-policyd: policy, lookup or milter.
 func (s *Service) Socket(name string) string {
@@ -78,6 +109,11 @@ func (s *Service) Socket(name string) string {
 		return s.postfix.Private("mailbag-" + name)
 	}
 	return filepath.Join(s.dir, name)
+}
+
+// TurnSocket is the path of the socket of an account's turn, which is there while the turn is open.
+func (s *Service) TurnSocket(account string) string {
+	return filepath.Join(s.dir, "turn", account+".sock")
 }
 
 // Command is one of the programs, at this service.
@@ -116,91 +152,6 @@ func (s *Service) settle() error {
 	return os.Chtimes(filepath.Join(s.postfix.ConfigDir(), "main.cf"), past, past)
 }
 
-// Start starts mailbag-policyd and waits until it serves.
-func (s *Service) Start() error {
-	if err := s.Launch(); err != nil {
-		return err
-	}
-	return postfixtest.Wait(patience, "mailbag-policyd serves", func() bool {
-		_, err := s.Metric("mailbag_build_info")
-		return err == nil
-	})
-}
-
-// Launch starts mailbag-policyd without waiting, with the sockets that are held for it.
-func (s *Service) Launch() error {
-	cmd := s.Command("mailbag-policyd")
-	if s.sockets != nil {
-		// As systemd does it (sd_listen_fds(3)); only the process itself knows its ID.
-		cmd.Args = []string{"sh", "-c", `LISTEN_PID=$$ exec "$0"`, cmd.Path}
-		cmd.Path = "/bin/sh"
-		cmd.ExtraFiles = s.sockets
-		cmd.Env = append(cmd.Env, fmt.Sprint("LISTEN_FDS=", len(s.sockets)), "LISTEN_FDNAMES=policy:lookup:milter")
-	}
-	cmd.Stdout, cmd.Stderr = &s.log, &s.log
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.policyd != nil {
-		return errors.New("mailbag-policyd runs already")
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	s.policyd = cmd
-	return nil
-}
-
-// HoldSockets opens the sockets of mailbag-policyd for it, as systemd does, so that they outlive it. It
-// must not run.
-func (s *Service) HoldSockets() error {
-	for _, name := range []string{"policy", "lookup", "milter"} {
-		path := s.Socket(name)
-		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		if err != nil {
-			return err
-		}
-		listener.SetUnlinkOnClose(false)
-		file, err := listener.File()
-		if err := errors.Join(err, listener.Close(), os.Chmod(path, 0o666)); err != nil {
-			return err
-		}
-		s.sockets = append(s.sockets, file)
-	}
-	return nil
-}
-
-// Stop ends mailbag-policyd in the graceful way, and says how it ended. Stopping what does not run is
-// no error.
-func (s *Service) Stop() error { return s.end(syscall.SIGTERM) }
-
-// Kill ends mailbag-policyd with no chance to finish anything.
-func (s *Service) Kill() { _ = s.end(syscall.SIGKILL) }
-
-func (s *Service) end(signal syscall.Signal) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.policyd == nil {
-		return nil
-	}
-	_ = s.policyd.Process.Signal(signal) // it may have ended by itself; Wait tells
-	err := s.policyd.Wait()
-	s.policyd = nil
-	return err
-}
-
-// PID is the process ID of mailbag-policyd, 0 while it is down.
-func (s *Service) PID() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.policyd == nil {
-		return 0
-	}
-	return s.policyd.Process.Pid
-}
-
-// Log is what mailbag-policyd has logged.
-func (s *Service) Log() string { return s.log.String() }
-
 // Lookup asks the lookup socket as Postfix would, for example "relay-domains acme.example".
 func (s *Service) Lookup(request string) (string, error) {
 	conn, err := net.DialTimeout("unix", s.Socket("lookup"), patience)
@@ -227,43 +178,4 @@ func (s *Service) AwaitDomain(domain, account string) error {
 		reply, err := s.Lookup("relay-domains " + domain)
 		return err == nil && reply == "OK "+account
 	})
-}
-
-// Metric reads the first sample of mailbag-policyd's metrics whose name and labels begin with name.
-func (s *Service) Metric(name string) (float64, error) {
-	client := http.Client{Timeout: patience}
-	defer client.CloseIdleConnections()
-	response, err := client.Get("http://" + s.Metrics + "/metrics")
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	page, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err
-	}
-	for line := range bytes.Lines(page) {
-		if fields := strings.Fields(string(line)); len(fields) == 2 && strings.HasPrefix(fields[0], name) {
-			return strconv.ParseFloat(fields[1], 64)
-		}
-	}
-	return 0, fmt.Errorf("mailbag-policyd has no metric %s", name)
-}
-
-// syncBuffer is a buffer that a process writes while somebody reads.
-type syncBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
 }

@@ -32,8 +32,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binaries = dir
-	// With the race detector, whether or not the tests have it: the daemon is what is tested.
-	build := exec.Command("go", "build", "-race", "-o", dir, "mailbag/cmd/mailbag", "mailbag/cmd/mailbag-policyd")
+	// With the race detector, whether or not the tests have it: the daemons are what is tested.
+	build := exec.Command("go", "build", "-race", "-o", dir, "mailbag/cmd/...")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the programs: %v\n%s", err, out)
 		return 1
@@ -70,16 +70,18 @@ func begin(t *testing.T, c postfixtest.Config, prepare func(*postfixtest.Instanc
 	return s
 }
 
-// end stops the daemon and looks at how it went.
+// end stops the daemons and looks at how it went.
 func (s *story) end() {
-	if err := s.Stop(); err != nil {
-		s.t.Errorf("mailbag-policyd ended with %v", err)
-	}
-	if log := s.Log(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
-		s.t.Error("mailbag-policyd has a race or a panic")
-	}
-	if s.t.Failed() {
-		s.t.Logf("mailbag-policyd said:\n%s", s.Log())
+	for _, d := range []*service.Daemon{s.Popd, s.Turnd, s.Daemon} {
+		if err := d.Stop(); err != nil {
+			s.t.Error(err)
+		}
+		if log := d.Log(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
+			s.t.Errorf("%s has a race or a panic", d.Program)
+		}
+		if s.t.Failed() && d.Log() != "" {
+			s.t.Logf("%s said:\n%s", d.Program, d.Log())
+		}
 	}
 }
 
