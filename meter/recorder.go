@@ -16,6 +16,7 @@ type Message struct {
 	Client   string // IP address
 	At       time.Time
 	Accounts []*Account // without repeats
+	Domains  []string   // of theirs among the recipients; of an account without any here, all may be meant
 }
 
 // The least time between the beginnings of two commits is perMessage for each message of the first
@@ -160,7 +161,7 @@ func (l *Ledger) evidence(batch []pending) []statement {
 		for _, a := range m.Accounts {
 			rows = append(rows, []any{m.Instance, a.ID, at, on, m.QueueID, m.Size, m.Client})
 			if a.Held() && m.QueueID != "" {
-				waiting = append(waiting, []any{m.QueueID, a.ID, m.Size, at, noted})
+				waiting = append(waiting, []any{m.QueueID, a.ID, m.Size, at, noted, among(a, m.Domains)})
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,21 +16,85 @@ type Waiting struct {
 	Oldest   time.Time `json:"oldest,omitzero"` // arrival of the oldest
 }
 
-// Waiting returns what waits for the account's next turn, as the index knows it.
-func (l *Ledger) Waiting(ctx context.Context, account int64) (Waiting, error) {
+// Waiting returns what waits for the account's next turn, as the index knows it: all, or what is for
+// at least one of the domains.
+func (l *Ledger) Waiting(ctx context.Context, account int64, domains ...string) (Waiting, error) {
 	db, err := l.reader(ctx)
 	if err != nil {
 		return Waiting{}, err
 	}
 	var w Waiting
 	var oldest int64
+	which, args := waitingFor(account, domains)
 	err = db.QueryRowContext(ctx, `
 		SELECT count(*), coalesce(sum(size), 0), coalesce(min(since), 0) FROM waiting
-		WHERE account = ?`, account).Scan(&w.Messages, &w.Bytes, &oldest)
+		WHERE `+which, args...).Scan(&w.Messages, &w.Bytes, &oldest)
 	if w.Messages > 0 {
 		w.Oldest = time.UnixMilli(oldest).UTC()
 	}
 	return w, unavailable(err)
+}
+
+// waitingFor is the condition of rows that wait for an account, and for one of the domains if there are any.
+func waitingFor(account int64, domains []string) (string, []any) {
+	if len(domains) == 0 {
+		return "account = ?", []any{account}
+	}
+	return `account = ? AND (domains = '' OR EXISTS (
+		SELECT 1 FROM json_each(?) AS d WHERE instr(waiting.domains, ' ' || d.value || ' ')))`,
+		[]any{account, asJSON(domains)}
+}
+
+// A WaitingMessage is a row of the index.
+type WaitingMessage struct {
+	ID    string
+	Size  int64 // octets
+	Since time.Time
+}
+
+// WaitingAfter returns at most limit messages that wait for the account, and for one of the domains
+// if there are any, oldest first, from the one after the given one on; a zero one stands for the
+// beginning.
+func (l *Ledger) WaitingAfter(ctx context.Context, account int64, domains []string, after WaitingMessage, limit int) ([]WaitingMessage, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	from := int64(-1)
+	if !after.Since.IsZero() {
+		from = after.Since.UnixMilli()
+	}
+	which, args := waitingFor(account, domains)
+	args = append(args, from, after.ID, limit)
+	var list []WaitingMessage
+	for rows, err := range query(ctx, db, `
+		SELECT queue_id, size, since FROM waiting
+		WHERE `+which+` AND (since, queue_id) > (?, ?) ORDER BY since, queue_id LIMIT ?`, args...) {
+		var m WaitingMessage
+		var since int64
+		if err == nil {
+			err = rows.Scan(&m.ID, &m.Size, &since)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		m.Since = time.UnixMilli(since).UTC()
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// Delivered strikes messages off that wait no more for the account, in one batch.
+func (l *Ledger) Delivered(ctx context.Context, account int64, ids ...string) error {
+	return l.batch(ctx, statement{`
+		DELETE FROM waiting WHERE account = ? AND queue_id IN (SELECT value FROM json_each(?))`,
+		[]any{account, asJSON(ids)}})
+}
+
+// StillWaits notes a message that an account did not take, where it is not noted: it came to its turn by
+// another way than the index.
+func (l *Ledger) StillWaits(ctx context.Context, account int64, m WaitingMessage) error {
+	return l.batch(ctx, noteWaiting([][]any{{m.ID, account, m.Size, m.Since.UnixMilli(), l.opt.Now().UnixMilli(), ""}}))
 }
 
 // A QueuedMessage is one that the MTA's queue holds.
@@ -40,9 +105,9 @@ type QueuedMessage struct {
 	Recipients []string // those that are not delivered yet
 }
 
-// Accounts returns the accounts among the message's recipients, without repeats.
-func (m *QueuedMessage) Accounts(d *Directory) []*Account {
-	var accounts []*Account
+// Accounts returns the accounts among the message's recipients, and their domains there, both without
+// repeats.
+func (m *QueuedMessage) Accounts(d *Directory) (accounts []*Account, domains []string) {
 	seen := ""
 	for _, recipient := range m.Recipients {
 		name := recipient[strings.LastIndexByte(recipient, '@')+1:]
@@ -54,20 +119,33 @@ func (m *QueuedMessage) Accounts(d *Directory) []*Account {
 		if err != nil {
 			continue
 		}
-		if a := d.Domain(domain); a != nil && !contains(accounts, a) {
+		a := d.Domain(domain)
+		if a == nil || slices.Contains(domains, domain) {
+			continue
+		}
+		domains = append(domains, domain)
+		if !slices.Contains(accounts, a) {
 			accounts = append(accounts, a)
 		}
 	}
-	return accounts
+	return accounts, domains
 }
 
-func contains(accounts []*Account, a *Account) bool {
-	for _, other := range accounts {
-		if other == a {
-			return true
+// among is how the index keeps which of the account's domains are meant; empty where it makes no difference.
+func among(a *Account, domains []string) string {
+	if len(a.Domains) < 2 {
+		return ""
+	}
+	var list strings.Builder
+	for _, domain := range domains {
+		if _, ours := slices.BinarySearch(a.Domains, domain); ours {
+			list.WriteString(" " + domain)
 		}
 	}
-	return false
+	if list.Len() == 0 {
+		return ""
+	}
+	return list.String() + " "
 }
 
 // Reconciled says what a pass over the queue put right.
@@ -115,9 +193,10 @@ func (l *Ledger) Reconcile(ctx context.Context, d *Directory, queue iter.Seq2[Qu
 			return r, err
 		}
 		r.Queued++
-		for _, a := range m.Accounts(d) {
+		accounts, domains := m.Accounts(d)
+		for _, a := range accounts {
 			if a.Held() {
-				rows = append(rows, []any{m.ID, a.ID, m.Size, m.Arrived.UnixMilli(), began})
+				rows = append(rows, []any{m.ID, a.ID, m.Size, m.Arrived.UnixMilli(), began, among(a, domains)})
 			}
 		}
 		if len(rows) >= page {
@@ -234,11 +313,11 @@ func (l *Ledger) noteMissing(ctx context.Context, rows [][]any) (int, error) {
 	return missing, l.batch(ctx, noteWaiting(rows))
 }
 
-// noteWaiting notes rows of (queue ID, account, size, arrival, now) that are not noted yet.
+// noteWaiting notes rows of (queue ID, account, size, arrival, now, domains) that are not noted yet.
 func noteWaiting(rows [][]any) statement {
 	return statement{`
-		INSERT INTO waiting (queue_id, account, size, since, noted)
-		SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
+		INSERT INTO waiting (queue_id, account, size, since, noted, domains)
+		SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
 		FROM json_each(?) WHERE true
 		ON CONFLICT DO NOTHING`, []any{asJSON(rows)}}
 }

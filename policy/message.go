@@ -47,10 +47,12 @@ func (p *Policy) recordNoted(ctx context.Context, r *request, accounts []noted, 
 		return dunno
 	}
 	ids := make([]int64, len(accounts))
+	var domains []string
 	for i, n := range accounts {
 		ids[i] = n.account
+		domains = append(domains, n.domains...)
 	}
-	d := p.record(ctx, r, p.accountsByID(ids))
+	d := p.record(ctx, r, p.accountsByID(ids), domains)
 	if d == dunno {
 		p.notes.done(r.instance)
 	}
@@ -84,7 +86,7 @@ func (p *Policy) recordUnknown(ctx context.Context, r *request) decision {
 	case done:
 		return dunno
 	case is:
-		return p.record(ctx, r, []*meter.Account{sole})
+		return p.record(ctx, r, []*meter.Account{sole}, nil)
 	}
 	return unavailable
 }
@@ -112,7 +114,7 @@ func (p *Policy) accountsByID(ids []int64) []*meter.Account {
 	return accounts
 }
 
-func (p *Policy) record(ctx context.Context, r *request, accounts []*meter.Account) decision {
+func (p *Policy) record(ctx context.Context, r *request, accounts []*meter.Account, domains []string) decision {
 	err := p.cfg.Recorder.Record(ctx, meter.Message{
 		Instance: string(r.instance),
 		QueueID:  string(r.queueID),
@@ -120,6 +122,7 @@ func (p *Policy) record(ctx context.Context, r *request, accounts []*meter.Accou
 		Client:   string(r.clientAddress),
 		At:       p.now(),
 		Accounts: accounts,
+		Domains:  domains,
 	})
 	if err != nil {
 		p.reportUnrecorded(string(r.queueID), err)

@@ -64,6 +64,7 @@ type tap struct {
 
 	begun    time.Time // MAIL FROM
 	accounts []int64   // without repeats
+	domains  []string  // of theirs, likewise, where an account has several
 	unread   bool      // a recipient could not be read, because the ledger never was
 	size     int64
 }
@@ -94,8 +95,16 @@ func (t *tap) RcptTo(address, _ string, m milter.Modifier) (*milter.Response, er
 	if resolved := m.Get(milter.MacroRcptAddr); resolved != "" {
 		address = resolved
 	}
-	if a := readRecipient(directory, unquoted(address)).account; a != nil && !slices.Contains(t.accounts, a.ID) {
+	address = unquoted(address)
+	a := readRecipient(directory, address).account
+	if a == nil {
+		return milter.RespContinue, nil
+	}
+	if !slices.Contains(t.accounts, a.ID) {
 		t.accounts = append(t.accounts, a.ID)
+	}
+	if domain := ownDomain(a, address); domain != "" && !slices.Contains(t.domains, domain) {
+		t.domains = append(t.domains, domain)
 	}
 	return milter.RespContinue, nil
 }
@@ -138,6 +147,7 @@ func (t *tap) EndOfMessage(m milter.Modifier) (*milter.Response, error) {
 		Client:   t.client,
 		At:       p.now(),
 		Accounts: p.accountsByID(t.accounts),
+		Domains:  t.domains,
 	})
 	if err != nil {
 		p.metrics.messages["deferred"].Inc()
@@ -159,7 +169,7 @@ func (t *tap) NewConnection(milter.Modifier) error {
 }
 
 func (t *tap) reset() {
-	t.begun, t.accounts, t.unread, t.size = time.Time{}, nil, false, 0
+	t.begun, t.accounts, t.domains, t.unread, t.size = time.Time{}, nil, nil, false, 0
 	t.conn.busy.Store(false)
 }
 

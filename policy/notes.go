@@ -32,7 +32,8 @@ type note struct {
 type noted struct {
 	account  int64
 	count    int64
-	verified bool // Postfix asks the customer's server about them after we let them pass
+	verified bool     // Postfix asks the customer's server about them after we let them pass
+	domains  []string // where the account has several, those of these recipients
 }
 
 // notes are the messages between RCPT and END-OF-MESSAGE. Beyond a number and an age the oldest go;
@@ -86,14 +87,28 @@ func (n *notes) add(instance, address []byte, a *meter.Account, now time.Time) b
 	if a == nil {
 		return true
 	}
-	for i := range m.accounts {
-		if m.accounts[i].account == a.ID {
-			m.accounts[i].count++
-			return true
-		}
+	i := slices.IndexFunc(m.accounts, func(o noted) bool { return o.account == a.ID })
+	if i < 0 {
+		i = len(m.accounts)
+		m.accounts = append(m.accounts, noted{account: a.ID, verified: verified})
 	}
-	m.accounts = append(m.accounts, noted{a.ID, 1, verified})
+	m.accounts[i].count++
+	if domain := ownDomain(a, string(address)); domain != "" && !slices.Contains(m.accounts[i].domains, domain) {
+		m.accounts[i].domains = append(m.accounts[i].domains, domain)
+	}
 	return true
+}
+
+// ownDomain is the domain of an address as the account has it, empty where it has no other.
+func ownDomain(a *meter.Account, address string) string {
+	if len(a.Domains) < 2 {
+		return ""
+	}
+	domain, err := meter.NormalizeDomain(address[strings.LastIndexByte(address, '@')+1:])
+	if i, ours := slices.BinarySearch(a.Domains, domain); err == nil && ours {
+		return a.Domains[i] // shared with every other note
+	}
+	return ""
 }
 
 // forget drops a note and remembers that something as old was dropped.

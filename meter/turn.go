@@ -1,0 +1,78 @@
+package meter
+
+import (
+	"context"
+	"time"
+)
+
+// TurnKind says who opens the connection of a turn.
+type TurnKind string
+
+const (
+	TurnATRN TurnKind = "atrn" // the customer's, reversed (RFC 2645)
+	TurnETRN TurnKind = "etrn" // dialled to the account's host (RFC 1985)
+)
+
+// A Turn is the record of one turn.
+type Turn struct {
+	Account  string    `json:"account"`
+	Kind     TurnKind  `json:"kind"`
+	Client   string    `json:"client"`        // IP address of who asked for it
+	Peer     string    `json:"peer"`          // where the mail went
+	TLS      string    `json:"tls,omitempty"` // version; empty: none
+	Began    time.Time `json:"began"`
+	Ended    time.Time `json:"ended,omitzero"`    // zero while it runs
+	Messages int64     `json:"messages"`          // taken by the customer's server for at least one recipient
+	Bytes    int64     `json:"bytes"`             // octets of their content
+	Outcome  string    `json:"outcome,omitempty"` // "done", or why it ended
+}
+
+// BeginTurn records that a turn begins. The token, which the caller makes up, names it to EndTurn.
+func (l *Ledger) BeginTurn(ctx context.Context, token string, account int64, t Turn) error {
+	return l.batch(ctx, statement{`
+		INSERT INTO turn (token, account, kind, client, peer, tls, began) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		[]any{token, account, t.Kind, t.Client, t.Peer, t.TLS, t.Began.UnixMilli()}})
+}
+
+// EndTurn records how the turn ended.
+func (l *Ledger) EndTurn(ctx context.Context, token string, t Turn) error {
+	return l.batch(ctx, statement{`
+		UPDATE turn SET ended = ?, messages = ?, bytes = ?, outcome = ? WHERE token = ?`,
+		[]any{t.Ended.UnixMilli(), t.Messages, t.Bytes, t.Outcome, token}})
+}
+
+// InterruptTurns records of turns that never ended that they were interrupted: the process in which
+// they ran is gone. Only one that runs no turn yet may call it.
+func (l *Ledger) InterruptTurns(ctx context.Context) error {
+	return l.batch(ctx, statement{`
+		UPDATE turn SET ended = ?, outcome = 'interrupted' WHERE ended IS NULL`, []any{l.opt.Now().UnixMilli()}})
+}
+
+// Turns returns the latest turns, newest first, of an account or of all where it is empty. Deleted
+// accounts' turns are among them.
+func (l *Ledger) Turns(ctx context.Context, account string, limit int) ([]Turn, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := []Turn{}
+	for rows, err := range query(ctx, db, `
+		SELECT a.name, t.kind, t.client, t.peer, t.tls, t.began, coalesce(t.ended, 0), t.messages, t.bytes, coalesce(t.outcome, '')
+		FROM turn t JOIN account a ON a.id = t.account
+		WHERE ? IN ('', a.name) ORDER BY t.began DESC, t.token LIMIT ?`, account, limit) {
+		var t Turn
+		var began, ended int64
+		if err == nil {
+			err = rows.Scan(&t.Account, &t.Kind, &t.Client, &t.Peer, &t.TLS, &began, &ended, &t.Messages, &t.Bytes, &t.Outcome)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		t.Began = time.UnixMilli(began).UTC()
+		if ended != 0 {
+			t.Ended = time.UnixMilli(ended).UTC()
+		}
+		list = append(list, t)
+	}
+	return list, nil
+}

@@ -1,0 +1,45 @@
+package meter
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestTurnsAreListedNewestFirst(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{Now: func() time.Time { return noon.Add(time.Hour) }})
+	globex := d.Account("globex")
+	first := Turn{Account: "globex", Kind: TurnATRN, Client: "192.0.2.1", Peer: "192.0.2.1", TLS: "TLS 1.3", Began: noon}
+	second := Turn{Account: "globex", Kind: TurnETRN, Client: "192.0.2.1", Peer: "192.0.2.7:25", Began: noon.Add(time.Minute)}
+	for token, turn := range map[string]Turn{"one": first, "two": second} {
+		if err := l.BeginTurn(t.Context(), token, globex.ID, turn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first.Ended, first.Messages, first.Bytes, first.Outcome = noon.Add(time.Second), 3, 4000, "done"
+	if err := l.EndTurn(t.Context(), "one", first); err != nil {
+		t.Fatal(err)
+	}
+	check := func(account string, limit int, want ...Turn) {
+		t.Helper()
+		got, err := l.Turns(t.Context(), account, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(append([]Turn{}, want...), got); diff != "" {
+			t.Errorf("the turns of %q (-want +got):\n%s", account, diff)
+		}
+	}
+	check("globex", 10, second, first)
+	check("", 1, second)
+	check("acme", 10)
+
+	// The process died and starts again.
+	if err := l.InterruptTurns(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second.Ended, second.Outcome = noon.Add(time.Hour), "interrupted"
+	check("", 10, second, first)
+}
