@@ -29,7 +29,7 @@ func (c *Channel) read() {
 	for {
 		reply, err := readReply(c.in)
 		if err != nil {
-			c.fail(c.ended(err))
+			c.fail(c.reason(err))
 			return
 		}
 		if !c.take(reply) {
@@ -38,8 +38,8 @@ func (c *Channel) read() {
 	}
 }
 
-// ended is why no more replies come.
-func (c *Channel) ended(err error) error {
+// reason is why no more replies come.
+func (c *Channel) reason(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {

@@ -107,14 +107,15 @@ type Channel struct {
 	unsent  error           // why nothing can be written any more, while replies are still read
 	stall   *time.Timer
 
-	over sync.WaitGroup // the reader and the writer
+	ended chan struct{}  // closed when the channel is over
+	over  sync.WaitGroup // the reader and the writer
 }
 
 // Open reads the greeting of the server at the other end of conn, and introduces itself. in, which may be
 // nil, holds what the server already sent. The channel owns conn, whether or not there is an error;
 // errors are ErrLost, ErrStalled, ErrRefused, ErrSelf and ErrTLS, wrapped with what the server said.
 func Open(ctx context.Context, conn net.Conn, in *bufio.Reader, o Options) (*Channel, error) {
-	c := &Channel{conn: conn, in: in, limits: o.Limits.withDefaults(), known: map[string]bool{}}
+	c := &Channel{conn: conn, in: in, limits: o.Limits.withDefaults(), known: map[string]bool{}, ended: make(chan struct{})}
 	c.changed = sync.NewCond(&c.mu)
 	if c.in == nil {
 		c.in = bufio.NewReader(conn)
@@ -230,6 +231,9 @@ func (c *Channel) Extensions() Extensions { return c.extensions }
 // TLS is the version in force, such as "TLS 1.3"; empty: none.
 func (c *Channel) TLS() string { return c.tls }
 
+// Ended is closed when the channel is over.
+func (c *Channel) Ended() <-chan struct{} { return c.ended }
+
 // Err is why the channel ended, nil while it has not or when it ended by Quit.
 func (c *Channel) Err() error {
 	c.mu.Lock()
@@ -265,6 +269,7 @@ func (c *Channel) fail(err error) {
 		return
 	}
 	c.failure = err
+	close(c.ended)
 	c.stall.Stop()
 	c.drop()
 	for _, d := range c.due {

@@ -1,0 +1,90 @@
+package turn
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mailbag/meter"
+	"mailbag/turnd/relay"
+)
+
+type metrics struct {
+	turns      *prometheus.CounterVec
+	seconds    *prometheus.HistogramVec
+	messages   prometheus.Counter
+	bytes      prometheus.Counter
+	recipients *prometheus.CounterVec
+}
+
+// newMetrics registers the metrics; r may be nil.
+func newMetrics(r prometheus.Registerer, ts *Turns) (*metrics, error) {
+	m := &metrics{
+		turns: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailbag_turns_total", Help: "Turns that ended."}, []string{"kind", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailbag_turn_seconds", Help: "Duration of turns.",
+			Buckets: prometheus.ExponentialBuckets(0.25, 4, 9)}, []string{"kind"}),
+		messages:   prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_turn_messages_total", Help: "Messages that customers' servers took, for at least one recipient."}),
+		bytes:      prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_turn_bytes_total", Help: "Octets of their content."}),
+		recipients: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailbag_turn_recipients_total", Help: "Recipients answered, by what the customers' servers said."}, []string{"result"}),
+	}
+	if r == nil {
+		return m, nil
+	}
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_turns_open", Help: "Turns open now."}, func() float64 {
+		ts.mu.Lock()
+		defer ts.mu.Unlock()
+		return float64(len(ts.open))
+	})
+	for _, c := range []prometheus.Collector{m.turns, m.seconds, m.messages, m.bytes, m.recipients, open} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("cannot register the metrics of package turn: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// outcomes are the labels of what turns end with.
+var outcomes = []struct {
+	err   error
+	label string
+}{
+	{ErrNotDelivered, "not_delivered"},
+	{ErrSelf, "self"},
+	{ErrUnreachable, "unreachable"},
+	{relay.ErrStalled, "stalled"},
+	{relay.ErrSequence, "out_of_sequence"},
+	{relay.ErrRefused, "refused"},
+	{relay.ErrLost, "lost"},
+}
+
+func (m *metrics) ended(t meter.Turn, err error) {
+	label := "done"
+	if err != nil {
+		label = "other"
+	}
+	for _, o := range outcomes {
+		if errors.Is(err, o.err) {
+			label = o.label
+			break
+		}
+	}
+	m.turns.WithLabelValues(string(t.Kind), label).Inc()
+	m.seconds.WithLabelValues(string(t.Kind)).Observe(t.Ended.Sub(t.Began).Seconds())
+}
+
+func (m *metrics) delivered(bytes int64) {
+	m.messages.Inc()
+	m.bytes.Add(float64(bytes))
+}
+
+func (m *metrics) answered(r relay.Reply) {
+	result := "refused"
+	switch {
+	case r.Positive():
+		result = "taken"
+	case r.Transient():
+		result = "deferred"
+	}
+	m.recipients.WithLabelValues(result).Inc()
+}

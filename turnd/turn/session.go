@@ -1,0 +1,272 @@
+package turn
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"mailbag/turnd/relay"
+)
+
+// Bounds of a session with the MTA.
+const (
+	commandLine   = 4096 // octets; ORCPT alone may have 500 (RFC 3461, section 4.2)
+	maxRecipients = 2000 // of a message
+	sessionIdle   = 10 * time.Minute
+	contentIdle   = 10 * time.Minute // without an octet of a message; Postfix reads its queue file without pause
+	replyTime     = 5 * time.Minute  // for the MTA to take a reply
+)
+
+// A session is one connection of the MTA: LMTP (RFC 2033) as Postfix's lmtp client speaks it, with
+// PIPELINING (RFC 2920), ENHANCEDSTATUSCODES (RFC 2034) and XFORWARD (XFORWARD_README), which
+// names the message. What else is offered is what the customer's server offers.
+type session struct {
+	gate *gate
+	conn net.Conn
+	in   *bufio.Reader
+	out  *bufio.Writer
+
+	offered relay.Extensions
+	id      string // queue ID of the message to come, or under way
+	from    string
+	open    bool // MAIL was accepted
+	to      []string
+}
+
+func (s *session) run() {
+	<-s.gate.opened
+	s.in, s.out = bufio.NewReaderSize(s.conn, 16<<10), bufio.NewWriterSize(s.conn, 4<<10)
+	s.say("220 " + s.gate.turn.cfg.Hostname + " LMTP mailbag-turnd")
+	for {
+		if s.in.Buffered() == 0 { // RFC 2920, section 3.2: the replies of a group travel together
+			s.conn.SetWriteDeadline(time.Now().Add(replyTime))
+			if s.out.Flush() != nil {
+				return
+			}
+		}
+		s.conn.SetReadDeadline(time.Now().Add(sessionIdle))
+		line, err := readCommand(s.in)
+		if errors.Is(err, errLongLine) {
+			s.say("500 5.5.2 The line is too long")
+			continue
+		}
+		if err != nil {
+			return
+		}
+		if !s.command(line) {
+			s.out.Flush()
+			return
+		}
+	}
+}
+
+func (s *session) say(reply string) {
+	s.out.WriteString(reply)
+	s.out.WriteString("\r\n")
+}
+
+// command answers one command. It returns false when the session is over.
+func (s *session) command(line string) bool {
+	verb, rest := splitVerb(line)
+	switch verb {
+	case "LHLO":
+		s.hello()
+	case "XFORWARD":
+		s.id = xforwardID(rest, s.id)
+		s.say("250 2.0.0 Ok")
+	case "MAIL":
+		s.mail(rest)
+	case "RCPT":
+		s.rcpt(rest)
+	case "DATA":
+		return s.data()
+	case "RSET":
+		s.reset()
+		s.say("250 2.0.0 Ok")
+	case "NOOP":
+		s.say("250 2.0.0 Ok")
+	case "VRFY":
+		s.say("252 2.0.0 Send some mail, it is the customer's server that knows")
+	case "QUIT":
+		s.say("221 2.0.0 Bye")
+		return false
+	default:
+		s.say("500 5.5.2 This is no command of LMTP")
+	}
+	return true
+}
+
+func (s *session) reset() { s.open, s.from, s.to, s.id = false, "", nil, "" }
+
+// hello offers what the customer's server offers. Without one everything is offered, so that nothing is
+// refused for good that the next turn can deliver.
+func (s *session) hello() {
+	s.offered = relay.Extensions{Size: true, EightBit: true, UTF8: true, DSN: true}
+	if channel, _ := s.gate.current(); channel != nil {
+		s.offered = channel.Extensions()
+	}
+	lines := []string{s.gate.turn.cfg.Hostname, "PIPELINING", "ENHANCEDSTATUSCODES", "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"}
+	if s.offered.Size {
+		size := "SIZE"
+		if s.offered.SizeLimit > 0 {
+			size = fmt.Sprintf("SIZE %d", s.offered.SizeLimit)
+		}
+		lines = append(lines, size)
+	}
+	for _, e := range []struct {
+		name    string
+		offered bool
+	}{{"8BITMIME", s.offered.EightBit}, {"SMTPUTF8", s.offered.UTF8}, {"DSN", s.offered.DSN}} {
+		if e.offered {
+			lines = append(lines, e.name)
+		}
+	}
+	for _, line := range lines[:len(lines)-1] {
+		s.say("250-" + line)
+	}
+	s.say("250 " + lines[len(lines)-1])
+}
+
+func (s *session) mail(arguments string) {
+	_, refusal := s.gate.current()
+	path, err := parsePath("FROM:", arguments, s.offered, mailParameters)
+	switch {
+	case s.open:
+		s.say("503 5.5.1 MAIL was said already")
+	case refusal != "":
+		s.say("451 " + refusal)
+	case err != nil:
+		s.say(err.Error())
+	default:
+		s.open, s.from = true, path.text
+		s.say("250 2.1.0 Ok")
+	}
+}
+
+func (s *session) rcpt(arguments string) {
+	path, err := parsePath("TO:", arguments, s.offered, rcptParameters)
+	switch {
+	case !s.open:
+		s.say("503 5.5.1 MAIL comes first")
+	case err != nil:
+		s.say(err.Error())
+	case len(s.to) >= maxRecipients:
+		s.say("452 4.5.3 Too many recipients")
+	default:
+		if refusal := s.gate.takes(path.domain); refusal != "" {
+			s.say(refusal)
+			return
+		}
+		s.to = append(s.to, path.text)
+		s.say("250 2.1.5 Ok")
+	}
+}
+
+// data takes a message and answers for each recipient (RFC 2033, section 4.2).
+func (s *session) data() bool {
+	if len(s.to) == 0 {
+		s.say("503 5.5.1 There is no recipient")
+		return true
+	}
+	defer s.reset()
+	window := s.gate.turn.window
+	window.bring(s.id, 0)
+	fate := dropped
+	defer func() { window.answer(s.id, len(s.to), fate) }()
+	s.say("354 Go on, end with a dot")
+	if s.out.Flush() != nil {
+		return false
+	}
+	channel, refusal := s.gate.current()
+	content := content{in: s.in, conn: s.conn}
+	var replies []relay.Reply
+	if refusal == "" {
+		delivery := channel.Begin(s.from, s.to)
+		if err := content.copy(delivery); err != nil {
+			delivery.Abort()
+			return false
+		}
+		if content.bareLF { // RFC 5321, section 2.3.8; what the customer's server made of it, nobody knows
+			delivery.Abort()
+			replies = repeat(relay.Reply{Code: 554, Text: "5.6.0 The message has a line feed without a carriage return"}, len(s.to))
+		} else {
+			replies = delivery.Commit()
+		}
+	} else {
+		if err := content.copy(nil); err != nil {
+			return false
+		}
+		replies = repeat(relay.Reply{Code: 451, Text: refusal}, len(s.to))
+	}
+	for _, r := range replies {
+		s.reply(r)
+	}
+	s.conn.SetWriteDeadline(time.Now().Add(replyTime))
+	if s.out.Flush() != nil {
+		return false
+	}
+	fate = s.gate.turn.tell(replies, content.size)
+	return true
+}
+
+// tell counts what the customer's server said about a message, and returns what becomes of it.
+func (t *turn) tell(replies []relay.Reply, size int64) fate {
+	var done, transient int
+	for _, r := range replies {
+		t.metrics.answered(r)
+		switch {
+		case r.Positive():
+			done++
+		case r.Transient():
+			transient++
+		}
+	}
+	if done > 0 {
+		t.count(size)
+		t.metrics.delivered(size)
+	}
+	switch {
+	case transient == 0:
+		return taken
+	case transient < len(replies):
+		return partly
+	}
+	return kept
+}
+
+func repeat(r relay.Reply, n int) []relay.Reply {
+	replies := make([]relay.Reply, n)
+	for i := range replies {
+		replies[i] = r
+	}
+	return replies
+}
+
+// reply passes the customer's server's words on, as far as LMTP has room for them.
+func (s *session) reply(r relay.Reply) {
+	code := r.Code
+	if code == 421 || code < 200 || code > 599 || code/100 == 3 { // 421 would end the MTA's session as well
+		code = 451
+	}
+	lines := strings.Split(r.Text, "\n")
+	for i, line := range lines {
+		mark := "-"
+		if i == len(lines)-1 {
+			mark = " "
+		}
+		s.say(fmt.Sprint(code) + mark + line[:min(len(line), 400)])
+	}
+}
+
+// oneLine makes an error fit into a reply.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return ' '
+		}
+		return r
+	}, s)
+}
