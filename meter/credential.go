@@ -10,6 +10,7 @@ import (
 	"crypto/subtle"
 	"database/sql"
 	"encoding"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -21,6 +22,8 @@ const (
 	scramIterations = 10000 // RFC 7677, section 4, asks for 4096 at least
 	scramSalt       = 16    // octets
 	maxPassword     = 128   // octets
+
+	md5Magic = "md5\x01" // how crypto/md5 begins its marshalled state
 )
 
 // A Verifier is what is kept of a password: enough to check it, and for SCRAM-SHA-256 (RFC 5802,
@@ -111,10 +114,50 @@ func cramState(password string) []byte {
 		if err != nil {
 			panic(err) // crypto/md5 promises that it can
 		}
-		const magic = "md5\x01"
-		state = append(state, marshalled[len(magic):len(magic)+md5.Size]...)
+		state = append(state, marshalled[len(md5Magic):len(md5Magic)+md5.Size]...)
 	}
 	return state
+}
+
+// AnswersCRAM reports whether the digest is what CRAM-MD5 (RFC 2195, section 2) answers to the challenge
+// with the verifier's password, in constant time. Without the state that it needs the answer is no.
+func (v *Verifier) AnswersCRAM(challenge, digest []byte) bool {
+	if len(v.CRAMMD5) != 2*md5.Size {
+		return false
+	}
+	inner := resumeMD5(v.CRAMMD5[:md5.Size], challenge)
+	return hmac.Equal(resumeMD5(v.CRAMMD5[md5.Size:], inner), digest)
+}
+
+// resumeMD5 goes on from the state after one block.
+func resumeMD5(state, text []byte) []byte {
+	marshalled := append([]byte(md5Magic), state...)
+	marshalled = append(marshalled, make([]byte, md5.BlockSize)...) // nothing of a second block
+	marshalled = binary.BigEndian.AppendUint64(marshalled, md5.BlockSize)
+	h := md5.New()
+	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(marshalled); err != nil {
+		panic(err) // crypto/md5 promises to read what it wrote
+	}
+	h.Write(text)
+	return h.Sum(nil)
+}
+
+// Decoy is what a server uses for a log-in that has no verifier: nothing matches it, checking takes
+// as long as with another, and its salt, which SCRAM shows to whoever asks, is the same whenever
+// and wherever that log-in is tried. Logins must be given in one spelling, as stored ones are.
+func (d *Directory) Decoy(login string) *Verifier {
+	derive := func(purpose string) []byte {
+		mac := hmac.New(sha256.New, d.decoy)
+		mac.Write([]byte(purpose + " " + login))
+		return mac.Sum(nil)
+	}
+	return &Verifier{
+		Salt:       derive("salt")[:scramSalt],
+		Iterations: scramIterations,
+		StoredKey:  derive("stored key"),
+		ServerKey:  derive("server key"),
+		CRAMMD5:    derive("cram"),
+	}
 }
 
 // SetPassword gives a new verifier to a log-in: an account's name or one of its mailboxes' address.

@@ -5,12 +5,12 @@ import (
 	"crypto/hmac"
 	"crypto/md5"
 	"crypto/sha256"
-	"encoding"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestVerifierMatchesItsPasswordOnly(t *testing.T) {
@@ -65,28 +65,59 @@ func TestCRAMStateAnswersRFC2195sChallenge(t *testing.T) {
 			t.Fatal(err)
 		}
 		challenge := []byte("<1896.697170952@postoffice.reston.mci.net>")
-		inner := resume(t, v.CRAMMD5[:md5.Size], challenge)
-		got := resume(t, v.CRAMMD5[md5.Size:], inner)
 		mac := hmac.New(md5.New, []byte(password))
 		mac.Write(challenge)
-		if want := mac.Sum(nil); !bytes.Equal(got, want) {
-			t.Errorf("the digest is %x, want %x", got, want)
+		digest := mac.Sum(nil)
+		if !v.AnswersCRAM(challenge, digest) {
+			t.Errorf("the digest %x of %q is refused", digest, password)
+		}
+		if v.AnswersCRAM([]byte("<another@example.com>"), digest) || v.AnswersCRAM(challenge, nil) || v.AnswersCRAM(challenge, digest[:8]) {
+			t.Errorf("with the password %q a wrong digest is taken", password)
+		}
+		if v.CRAMMD5 = nil; v.AnswersCRAM(challenge, digest) {
+			t.Error("a digest is taken without anything to check it by")
 		}
 	}
 }
 
-// resume goes on with MD5 from a state after one block.
-func resume(t *testing.T, state, text []byte) []byte {
-	t.Helper()
-	h := md5.New()
-	marshalled := append([]byte("md5\x01"), state...)
-	marshalled = append(marshalled, make([]byte, md5.BlockSize)...)
-	marshalled = binary.BigEndian.AppendUint64(marshalled, md5.BlockSize)
-	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(marshalled); err != nil {
+func TestDecoyIsTheSameInEveryProcessAndMatchesNothing(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	load := func(l *Ledger) *Directory {
+		t.Helper()
+		d, err := l.Load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	first := load(l).Decoy("nobody")
+	other, err := Open(t.Context(), l.path, Options{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	h.Write(text)
-	return h.Sum(nil)
+	defer other.Close()
+	if diff := cmp.Diff(first, load(other).Decoy("nobody")); diff != "" {
+		t.Errorf("another process has another decoy:\n%s", diff)
+	}
+	real, err := NewVerifier("secret", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.Salt) != len(real.Salt) || first.Iterations != real.Iterations || len(first.CRAMMD5) != len(real.CRAMMD5) {
+		t.Errorf("a decoy can be told from a verifier: %+v", first)
+	}
+	if bytes.Equal(first.Salt, load(l).Decoy("somebody").Salt) {
+		t.Error("two log-ins have the same salt")
+	}
+	if bytes.Equal(first.Salt, load(newTestLedger(t, Options{})).Decoy("nobody").Salt) {
+		t.Error("two ledgers have the same salt")
+	}
+	for _, password := range []string{"", "secret"} {
+		if first.Matches(password) {
+			t.Errorf("the decoy matches %q", password)
+		}
+	}
 }
 
 func TestBadPasswordsAreRefusedWithoutQuotingThem(t *testing.T) {

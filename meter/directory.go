@@ -22,6 +22,7 @@ type Directory struct {
 	domains    map[string]*Account
 	recipients map[int64][]string // sorted keys, of the accounts that accept listed recipients only
 	mailboxes  map[int64][]string // sorted keys
+	decoy      []byte             // the key of what log-ins that do not exist show
 }
 
 // Revision identifies the state that the snapshot shows; every change of an account raises it.
@@ -41,6 +42,18 @@ func (d *Directory) Domain(domain string) *Account { return d.domains[domain] }
 
 // Mailboxes returns the addresses of the account's mailboxes, sorted.
 func (d *Directory) Mailboxes(a *Account) []string { return d.mailboxes[a.ID] }
+
+// Mailbox returns the account that has a mailbox of that address, or nil.
+func (d *Directory) Mailbox(addr Address) *Account {
+	a := d.domains[addr.Domain]
+	if a == nil {
+		return nil
+	}
+	if _, found := slices.BinarySearch(d.mailboxes[a.ID], addr.Key()); !found {
+		return nil
+	}
+	return a
+}
 
 // Accepts reports whether the account takes mail for an address in one of its domains: by its
 // recipient list, or, where it has no catch-all, by its mailboxes. An address with an extension
@@ -98,6 +111,9 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 	}
 	err := conn.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM change").Scan(&d.revision)
 	if err != nil {
+		return nil, err
+	}
+	if err := conn.QueryRowContext(ctx, "SELECT key FROM decoy").Scan(&d.decoy); err != nil {
 		return nil, err
 	}
 	for rows, err := range query(ctx, conn, `

@@ -224,6 +224,30 @@ func TestChangesOfMissingThingsAreNamed(t *testing.T) {
 	}
 }
 
+func TestMailboxIsFoundByItsAddressInAnySpelling(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	v, _ := NewVerifier("correct horse", false)
+	mustAdd(t, l, Account{Name: "boxes", Mode: POP3, Domains: []string{"boxes.example"}})
+	mustAdd(t, l, Account{Name: "other", Mode: POP3, CatchAll: true, Domains: []string{"other.example"}})
+	if err := l.AddMailbox(t.Context(), "boxes", Address{"kim", "boxes.example"}, v); err != nil {
+		t.Fatal(err)
+	}
+	d := mustLoad(t, l)
+	for address, want := range map[string]*Account{
+		"kim@boxes.example": d.Account("boxes"), "KIM@Boxes.Example.": d.Account("boxes"), `"kim"@boxes.example`: d.Account("boxes"),
+		"kim+tag@boxes.example": nil, "lee@boxes.example": nil, "kim@other.example": nil, "kim@nobodys.example": nil,
+	} {
+		addr, err := ParseAddress(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Mailbox(addr); got != want {
+			t.Errorf("the account of %s is %v, want %v", address, got, want)
+		}
+	}
+}
+
 func TestDirectoryAcceptsByListMailboxAndCatchAll(t *testing.T) {
 	t.Parallel()
 	l := newTestLedger(t, Options{})

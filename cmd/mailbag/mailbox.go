@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -62,7 +61,7 @@ and without echo, unless a flag gives another way.`,
 			return wrongUsage(cmd, "%s is an account of the mode %s; only pop3 accounts have mailboxes", a.Name, a.Mode)
 		case all.Domain(address.Domain) != a:
 			return fmt.Errorf("%s: %w", address.Domain, meter.ErrNoDomain)
-		case hasMailbox(all, a, address):
+		case all.Mailbox(address) != nil:
 			return fmt.Errorf("%s: %w", address, meter.ErrMailboxTaken)
 		}
 		p, err := d.password(cmd, flags, address.Key())
@@ -107,8 +106,4 @@ func (c *console) mailboxListCommand() *cobra.Command {
 		return nil
 	})
 	return cmd
-}
-
-func hasMailbox(all *meter.Directory, a *meter.Account, address meter.Address) bool {
-	return slices.Contains(all.Mailboxes(a), address.Key())
 }

@@ -198,8 +198,8 @@ func (d *desk) login(ctx context.Context, cmd *cobra.Command, text string) (*met
 	if err != nil {
 		return nil, "", err
 	}
-	a := all.Domain(address.Domain)
-	if a == nil || !hasMailbox(all, a, address) {
+	a := all.Mailbox(address)
+	if a == nil {
 		return nil, "", fmt.Errorf("%s: %w", address, meter.ErrNoMailbox)
 	}
 	return a, address.Key(), nil
