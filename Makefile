@@ -12,7 +12,7 @@ PROGRAMS  = $(notdir $(patsubst %/,%,$(dir $(wildcard cmd/*/main.go))))
 PACKAGES  = ./... $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(wildcard testdata/*/*.go)))))
 SOURCES   = $(wildcard meter policy turnd popd cmd testdata)
 
-DEBIAN    = ca-certificates curl fetchmail gcc libc6-dev postfix procps python3 sqlite3 swaks
+DEBIAN    = ca-certificates curl fetchmail gcc gsasl libc6-dev postfix procps python3 sqlite3 swaks
 
 export CGO_ENABLED = 1
 

@@ -1,22 +1,15 @@
 package login
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"net/smtp"
-	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/emersion/go-sasl"
 	"github.com/xdg-go/scram"
+
+	"mailbag/testdata/certificate"
 )
 
 // initialLess is a client that waits for an empty challenge before it says what it has to say.
@@ -89,7 +82,7 @@ type channel struct {
 // handshake does one, of this version of TLS, over a real connection.
 func handshake(t testing.TB, version uint16) channel {
 	t.Helper()
-	c := certificate(t)
+	c := certificate.New(t, "localhost")
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -103,13 +96,13 @@ func handshake(t testing.TB, version uint16) channel {
 			return
 		}
 		defer conn.Close()
-		server := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{c.pair}})
+		server := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{c.Pair}})
 		if server.Handshake() == nil {
 			state := server.ConnectionState()
 			accepted <- Peer{Addr: outside.Addr, TLS: &state}
 		}
 	}()
-	conn, err := tls.Dial("tcp4", l.Addr().String(), &tls.Config{RootCAs: c.roots, ServerName: "localhost", MinVersion: version, MaxVersion: version})
+	conn, err := tls.Dial("tcp4", l.Addr().String(), &tls.Config{RootCAs: c.Roots, ServerName: "localhost", MinVersion: version, MaxVersion: version})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,49 +129,4 @@ func (c channel) binding() scram.ChannelBinding {
 // newSCRAMClient is a client that binds its log-in to the channel.
 func (c channel) newSCRAMClient(user, password string) sasl.Client {
 	return scramClient{"SCRAM-SHA-256-PLUS", newSCRAM256(user, password, "").NewConversationWithChannelBinding(c.binding())}
-}
-
-// A testCertificate is for localhost and 127.0.0.1.
-type testCertificate struct {
-	pair  tls.Certificate
-	roots *x509.CertPool
-	pem   []byte
-}
-
-func certificate(t testing.TB) testCertificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	return testCertificate{
-		pair:  tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf},
-		roots: roots,
-		pem:   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-	}
-}
-
-// file is where the certificate is, for clients that are programs.
-func (c testCertificate) file(t testing.TB) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "roots.pem")
-	if err := os.WriteFile(path, c.pem, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

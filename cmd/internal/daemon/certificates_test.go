@@ -2,15 +2,8 @@ package daemon
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +12,7 @@ import (
 	"time"
 
 	"mailbag/cmd/internal/settings"
+	"mailbag/testdata/certificate"
 )
 
 // A certificateDesk is a daemon's certificates in a directory where a test replaces them, with a clock that it moves.
@@ -55,9 +49,7 @@ func (d *certificateDesk) write(path string, text []byte) {
 
 func (d *certificateDesk) install(name string) {
 	d.t.Helper()
-	chain, key := selfSigned(d.t, name)
-	d.write(d.files.Certificate, chain)
-	d.write(d.files.Key, key)
+	certificate.New(d.t, name).Write(d.t, d.files.Certificate, d.files.Key)
 }
 
 // serves does a handshake and returns the name in the certificate that the client got.
@@ -94,27 +86,6 @@ func (d *certificateDesk) complaints() int {
 	return strings.Count(d.log.String(), "level=ERROR") + strings.Count(d.log.String(), "level=WARN")
 }
 
-func selfSigned(t *testing.T, name string) (chain, key []byte) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-}
-
 func TestRenewedCertificateIsServedWithoutARestart(t *testing.T) {
 	t.Parallel()
 	d := newCertificateDesk(t, func(d *certificateDesk) { d.install("old.example") })
@@ -135,8 +106,8 @@ func TestRenewalByASymbolicLinkIsSeen(t *testing.T) {
 	d := newCertificateDesk(t, nil)
 	archive := d.t.TempDir()
 	link := func(name string) {
-		chain, key := selfSigned(t, name)
-		for path, text := range map[string][]byte{d.files.Certificate: chain, d.files.Key: key} {
+		c := certificate.New(t, name)
+		for path, text := range map[string][]byte{d.files.Certificate: c.Chain, d.files.Key: c.Key} {
 			file := filepath.Join(archive, name+filepath.Base(path))
 			d.write(file, text)
 			os.Remove(path)
@@ -156,12 +127,11 @@ func TestUnusableFilesLeaveTheCertificateInUse(t *testing.T) {
 	t.Parallel()
 	for what, spoil := range map[string]func(d *certificateDesk){
 		"half a chain": func(d *certificateDesk) {
-			chain, _ := selfSigned(d.t, "half.example")
+			chain := certificate.New(d.t, "half.example").Chain
 			d.write(d.files.Certificate, chain[:len(chain)/2])
 		},
 		"a new chain beside the old key": func(d *certificateDesk) {
-			chain, _ := selfSigned(d.t, "other.example")
-			d.write(d.files.Certificate, chain)
+			certificate.New(d.t, "other.example").Write(d.t, d.files.Certificate, "")
 		},
 		"an empty key":  func(d *certificateDesk) { d.write(d.files.Key, nil) },
 		"no chain":      func(d *certificateDesk) { os.Remove(d.files.Certificate) },
