@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -173,6 +174,16 @@ func (in Instance) Release(ctx context.Context, ids ...string) error {
 		}
 	}
 	return nil
+}
+
+// FlushSocket is the path of the socket on which flush(8) takes requests to release mail without a process for each.
+// The group postdrop may connect to it.
+func (in Instance) FlushSocket(ctx context.Context) (string, error) {
+	dir, err := in.run(ctx, "", "postconf", "-xh", "queue_directory")
+	if err != nil {
+		return "", fmt.Errorf("cannot find the queue of Postfix: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(dir), "public", "flush"), nil
 }
 
 // Expire makes Postfix return these messages to their senders at the next attempt (postsuper -e). A message that is

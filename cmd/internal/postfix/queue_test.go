@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -104,6 +105,9 @@ func TestQueueOfARealPostfix(t *testing.T) {
 		"relay_domains": "acme.example other.example", "relay_transport": fmt.Sprintf("relay:[%s]:%s", host, port),
 	}})
 	in := Instance{p.ConfigDir()}
+	if path, err := in.FlushSocket(t.Context()); err != nil || path != filepath.Join(p.QueueDir(), "public", "flush") {
+		t.Errorf("the socket of flush(8) is %s, %v", path, err)
+	}
 	if running, err := in.Running(t.Context()); err != nil || !running {
 		t.Errorf("running: %v, %v", running, err)
 	}
