@@ -120,7 +120,7 @@ func (p *Policy) etrn(ctx context.Context, r *request) decision {
 	if directory == nil {
 		return decision{deferred, "458 4.3.0 Queuing is not possible at the moment, please try again later"}
 	}
-	a, _ := domainOf(directory, string(r.etrnDomain))
+	a, domain := domainOf(directory, string(r.etrnDomain))
 	if a == nil {
 		return dunno
 	}
@@ -144,6 +144,7 @@ func (p *Policy) etrn(ctx context.Context, r *request) decision {
 		p.log.Warn("ETRN opened no turn", "account", a.Name, "client", string(r.clientAddress), "error", err)
 		return decision{deferred, "458 4.4.1 Your mail server cannot be reached, please try again later"}
 	}
+	p.approved.add(domain, p.now())
 	return decision{flushed, "OK"}
 }
 

@@ -3,8 +3,11 @@ package policy
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"mailbag/meter"
 )
@@ -113,14 +116,25 @@ func TestLimitIsKept(t *testing.T) {
 
 // turns are what ETRN opens in tests.
 type turns struct {
-	open   map[string]bool
-	fail   error
+	open map[string]bool
+	fail error
+
+	mu     sync.Mutex
 	opened []string
 }
 
 func (o *turns) OpenTurn(_ context.Context, a *meter.Account) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.opened = append(o.opened, a.Name)
 	return o.fail
+}
+
+// asked are the accounts for which a turn was to be opened.
+func (o *turns) asked() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.opened)
 }
 
 func (o *turns) TurnOpen(a *meter.Account) bool { return o.open[a.Name] }
@@ -165,10 +179,34 @@ func TestETRNIsDecided(t *testing.T) {
 				t.Errorf("answered %q, want %q", got, test.action)
 			}
 			opens := test.turns != nil && (got == "OK" || strings.HasPrefix(got, "458")) && test.domain != "spare.example"
-			if test.turns != nil && (len(test.turns.opened) == 1) != opens {
-				t.Errorf("answered %q after opening %q", got, test.turns.opened)
+			if test.turns != nil && (len(test.turns.asked()) == 1) != opens {
+				t.Errorf("answered %q after opening %q", got, test.turns.asked())
 			}
 		})
+	}
+}
+
+func TestHeldDomainMayBeFlushedForTheMomentOfAnETRNAlone(t *testing.T) {
+	t.Parallel()
+	now := started
+	o := &turns{}
+	d := openDesk(t, customers(), func(c *Config) { c.Turns, c.Now = o, func() time.Time { return now } })
+	held := func(domain string) bool { return strings.HasPrefix(d.lookup("held-domains", domain).text, "OK ") }
+	etrn := func(domain string) {
+		d.answer(t, "protocol_state=ETRN", "etrn_domain="+domain, "client_address=127.0.0.1")
+	}
+	etrn("B\u00fccher.example")
+	if held("xn--bcher-kva.example") || !held("acme.example") {
+		t.Error("after an ETRN for one of the account's domains that domain alone may be flushed")
+	}
+	now = now.Add(answerTime)
+	if !held("xn--bcher-kva.example") {
+		t.Error("the domain may still be flushed when Postfix has answered the ETRN long since")
+	}
+	o.fail = errors.New("connection refused")
+	etrn("acme.example")
+	if !held("acme.example") {
+		t.Error("a refused ETRN lets the domain be flushed")
 	}
 }
 

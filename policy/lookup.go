@@ -20,7 +20,7 @@ func found(value string) reply { return reply{"found", "OK " + value} }
 var (
 	notFound  = reply{"not_found", "NOTFOUND "}
 	noLedger  = reply{"temporary", "TEMP the ledger of mailbag has not been read yet"}
-	noSuchMap = reply{"permanent", "PERM mailbag knows the maps relay-domains, transport and relay-recipients"}
+	noSuchMap = reply{"permanent", "PERM mailbag knows the maps relay-domains, transport, relay-recipients and held-domains"}
 )
 
 // serveLookups is the session of one socketmap client.
@@ -58,6 +58,8 @@ func (p *Policy) lookup(name, key string) reply {
 		in = p.transport
 	case "relay-recipients":
 		in = relayRecipient
+	case "held-domains":
+		in = p.heldDomain
 	default:
 		return noSuchMap
 	}
@@ -72,6 +74,15 @@ func (p *Policy) lookup(name, key string) reply {
 func relayDomain(d *meter.Directory, domain string) reply {
 	a, _ := domainOf(d, domain)
 	if a == nil {
+		return notFound
+	}
+	return found(a.Name)
+}
+
+// heldDomain says OK to a domain whose mail waits for a turn. It is negated in fast_flush_domains, see approved.
+func (p *Policy) heldDomain(d *meter.Directory, domain string) reply {
+	a, domain := domainOf(d, domain)
+	if a == nil || !a.Held() || p.approved.has(domain, p.now()) {
 		return notFound
 	}
 	return found(a.Name)

@@ -61,11 +61,18 @@ func TestLookups(t *testing.T) {
 		{d, "relay-recipients", "@listed.example", "NOTFOUND "},
 		{d, "relay-recipients", "@other.example", "NOTFOUND "},
 		{d, "relay-recipients", "user", "NOTFOUND "},
+		{d, "held-domains", "acme.example", "OK acme"},
+		{d, "held-domains", "B\u00fcCHER.example", "OK acme"},
+		{d, "held-domains", "stopped.example", "OK stopped"},
+		{d, "held-domains", "spare.example", "NOTFOUND "},
+		{d, "held-domains", "box.example", "NOTFOUND "},
+		{d, "held-domains", "other.example", "NOTFOUND "},
 		{d, "aliases", "root", "PERM "},
 		{down, "transport", "user@acme.example", "OK mailbag-turn:"},
 		{unread, "transport", "user@acme.example", "TEMP "},
 		{unread, "relay-domains", "acme.example", "TEMP "},
 		{unread, "relay-recipients", "user@acme.example", "TEMP "},
+		{unread, "held-domains", "acme.example", "TEMP "},
 		{unread, "aliases", "root", "PERM "},
 	} {
 		got := test.desk.lookup(test.name, test.key).text

@@ -104,6 +104,8 @@ type Policy struct {
 	metrics *metrics
 	notes   *notes
 
+	approved approved
+
 	requests *server
 	lookups  *server
 	milters  *server
@@ -151,8 +153,8 @@ func New(cfg Config) (*Policy, error) {
 // is closed when it returns.
 func (p *Policy) ServeRequests(l net.Listener) error { return p.requests.serve(l) }
 
-// ServeLookups answers socketmap lookups of relay-domains, transport and relay-recipients until
-// Shutdown, then returns nil. The listener is closed when it returns.
+// ServeLookups answers socketmap lookups of relay-domains, transport, relay-recipients and
+// held-domains until Shutdown, then returns nil. The listener is closed when it returns.
 func (p *Policy) ServeLookups(l net.Listener) error { return p.lookups.serve(l) }
 
 // ServeMilter records messages as a milter until Shutdown, then returns nil. The listener is closed

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/meter"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -17,13 +18,15 @@ var (
 )
 
 // besidePostfix starts a Policy with its sockets in a Postfix that asks it, and holds what is ours.
-func besidePostfix(t *testing.T, end map[string]string) (*desk, *postfixtest.Instance) {
+func besidePostfix(t *testing.T, end map[string]string, configure ...func(*Config)) (*desk, *postfixtest.Instance) {
 	t.Helper()
 	in := postfixtest.Prepare(t, postfixtest.Config{Main: map[string]string{
 		"relay_domains":                "socketmap:unix:private/mailbag-lookup:relay-domains",
 		"transport_maps":               "socketmap:unix:private/mailbag-lookup:transport",
 		"smtpd_relay_restrictions":     "permit_mynetworks, reject_unauth_destination",
 		"smtpd_recipient_restrictions": "reject_unlisted_recipient, check_policy_service unix:private/mailbag-policy",
+		"smtpd_etrn_restrictions":      "check_policy_service unix:private/mailbag-policy, reject",
+		"fast_flush_domains":           "!socketmap:unix:private/mailbag-lookup:held-domains, $relay_domains",
 		"defer_transports":             "mailbag-turn, mailbag-pop, relay",
 		"smtputf8_enable":              "yes",
 	}})
@@ -32,7 +35,14 @@ func besidePostfix(t *testing.T, end map[string]string) (*desk, *postfixtest.Ins
 			t.Fatal(err)
 		}
 	}
-	d := openDesk(t, customers(), func(c *Config) { c.Now = time.Now })
+	down := account("down", meter.Backup, "down.example")
+	down.Host = "127.0.0.1:1" // nobody listens there
+	d := openDesk(t, append(customers(), down), func(c *Config) {
+		c.Now = time.Now
+		for _, f := range configure {
+			f(c)
+		}
+	})
 	for name, serve := range map[string]func(net.Listener) error{
 		"mailbag-policy": d.ServeRequests, "mailbag-lookup": d.ServeLookups, "mailbag-milter": d.ServeMilter,
 	} {
@@ -155,6 +165,47 @@ func TestNoSpellingPassesPostfixUnmetered(t *testing.T) {
 				return true
 			})
 		})
+	}
+}
+
+// An ETRN makes Postfix flush a backup domain. Held mail it must leave where it is, for the turn to
+// release it in windows; the customer hears 250 all the same.
+func TestETRNAtPostfixLeavesHeldMailToTheTurn(t *testing.T) {
+	t.Parallel()
+	turns := &turns{}
+	_, in := besidePostfix(t, policyTap, func(c *Config) { c.Turns = turns })
+	for _, to := range []string{"a@acme.example", "b@acme.example", "c@down.example"} {
+		m := postfixtest.Mail{From: "s@client.example", To: []string{to}, Data: []byte("Subject: x\r\n\r\n")}
+		if o, err := postfixtest.Send(in.Addr(), "", m); err != nil || !o.Accepted() {
+			t.Fatalf("%+v, %v", o, err)
+		}
+	}
+	tried := func(domain string) int { return strings.Count(in.Log(), "@"+domain+">, relay=none") }
+	waitFor(t, "all mail to be deferred", func() bool { return tried("acme.example") == 2 && tried("down.example") == 1 })
+
+	c, err := postfixtest.Dial(in.Addr(), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, dialogue := range []struct{ say, want string }{
+		{"EHLO client.example", "250"},
+		{"ETRN acme.example", "250 "},
+		{"ETRN ACME.example", "250 "}, // a second one within the same moment
+		{"ETRN nobody.example", "554 "},
+		{"ETRN down.example", "250 "},
+	} {
+		if reply, err := c.Say(dialogue.say); err != nil || !strings.HasPrefix(reply, dialogue.want) {
+			t.Errorf("%s: %q, %v; want %s", dialogue.say, reply, err, dialogue.want)
+		}
+	}
+	// Postfix takes requests in their order, so by then it would have tried the held mail too.
+	waitFor(t, "the mail for the backup domain to be tried again", func() bool { return tried("down.example") == 2 })
+	if n := tried("acme.example"); n != 2 {
+		t.Errorf("held mail was tried %d times more", n-2)
+	}
+	if got := strings.Join(turns.asked(), " "); got != "acme acme" {
+		t.Errorf("turns were opened for %q", got)
 	}
 }
 

@@ -2,6 +2,7 @@ package postfix
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ const (
 	relayDomains    = "socketmap:unix:" + LookupSocket + ":relay-domains"
 	transport       = "socketmap:unix:" + LookupSocket + ":transport"
 	relayRecipients = "socketmap:unix:" + LookupSocket + ":relay-recipients"
+	// Postfix's own flush of a domain moves all of its mail into the active queue at once, so it may not know what
+	// is held.
+	heldDomains = "!socketmap:unix:" + LookupSocket + ":held-domains"
 
 	policyCheck = "check_policy_service unix:" + PolicySocket
 	// Unlisted recipients are refused first: a recipient that Postfix refuses later must not be noted.
@@ -79,6 +83,7 @@ func parameters(w Wiring, t Tap) []parameter {
 		{"smtpd_etrn_restrictions", []string{etrnCheck, policyCheck}, fixed(etrnCheck)},
 		{"smtpd_milters", []string{milterTap}, only(t == MilterTap, list(milterTap))},
 		{"defer_transports", []string{turnTransport}, list(turnTransport)},
+		{"fast_flush_domains", []string{heldDomains, relayDomains}, flushable},
 		{"maximal_queue_lifetime", nil, hold},
 		{"bounce_queue_lifetime", nil, hold},
 		{"unverified_recipient_reject_code", nil, only(w.Verify, fixed("550"))},
@@ -86,8 +91,22 @@ func parameters(w Wiring, t Tap) []parameter {
 		// One lmtp process carries one unanswered message, so this is how many there can be per round trip.
 		{turnTransport + "_initial_destination_concurrency", nil, fixed("20")},
 		{turnTransport + "_destination_concurrency_limit", nil, fixed("20")},
+		// A message for one account is one transaction of its turn.
+		{turnTransport + "_destination_recipient_limit", nil, fixed("1000")},
 		{popTransport + "_destination_recipient_limit", nil, fixed("1000")},
 	}
+}
+
+// flushable takes held domains out of those that ETRN flushes (fast_flush_domains), and has all others of ours in.
+func flushable(base, _ string) string {
+	relayed := slices.ContainsFunc(macro.FindAllString(base, -1), func(m string) bool { return strings.Trim(m, "${}()") == "relay_domains" })
+	switch {
+	case len(words(base)) == 0: // Postfix's default, as long as it relayed for nobody
+		base = "$relay_domains"
+	case !relayed:
+		base = behind(base, relayDomains)
+	}
+	return before(base, heldDomains)
 }
 
 // entries are our services in master.cf, by their ID. They are not chrooted, because their sockets are elsewhere;
