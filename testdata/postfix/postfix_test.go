@@ -218,3 +218,35 @@ func TestAConfigurationThatPostfixRefusesIsAnError(t *testing.T) {
 		t.Errorf("started with a broken master.cf: %v", err)
 	}
 }
+
+func TestSinkTakesChunks(t *testing.T) {
+	t.Parallel()
+	sink, err := NewSink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink.Extensions = Chunking
+	if err := sink.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Stop()
+	c, err := Dial(sink.Addr(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, d := range []struct{ say, want string }{
+		{"EHLO client.example", "250-"},
+		{"BDAT 6\r\nQUIT", "503"}, // no recipients: the chunk is not taken for a command
+		{"MAIL FROM:<a@x.example>", "250"},
+		{"RCPT TO:<b@y.example>", "250"},
+		{"BDAT 5\r\n.\r\n\x00\rBDAT 0\r\nBDAT 2 LAST\r\n..NOOP", "250"},
+	} {
+		if reply, err := c.Say(d.say); err != nil || !strings.HasPrefix(reply, d.want) {
+			t.Fatalf("%q: %q, %v", d.say, reply, err)
+		}
+	}
+	if got, err := sink.WaitMessages(readyWithin, 1); err != nil || string(got[0].Data) != ".\r\n\x00\r.." {
+		t.Errorf("it has %+q, %v", got, err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,10 +24,13 @@ type Message struct {
 	Data       []byte   // content with its CRLF line ends, after transparency (RFC 5321, section 4.5.2) was undone
 }
 
+// Chunking are the keywords of a Sink as good as any server: those of its default, DSN and CHUNKING.
+var Chunking = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "ENHANCEDSTATUSCODES", "DSN", "CHUNKING"}
+
 // A Sink is an SMTP server that plays the customer's: it records what it is given. The functions may be set until
 // Start, and are called from one goroutine per connection. It has no limits and is for loopback only.
 type Sink struct {
-	Extensions  []string                       // EHLO keywords; nil: PIPELINING, 8BITMIME, SMTPUTF8, SIZE, ENHANCEDSTATUSCODES
+	Extensions  []string                       // EHLO keywords; nil: PIPELINING, 8BITMIME, SMTPUTF8, SIZE, ENHANCEDSTATUSCODES. CHUNKING may be one
 	OnRecipient func(address string) string    // reply to RCPT; nil or "": 250. 2xx accepts
 	OnMessage   func(m Message) (reply string) // reply to the final dot; nil or "": 250. Only 2xx is recorded. May block
 
@@ -202,6 +206,19 @@ func (s *Sink) serve(conn net.Conn) {
 			}
 			reply = s.take(m)
 			m = Message{Helo: m.Helo}
+		case "BDAT":
+			var last bool
+			if m.Data, last, err = chunk(r, m.Data, rest); err != nil {
+				return
+			}
+			switch {
+			case len(m.Recipients) == 0:
+				reply = "503 5.5.1 no valid recipients" // RFC 3030, section 2: the chunk is read all the same
+				m.Data = nil
+			case last:
+				reply = s.take(m)
+				m = Message{Helo: m.Helo}
+			}
 		case "RSET":
 			m = Message{Helo: m.Helo}
 		case "NOOP":
@@ -266,6 +283,19 @@ func path(arg string) (address, params string) {
 		}
 	}
 	return arg, ""
+}
+
+// chunk reads the octets of one BDAT command (RFC 3030, section 2) behind those before them.
+func chunk(r *bufio.Reader, data []byte, arg string) (all []byte, last bool, err error) {
+	size, end, last := strings.Cut(arg, " ")
+	n, err := strconv.ParseUint(size, 10, 31)
+	if err != nil || last && !strings.EqualFold(end, "LAST") {
+		return nil, false, fmt.Errorf("the argument of BDAT is %q", arg)
+	}
+	at := len(data)
+	data = append(data, make([]byte, n)...)
+	_, err = io.ReadFull(r, data[at:])
+	return data, last, err
 }
 
 // content reads up to the line that holds a single dot.

@@ -1,0 +1,243 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// Exim is a real Exim as a customer's mail server: it takes all mail from loopback, offers what Exim offers
+// (CHUNKING, PIPELINING, SIZE, 8BITMIME, SMTPUTF8, DSN) and puts every message into one Maildir as it came, with no
+// header of its own and with LF line ends.
+//
+// Debian's package excludes Postfix's, so make deps unpacks it into .cache/exim at the top of the project, from where
+// the program is run. It wants a user that only the package makes; libnss-wrapper, unpacked there too, shows it one.
+type Exim struct {
+	dir  string
+	addr string
+	cmd  *exec.Cmd // nil while it is down
+}
+
+// Where make deps unpacks what is needed.
+var (
+	cache   = filepath.Join(top(), ".cache", "exim")
+	program = filepath.Join(cache, "usr", "sbin", "exim4")
+)
+
+// top is the top of the project's tree.
+func top() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// nobody is whom Exim runs as.
+const nobody = 65534
+
+// RequireExim skips the test where there is no Exim to run, and says why.
+func RequireExim(t testing.TB) {
+	t.Helper()
+	if err := eximAvailable(); err != nil {
+		t.Skip(err)
+	}
+}
+
+func eximAvailable() error {
+	if os.Getuid() != 0 {
+		return errors.New("a private Exim needs root; run the tests as root")
+	}
+	if _, err := os.Stat(program); err != nil {
+		return fmt.Errorf("there is no Exim in %s; make deps puts it there on Debian", cache)
+	}
+	if _, err := wrapper(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func wrapper() (string, error) {
+	found, err := filepath.Glob(filepath.Join(cache, "usr", "lib", "*", "libnss_wrapper.so"))
+	if err != nil || len(found) == 0 {
+		return "", fmt.Errorf("there is no libnss_wrapper.so in %s; make deps puts it there on Debian", cache)
+	}
+	return found[0], nil
+}
+
+// RunExim starts an Exim for a test, in a directory of its own. It is stopped and removed when the test ends.
+func RunExim(t testing.TB) *Exim {
+	t.Helper()
+	RequireExim(t)
+	dir, err := os.MkdirTemp("", "mailbag-exim-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	e, err := newExim(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			log, _ := os.ReadFile(filepath.Join(dir, "log", "mainlog"))
+			t.Logf("Exim logged:\n%s", log)
+		}
+		if err := e.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func newExim(dir string) (*Exim, error) {
+	port, err := postfixtest.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	e := &Exim{dir: dir, addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return nil, err
+	}
+	for _, d := range []string{"spool", "log", "mail"} {
+		path := filepath.Join(dir, d)
+		if err := errors.Join(os.Mkdir(path, 0o755), os.Chown(path, nobody, nobody)); err != nil {
+			return nil, err
+		}
+	}
+	for name, text := range map[string]string{
+		"passwd":    fmt.Sprintf("root:x:0:0::/:/bin/sh\nDebian-exim:x:%d:%d::/:/bin/false\n", nobody, nobody),
+		"group":     fmt.Sprintf("root:x:0:\nDebian-exim:x:%d:\n", nobody),
+		"exim.conf": e.configuration(port),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func (e *Exim) configuration(port int) string {
+	return strings.NewReplacer("DIR", e.dir, "PORT", fmt.Sprint(port), "PROGRAM", program, "USER", fmt.Sprint(nobody)).Replace(`
+primary_hostname = mail.customer.example
+exim_path = PROGRAM
+exim_user = USER
+exim_group = USER
+deliver_drop_privilege = true
+never_users =
+spool_directory = DIR/spool
+log_file_path = DIR/log/%slog
+keep_environment = LD_PRELOAD : NSS_WRAPPER_PASSWD : NSS_WRAPPER_GROUP
+
+local_interfaces = <; 127.0.0.1
+daemon_smtp_ports = PORT
+smtp_accept_max = 500
+smtp_accept_queue_per_connection = 0
+message_size_limit = 100M
+host_lookup =
+tls_advertise_hosts =
+smtputf8_advertise_hosts = *
+dsn_advertise_hosts = *
+acl_smtp_rcpt = all
+received_header_text =
+
+begin acl
+all:
+  accept
+
+begin routers
+all:
+  driver = accept
+  transport = maildir
+
+begin transports
+maildir:
+  driver = appendfile
+  directory = DIR/mail
+  maildir_format = true
+  user = USER
+  group = USER
+
+begin retry
+* * F,1h,1m
+`)
+}
+
+// Addr is Exim's host and port.
+func (e *Exim) Addr() string { return e.addr }
+
+// Start starts Exim and waits until it answers.
+func (e *Exim) Start() error {
+	library, err := wrapper()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(program, "-C", filepath.Join(e.dir, "exim.conf"), "-bdf")
+	cmd.Env = []string{"LD_PRELOAD=" + library, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+		"NSS_WRAPPER_PASSWD=" + filepath.Join(e.dir, "passwd"), "NSS_WRAPPER_GROUP=" + filepath.Join(e.dir, "group")}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot start Exim: %w", err)
+	}
+	e.cmd = cmd
+	err = postfixtest.Wait(30*time.Second, "Exim answers", func() bool {
+		conn, err := net.Dial("tcp", e.addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	if err != nil {
+		err = errors.Join(err, e.Stop())
+		return fmt.Errorf("%w: it said %q", err, said.String())
+	}
+	return nil
+}
+
+// Stop ends Exim with every process that it has. Stopping it twice does nothing.
+func (e *Exim) Stop() error {
+	if e.cmd == nil {
+		return nil
+	}
+	group := e.cmd.Process.Pid
+	_ = syscall.Kill(-group, syscall.SIGTERM)
+	_ = e.cmd.Wait() // ended by a signal, and that is no news
+	e.cmd = nil
+	return postfixtest.Wait(10*time.Second, "Exim's processes to end", func() bool {
+		return syscall.Kill(-group, syscall.SIGKILL) != nil
+	})
+}
+
+// Messages are what was delivered so far, in no order, with LF line ends.
+func (e *Exim) Messages() ([][]byte, error) {
+	entries, err := os.ReadDir(filepath.Join(e.dir, "mail", "new"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // nothing delivered yet
+	}
+	var all [][]byte
+	for _, f := range entries {
+		text, err := os.ReadFile(filepath.Join(e.dir, "mail", "new", f.Name()))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, text)
+	}
+	return all, err
+}
