@@ -36,7 +36,8 @@ type attempt struct {
 	name      string // as the client gave it
 	identity  Identity
 	known     bool            // there is such a log-in
-	verifier  *meter.Verifier // its own, or a decoy
+	verifier  *meter.Verifier // its own, or the decoy
+	decoy     *meter.Verifier
 }
 
 // attempt finds out who the name is and what there is to check it by.
@@ -59,10 +60,9 @@ func (c *Checker) attempt(ctx context.Context, p Peer, mechanism, name string) (
 	if err != nil {
 		return nil, c.unavailable(mechanism, err)
 	}
-	decoy := d.Decoy(login)
-	a.known = a.known && v != nil
-	if a.verifier = v; !a.known {
-		a.verifier = decoy
+	a.verifier, a.decoy = v, d.Decoy(login)
+	if a.known = a.known && v != nil; !a.known {
+		a.verifier = a.decoy
 	}
 	return a, nil
 }
@@ -78,10 +78,10 @@ func (a *attempt) matches(ctx context.Context, password string) (bool, error) {
 	}
 }
 
-// answers checks CRAM-MD5's digest. Where the state for it was not kept, a decoy's is used.
+// answers checks CRAM-MD5's digest. Where the state for it was not kept, the decoy's is used.
 func (a *attempt) answers(challenge, digest []byte) (right bool, why reason) {
 	if a.verifier.CRAMMD5 == nil {
-		a.c.cfg.Accounts.Directory().Decoy(a.identity.Login).AnswersCRAM(challenge, digest)
+		a.decoy.AnswersCRAM(challenge, digest)
 		return false, noCRAM
 	}
 	return a.verifier.AnswersCRAM(challenge, digest), wrongPassword

@@ -10,13 +10,15 @@ import (
 
 // A Guard slows down who guesses passwords. Its zero value is ready.
 //
-// Failures are counted for the client's address (IPv6: its /64) and for the log-in that was tried, whether or not
-// it exists. After three of them an answer waits, right or wrong, for 1 s, then for twice as long each time up to
-// 30 s; each failure is forgotten after a minute. An address that comes to fifty, or that has eight answers waiting, gets
-// [ErrThrottled] instead. A log-in is never refused for what others did to it, only slowed down.
+// Failures are counted for the client's address (IPv6: its /64) and for the log-in that was tried,
+// whether or not it exists. After three of them an answer waits, right or wrong, for 1 s, then for twice
+// as long each time up to 30 s; each failure is forgotten after a minute. An address that comes to fifty
+// failures, or that has eight answers waiting, gets [ErrThrottled] instead. A log-in is never refused for
+// what others did to it, only slowed down.
 //
 // Where a log-in succeeded from an address, this pair is known from then on and counted by itself:
-// guesses from elsewhere do not slow down its owner, nor do other people's forgotten passwords in the same office.
+// guesses from elsewhere do not slow down its owner, nor do other people's forgotten passwords in the
+// same office.
 //
 // Clients on this machine may be anybody, behind a proxy or a tunnel: for them only the log-in counts.
 //
@@ -60,8 +62,8 @@ func (g *Guard) begin(addr netip.Addr, login string) error {
 	return nil
 }
 
-// end takes what came out and returns when it may be told. Errors are [ErrThrottled], which is told instead, and
-// the context's. An empty login stands for none.
+// end takes what came out and returns when it may be told. Errors are [ErrThrottled], which is told
+// instead, and the context's. An empty login stands for none.
 func (g *Guard) end(ctx context.Context, addr netip.Addr, login string, right bool) error {
 	place, delay, err := g.place(addr, login, right)
 	if err != nil {

@@ -5,8 +5,8 @@
 //
 // Mechanisms are SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677; bound to the channel by
 // tls-exporter, RFC 9266, with TLS 1.3 and by tls-unique, RFC 5929, with TLS 1.2), CRAM-MD5 (RFC 2195)
-// where an account has it, and, where nobody can listen, PLAIN (RFC 4616) and LOGIN. An [Exchange] is a
-// Server of github.com/emersion/go-sasl.
+// where an account has it, and, where nobody can listen or the operator does not mind, PLAIN (RFC 4616)
+// and LOGIN. An [Exchange] is a Server of github.com/emersion/go-sasl.
 //
 // A log-in that does not exist, or has nothing that the mechanism needs, takes the same steps, the
 // same work and the same time as one with a wrong password, and gets the same answer. That an
@@ -34,7 +34,8 @@
 // wrong-password, no-cram-md5, channel-binding, authorization-identity and malformed.
 //
 // Who knew the password and is not let in leaves a line with msg="log-in refused" and the reason
-// suspended or not-allowed, which is no ground for a ban.
+// suspended or not-allowed, which is no ground for a ban. What is throttled before it is checked leaves
+// no line, so that nobody can fill the disk; all log-ins are counted in mailbag_logins_total.
 //
 // # Security
 //

@@ -9,8 +9,8 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// The exchange of RFC 5802, section 5, with the names of the mechanism changed: a client that can bind to the channel
-// and was told that the server cannot is being deceived, where the server can.
+// RFC 5802, section 6: a client that can bind to the channel and was told that the server cannot is being
+// deceived, where the server can.
 func TestSCRAMDetectsThatTheOfferWasTamperedWith(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, AccountNames)

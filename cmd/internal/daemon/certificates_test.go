@@ -15,7 +15,8 @@ import (
 	"mailbag/testdata/certificate"
 )
 
-// A certificateDesk is a daemon's certificates in a directory where a test replaces them, with a clock that it moves.
+// A certificateDesk is a daemon's certificates in a directory where a test replaces them, with a clock
+// that it moves.
 type certificateDesk struct {
 	t     *testing.T
 	files settings.TLS
@@ -173,6 +174,17 @@ func TestTLSIsOfferedOnceThereIsACertificate(t *testing.T) {
 	d.install("first.example")
 	d.later()
 	d.expect(d.Config(), "first.example")
+}
+
+func TestCertificateThatIsOutOfDateIsPointedOut(t *testing.T) {
+	t.Parallel()
+	d := newCertificateDesk(t, func(d *certificateDesk) { d.install("good.example") })
+	d.clock = d.clock.Add(48 * time.Hour)
+	d.install("stale.example")
+	d.expect(d.Config(), "stale.example")
+	if d.complaints() != 1 || !strings.Contains(d.log.String(), "out of date") {
+		t.Errorf("the log is %s", &d.log)
+	}
 }
 
 func TestFilesAreNotLookedAtForEveryClient(t *testing.T) {
