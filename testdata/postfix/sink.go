@@ -31,7 +31,7 @@ var Chunking = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "ENHANCEDS
 // Start, and are called from one goroutine per connection. It has no limits and is for loopback only.
 type Sink struct {
 	Extensions  []string                       // EHLO keywords; nil: PIPELINING, 8BITMIME, SMTPUTF8, SIZE, ENHANCEDSTATUSCODES. CHUNKING may be one
-	OnRecipient func(address string) string    // reply to RCPT; nil or "": 250. 2xx accepts
+	OnRecipient func(address string) string    // reply to RCPT; nil or "": 250. 2xx accepts, 421 hangs up
 	OnMessage   func(m Message) (reply string) // reply to the final dot; nil or "": 250. Only 2xx is recorded. May block
 
 	addr string
@@ -232,6 +232,18 @@ func (s *Sink) serve(conn net.Conn) {
 		if !say(reply) {
 			return
 		}
+		if strings.HasPrefix(reply, "421") { // RFC 5321, section 3.8
+			_ = w.Flush()
+			hangUp(conn, r)
+			return
+		}
+	}
+}
+
+// hangUp ends a connection so that the client gets to read every reply: what it still sends is read, not reset.
+func hangUp(conn net.Conn, r io.Reader) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.Copy(io.Discard, r)
 	}
 }
 

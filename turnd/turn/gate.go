@@ -100,21 +100,22 @@ func (g *gate) current() (*relay.Channel, string) {
 	return g.channel, g.refusal
 }
 
-// takes reports whether mail for a domain may pass, or says why not. What the account has is looked up
+// takes reports whether mail for a domain may pass, or says why not, and whether it is the account's all
+// the same. What the account has is looked up
 // anew: an operator may have given it a domain, or taken one from it, since the turn began.
-func (g *gate) takes(domain string) (refusal string) {
+func (g *gate) takes(domain string) (refusal string, ours bool) {
 	name, err := meter.NormalizeDomain(domain)
 	if err != nil {
-		return "550 5.1.2 This is no domain name"
+		return "550 5.1.2 This is no domain name", false
 	}
 	a := g.turn.cfg.Accounts.Directory().Domain(name)
 	if a == nil || a.ID != g.turn.account.ID {
-		return "450 4.7.1 Mail for this domain does not go to this account's turn"
+		return "450 4.7.1 Mail for this domain does not go to this account's turn", false
 	}
 	if g.turn.named(name) {
-		return ""
+		return "", true
 	}
-	return "450 4.3.2 Mail for this domain waits for a turn of its own"
+	return "450 4.3.2 Mail for this domain waits for a turn of its own", true
 }
 
 // named reports whether the turn is for the domain.

@@ -34,6 +34,7 @@ type session struct {
 	from    string
 	open    bool // MAIL was accepted
 	to      []string
+	left    bool // a recipient in a domain of the account was left for another turn
 }
 
 func (s *session) run() {
@@ -99,7 +100,7 @@ func (s *session) command(line string) bool {
 	return true
 }
 
-func (s *session) reset() { s.open, s.from, s.to, s.id = false, "", nil, "" }
+func (s *session) reset() { s.open, s.from, s.to, s.left, s.id = false, "", nil, false, "" }
 
 // hello offers what the customer's server offers. Without one everything is offered, so that nothing is
 // refused for good that the next turn can deliver.
@@ -137,6 +138,7 @@ func (s *session) mail(arguments string) {
 	case s.open:
 		s.say("503 5.5.1 MAIL was said already")
 	case refusal != "":
+		s.gate.turn.window.pass(s.id)
 		s.say("451 " + refusal)
 	case err != nil:
 		s.say(err.Error())
@@ -156,7 +158,9 @@ func (s *session) rcpt(arguments string) {
 	case len(s.to) >= maxRecipients:
 		s.say("452 4.5.3 Too many recipients")
 	default:
-		if refusal := s.gate.takes(path.domain); refusal != "" {
+		if refusal, ours := s.gate.takes(path.domain); refusal != "" {
+			s.left = s.left || ours
+			s.gate.turn.window.pass(s.id)
 			s.say(refusal)
 			return
 		}
@@ -173,15 +177,15 @@ func (s *session) data() bool {
 	}
 	defer s.reset()
 	window := s.gate.turn.window
-	window.bring(s.id, 0)
+	window.bring(s.id)
 	fate := dropped
-	defer func() { window.answer(s.id, len(s.to), fate) }()
+	content := content{in: s.in, conn: s.conn}
+	defer func() { window.answer(s.id, content.size, len(s.to), fate) }()
 	s.say("354 Go on, end with a dot")
 	if s.out.Flush() != nil {
 		return false
 	}
 	channel, refusal := s.gate.current()
-	content := content{in: s.in, conn: s.conn}
 	var replies []relay.Reply
 	if refusal == "" {
 		delivery := channel.Begin(s.from, s.to)
@@ -209,6 +213,9 @@ func (s *session) data() bool {
 		return false
 	}
 	fate = s.gate.turn.tell(replies, content.size)
+	if s.left {
+		fate = kept
+	}
 	return true
 }
 

@@ -211,7 +211,7 @@ func (w *window) finished() bool {
 }
 
 // bring notes that the MTA brings a message.
-func (w *window) bring(id string, size int64) {
+func (w *window) bring(id string) {
 	if id == "" {
 		return
 	}
@@ -219,7 +219,7 @@ func (w *window) bring(id string, size int64) {
 	defer w.mu.Unlock()
 	m := w.messages[id]
 	if m == nil { // released by somebody else, or struck off although the MTA did not hear the answer
-		m = &message{size: size, since: w.turn.cfg.Now()}
+		m = &message{since: w.turn.cfg.Now()}
 		w.messages[id] = m
 	}
 	if !m.pending {
@@ -235,6 +235,17 @@ func (w *window) bring(id string, size int64) {
 	w.brought = w.last
 }
 
+// pass notes that the turn takes nothing of a message that the MTA brings.
+func (w *window) pass(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.brought = time.Now()
+	if m := w.messages[id]; m != nil && m.inHand == 0 {
+		w.settled(m)
+	}
+	token(w.moved)
+}
+
 // A fate is what became of a message.
 type fate int
 
@@ -245,14 +256,16 @@ const (
 	dropped             // the MTA went away before the answer
 )
 
-// answer notes what the MTA was told about a message that it brought with so many recipients.
-func (w *window) answer(id string, recipients int, f fate) {
+// answer notes what the MTA was told about a message that it brought, of so many octets and with so many
+// recipients.
+func (w *window) answer(id string, size int64, recipients int, f fate) {
 	if id == "" {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := w.messages[id]
+	m.size = max(m.size, size)
 	m.inHand--
 	w.active--
 	w.last = time.Now()

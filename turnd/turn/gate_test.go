@@ -1,0 +1,190 @@
+package turn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// gate opens a turn of globex, to a server, whose gate is reached by TCP. The MTA brings nothing by itself.
+func gateAt(t *testing.T, server *postfixtest.Sink) (h *house, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h = newHouse(t, func(c *Config) {
+		c.Listen = func(context.Context, string) (net.Listener, error) { return l, nil }
+		c.FirstWait, c.IdleWait = time.Minute, time.Minute
+	})
+	h.stuck[h.hold(true, hello, "a@globex.example")] = true
+	ended := make(chan error, 1)
+	go func() { ended <- h.reverse("globex", server) }()
+	t.Cleanup(func() {
+		h.turns.End("globex")
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return h, l.Addr().String()
+}
+
+func TestGateSpeaksLMTP(t *testing.T) {
+	t.Parallel()
+	server := customer(t, nil)
+	_, addr := gateAt(t, server)
+	if err := postfixtest.Dialogue(addr, "", "testdata/gate.dialogue", nil); err != nil {
+		t.Error(err)
+	}
+	messages := server.Messages()
+	if len(messages) != 1 {
+		t.Fatalf("%d messages arrived", len(messages))
+	}
+	want := postfixtest.Message{
+		Helo: "mx.provider.example", From: `"quo > ted"@sender.example`, FromParams: "BODY=8BITMIME SIZE=100 RET=HDRS ENVID=a+2Bb",
+		Recipients: []string{"a@globex.example", `"a b"@GLOBEX.test.`},
+		Data:       []byte("Received: by mx.provider.example\r\n\r\n.dotted\r\n"),
+	}
+	if diff := cmp.Diff(want, messages[0]); diff != "" {
+		t.Errorf("what arrived (-want +got):\n%s", diff)
+	}
+}
+
+func TestGateOffersWhatTheServerOffers(t *testing.T) {
+	t.Parallel()
+	for _, extensions := range [][]string{{"SIZE 12345"}, {"PIPELINING", "8BITMIME"}, {"DSN", "SMTPUTF8", "8BITMIME", "SIZE"}, {}} {
+		server := customer(t, func(s *postfixtest.Sink) { s.Extensions = extensions })
+		_, addr := gateAt(t, server)
+		c, err := postfixtest.Dial(addr, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		offer, err := c.Say("LHLO mx.provider.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range []string{"SIZE 12345", "8BITMIME", "DSN", "SMTPUTF8"} {
+			if offers := strings.Contains(offer, e); offers != strings.Contains(strings.Join(extensions, " "), e) {
+				t.Errorf("a server with %q is offered to the MTA as %q", extensions, offer)
+			}
+		}
+		if !strings.Contains(offer, "SMTPUTF8") {
+			if reply, err := c.Say("MAIL FROM:<ä@sender.example> SMTPUTF8"); err != nil || reply[:3] != "555" {
+				t.Errorf("a parameter that was not offered: %q, %v", reply, err)
+			}
+		}
+	}
+}
+
+// No end of data but the true one, and no content that a less careful server could take for one.
+func TestGateRefusesBareLineFeeds(t *testing.T) {
+	t.Parallel()
+	server := customer(t, nil)
+	_, addr := gateAt(t, server)
+	c, err := postfixtest.Dial(addr, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, command := range []string{"LHLO x", "MAIL FROM:<a@sender.example>", "RCPT TO:<a@globex.example>", "DATA"} {
+		if reply, err := c.Say(command); err != nil || reply[0] > '3' {
+			t.Fatal(command, reply, err)
+		}
+	}
+	c.Write([]byte("Subject: x\r\n\r\nx\n.\r\nMAIL FROM:<evil@sender.example>\r\n.\n\r.\r\n"))
+	c.Write([]byte("\r\n.\r\n"))
+	if reply, err := c.Reply(); err != nil || reply[:9] != "554 5.6.0" {
+		t.Errorf("answered %q, %v", reply, err)
+	}
+	if reply, err := c.Say("NOOP"); err != nil || reply[:3] != "250" {
+		t.Errorf("out of step: %q, %v", reply, err)
+	}
+	if n := len(server.Messages()); n != 0 {
+		t.Errorf("%d messages arrived", n)
+	}
+}
+
+func TestGateBoundsLines(t *testing.T) {
+	t.Parallel()
+	_, addr := gateAt(t, customer(t, nil))
+	c, err := postfixtest.Dial(addr, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, n := range []int{5000, 100_000} {
+		if reply, err := c.Say("LHLO " + strings.Repeat("x", n)); err != nil || reply[:3] != "500" {
+			t.Errorf("a line of %d octets: %q, %v", n, reply, err)
+		}
+	}
+	if reply, err := c.Say("NOOP"); err != nil || reply[:3] != "250" {
+		t.Errorf("the line behind it: %q, %v", reply, err)
+	}
+}
+
+func FuzzCommand(f *testing.F) {
+	for _, s := range []string{"MAIL FROM:<a@b> SIZE=1", `RCPT TO:<"a\"> b"@c> ORCPT=rfc822;x`, "XFORWARD IDENT=abc NAME=x", "MAIL FROM:<>", "RCPT TO:<@a:b@c>", "\x00\xff"} {
+		f.Add(s)
+	}
+	s := session{}
+	s.offered.Size, s.offered.DSN, s.offered.EightBit = true, true, true
+	f.Fuzz(func(t *testing.T, line string) {
+		_, rest := splitVerb(line)
+		for _, p := range []struct {
+			keyword string
+			known   []parameter
+		}{{"FROM:", mailParameters}, {"TO:", rcptParameters}} {
+			path, err := parsePath(p.keyword, rest, s.offered, p.known)
+			if err != nil {
+				continue
+			}
+			// It goes to another server as it is.
+			if strings.ContainsAny(path.text, "\r\n\x00") || path.text[0] != '<' || strings.ContainsAny(path.domain, "<> ") && !strings.Contains(path.text, `"`) {
+				t.Errorf("%q is read as %+v", line, path)
+			}
+			again, err := parsePath(p.keyword, p.keyword+path.text, s.offered, p.known)
+			if err != nil || again != path {
+				t.Errorf("%q is read as %+v, and that as %+v, %v", line, path, again, err)
+			}
+		}
+		if id := xforwardID(rest, ""); id != "" && !plainID(id) {
+			t.Errorf("the queue ID %q", id)
+		}
+	})
+}
+
+// Whatever comes, the content ends where CRLF, a dot and CRLF stand first, and its dots are undone.
+func FuzzContent(f *testing.F) {
+	for _, s := range []string{"", "a", ".", "\n.\r\n", "a\r\n.b\r\n..\r\n", "\r", strings.Repeat("x", 40) + "\r\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		stream := append(bytes.Clone(b), "\r\n.\r\nQUIT\r\n"...)
+		end := bytes.Index(append([]byte("\r\n"), stream...), []byte("\r\n.\r\n"))
+		want := bytes.ReplaceAll(append([]byte("\r\n"), stream[:end]...), []byte("\r\n."), []byte("\r\n"))[2:]
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		defer theirs.Close()
+		in := bufio.NewReaderSize(bytes.NewReader(stream), 16)
+		var got bytes.Buffer
+		c := content{in: in, conn: ours}
+		if err := c.copy(&got); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got.Bytes(), want) || c.size != int64(len(want)) {
+			t.Errorf("%q was read as %q, want %q", stream, got.Bytes(), want)
+		}
+		if bare := bytes.Count(want, []byte("\n")) != bytes.Count(want, []byte("\r\n")); c.bareLF != bare {
+			t.Errorf("%q has bare line feeds: %v", want, c.bareLF)
+		}
+	})
+}

@@ -1,0 +1,489 @@
+package turn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"mailbag/meter"
+	"mailbag/turnd/relay"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+const hello = "Received: by mx.provider.example\r\n\r\nhello\r\n"
+
+// reverse is an ATRN of the account's server, which is the sink. It returns how the turn went.
+func (h *house) reverse(account string, server *postfixtest.Sink, domains ...string) error {
+	h.t.Helper()
+	r, err := h.turns.Reverse(h.t.Context(), h.account(account), domains, Client{Addr: "192.0.2.1"})
+	if err != nil {
+		return err
+	}
+	conn, err := net.Dial("tcp", server.Addr())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return r.Run(conn, bufio.NewReader(conn))
+}
+
+// customer is a server with everything that servers offer.
+func customer(t *testing.T, change func(*postfixtest.Sink)) *postfixtest.Sink {
+	t.Helper()
+	s, err := postfixtest.NewSink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Extensions = postfixtest.Chunking
+	if change != nil {
+		change(s)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// contents are what the server got, by their last line.
+func contents(s *postfixtest.Sink) map[string]int {
+	got := map[string]int{}
+	for _, m := range s.Messages() {
+		lines := bytes.Split(bytes.TrimSpace(m.Data), []byte("\r\n"))
+		got[string(lines[len(lines)-1])]++
+	}
+	return got
+}
+
+func TestTurnDeliversAllThatWaitsOnceAndEnds(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	const n = 200
+	for i := range n {
+		h.hold(true, fmt.Sprintf("%s%d\r\n", hello, i), "a@globex.example", "b@globex.test")
+	}
+	h.hold(true, hello, "a@hooli.example")
+	server := customer(t, nil)
+	if err := h.reverse("globex", server); err != nil {
+		t.Fatal(err)
+	}
+	got := contents(server)
+	for i := range n {
+		if got[fmt.Sprint(i)] != 1 {
+			t.Errorf("message %d arrived %d times", i, got[fmt.Sprint(i)])
+		}
+	}
+	if h.held() != 1 || h.waiting("globex") != 0 || h.waiting("hooli") != 1 {
+		t.Errorf("%d messages are held, %d wait for globex and %d for hooli by the index", h.held(), h.waiting("globex"), h.waiting("hooli"))
+	}
+	if h.atOnce > 50+h.workers { // the MTA takes note of an answer some time after it was given
+		t.Errorf("%d messages were released at once, more than the window", h.atOnce)
+	}
+	if r := h.record(); r.Account != "globex" || r.Kind != meter.TurnATRN || r.Messages != n || r.Outcome != "done" || r.Ended.IsZero() {
+		t.Errorf("recorded %+v", r)
+	}
+	if _, err := os.Lstat(h.socket("globex")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+	if h.turns.Open("globex") || len(h.turns.List()) != 0 {
+		t.Error("the turn is still open")
+	}
+}
+
+func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.IdleWait = time.Second })
+	h.hold(true, hello+"first\r\n", "a@globex.example")
+	server := customer(t, nil)
+	ended := make(chan error, 1)
+	go func() { ended <- h.reverse("globex", server) }()
+	if _, err := server.WaitMessages(10*time.Second, 1); err != nil {
+		t.Fatal(err)
+	}
+	h.hold(true, hello+"second\r\n", "a@globex.example")
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(server); got["second"] != 1 {
+		t.Errorf("arrived: %v", got)
+	}
+}
+
+func TestNoTurnWithoutReason(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.MaxTurns, c.FirstWait = 1, 100*time.Millisecond })
+	server := customer(t, nil)
+	if err := h.reverse("globex", server); !errors.Is(err, ErrNothingWaits) {
+		t.Errorf("nothing waits: %v", err)
+	}
+	id := h.hold(true, hello, "a@globex.example")
+	if err := h.reverse("globex", server, "globex.test"); !errors.Is(err, ErrNothingWaits) {
+		t.Errorf("nothing waits for the domain: %v", err)
+	}
+	h.stuck[id] = true
+	if err := h.reverse("globex", server); !errors.Is(err, ErrNotDelivered) {
+		t.Errorf("the MTA brings nothing: %v", err)
+	}
+	if h.released < 1 || !strings.HasPrefix(h.record().Outcome, "not delivered") || h.turns.Open("globex") {
+		t.Errorf("%d releases, recorded %+v", h.released, h.record())
+	}
+	delete(h.stuck, id)
+
+	h.hold(true, hello, "a@hooli.example")
+	r, err := h.turns.Reverse(t.Context(), h.account("globex"), nil, Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.reverse("globex", server); !errors.Is(err, ErrOpen) {
+		t.Errorf("a second turn: %v", err)
+	}
+	if err := h.reverse("hooli", server); !errors.Is(err, ErrTooMany) {
+		t.Errorf("a turn too many: %v", err)
+	}
+	r.Cancel()
+	if err := h.reverse("hooli", server); err != nil {
+		t.Errorf("after the other turn: %v", err)
+	}
+	if h.waiting("globex") != 1 {
+		t.Errorf("%d messages wait for globex after a turn that was cancelled", h.waiting("globex"))
+	}
+	if err := h.turns.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := h.reverse("globex", server); !errors.Is(err, ErrClosing) {
+		t.Errorf("after Shutdown: %v", err)
+	}
+	h.ledger.Close()
+}
+
+// A message that the MTA has in work when it is released comes when it is out of work.
+func TestMessageThatWasInWorkIsReleasedAgain(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	id := h.hold(true, hello+"stuck\r\n", "a@globex.example")
+	h.stuck[id] = true
+	go func() {
+		for {
+			h.mta.mu.Lock()
+			n := h.released
+			if n > 0 {
+				delete(h.stuck, id)
+				h.mta.mu.Unlock()
+				return
+			}
+			h.mta.mu.Unlock()
+			<-time.After(time.Millisecond)
+		}
+	}()
+	server := customer(t, nil)
+	if err := h.reverse("globex", server); err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(server); got["stuck"] != 1 {
+		t.Errorf("arrived: %v", got)
+	}
+}
+
+func TestOnlyTheNamedDomainsAreDelivered(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	h.hold(true, hello+"one\r\n", "a@globex.example")
+	h.hold(true, hello+"other\r\n", "a@globex.test")
+	h.hold(true, hello+"both\r\n", "a@globex.example", "b@globex.test")
+	server := customer(t, nil)
+	if err := h.reverse("globex", server, "globex.example"); err != nil {
+		t.Fatal(err)
+	}
+	got := contents(server)
+	if len(got) != 2 || got["one"] != 1 || got["both"] != 1 {
+		t.Errorf("arrived: %v", got)
+	}
+	for _, m := range server.Messages() {
+		if len(m.Recipients) != 1 || m.Recipients[0] != "a@globex.example" {
+			t.Errorf("arrived for %v", m.Recipients)
+		}
+	}
+	if err := h.reverse("globex", server, "globex.test"); err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(server); got["other"] != 1 || got["both"] != 2 || h.held() != 0 {
+		t.Errorf("arrived after the second turn: %v; %d are held", got, h.held())
+	}
+}
+
+func TestAnotherAccountsMailIsNotTaken(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	h.hold(true, hello, "a@globex.example")
+	h.hold(true, hello+"mixed\r\n", "a@globex.example", "b@hooli.example", "c@elsewhere.example")
+	server := customer(t, nil)
+	if err := h.reverse("globex", server); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range server.Messages() {
+		if len(m.Recipients) != 1 || m.Recipients[0] != "a@globex.example" {
+			t.Errorf("arrived for %v", m.Recipients)
+		}
+	}
+	if h.held() != 1 || h.waiting("hooli") != 1 {
+		t.Errorf("%d are held, %d wait for hooli", h.held(), h.waiting("hooli"))
+	}
+}
+
+func TestRefusedMailLeavesTheIndexAndDeferredMailStays(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	h.hold(true, hello, "unknown@globex.example")
+	h.hold(true, hello, "full@globex.example")
+	h.hold(true, hello, "full@globex.example", "a@globex.example")
+	h.hold(false, hello, "full@globex.example") // not by SMTP: the index does not know it
+	server := customer(t, func(s *postfixtest.Sink) {
+		s.OnRecipient = func(address string) string {
+			return map[string]string{"unknown@globex.example": "550 5.1.1 unknown", "full@globex.example": "452 4.2.2 full"}[address]
+		}
+	})
+	h.mta.Release(t.Context(), "Q0000004") // it finds no socket
+	if err := h.reverse("globex", server); err != nil {
+		t.Fatal(err)
+	}
+	if h.held() != 3 || len(h.returned) != 1 || h.waiting("globex") != 2 {
+		t.Errorf("%d are held, %v were returned, %d wait by the index", h.held(), h.returned, h.waiting("globex"))
+	}
+	if n := len(server.Messages()); n != 1 {
+		t.Errorf("%d messages arrived, want the one for a@", n)
+	}
+	if r := h.record(); r.Messages != 1 {
+		t.Errorf("recorded %+v", r)
+	}
+}
+
+// The customer's connection breaks after any number of messages; what was confirmed is not delivered
+// again, nothing is lost, and the next turn delivers the rest.
+func TestBrokenConnectionLosesNothing(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	const n = 60
+	for i := range n {
+		h.hold(true, fmt.Sprintf("%s%d\r\n", hello, i), "a@globex.example")
+	}
+	taken := 0
+	server := customer(t, func(s *postfixtest.Sink) {
+		s.OnMessage = func(postfixtest.Message) string {
+			if taken++; taken%17 == 0 {
+				return "421 4.3.2 going down"
+			}
+			return ""
+		}
+	})
+	broken := 0
+	for h.waiting("globex") > 0 {
+		err := h.reverse("globex", server)
+		switch {
+		case errors.Is(err, relay.ErrLost):
+			broken++
+			if r := h.record(); !strings.HasPrefix(r.Outcome, "failed: ") || !strings.Contains(r.Outcome, "going down") {
+				t.Errorf("recorded %+v", r)
+			}
+		case err != nil:
+			t.Fatal(err)
+		}
+	}
+	got := contents(server)
+	for i := range n {
+		if got[fmt.Sprint(i)] != 1 {
+			t.Errorf("message %d arrived %d times", i, got[fmt.Sprint(i)])
+		}
+	}
+	if broken < 3 || h.held() != 0 {
+		t.Errorf("%d turns broke, %d messages are held", broken, h.held())
+	}
+}
+
+func TestTurnWithoutASessionIsToldToTheMTA(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.Limits.Greeting = 50 * time.Millisecond })
+	h.hold(true, hello, "a@globex.example")
+	r, err := h.turns.Reverse(t.Context(), h.account("globex"), nil, Client{Addr: "192.0.2.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	if err := r.Run(ours, bufio.NewReader(ours)); !errors.Is(err, relay.ErrStalled) {
+		t.Errorf("a customer that never greets: %v", err)
+	}
+	if h.waiting("globex") != 1 || h.held() != 1 || !strings.HasPrefix(h.record().Outcome, "no session") {
+		t.Errorf("%d wait, %d are held, recorded %+v", h.waiting("globex"), h.held(), h.record())
+	}
+}
+
+func TestSuspendedAccountGetsNoMore(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.Window = 20 })
+	for range 100 {
+		h.hold(true, hello, "a@globex.example")
+	}
+	suspended := make(chan struct{})
+	server := customer(t, func(s *postfixtest.Sink) {
+		s.OnMessage = func(postfixtest.Message) string { <-suspended; return "" }
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- h.reverse("globex", server) }()
+	_, _, err := h.ledger.EditAccount(t.Context(), "globex", "suspend", func(a *meter.Account) error { a.Suspended = true; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.until("the suspension is known", func() bool { return h.account("globex").Suspended })
+	h.until("the turn refuses more", func() bool {
+		h.turns.mu.Lock()
+		turn := h.turns.open["globex"]
+		h.turns.mu.Unlock()
+		turn.mu.Lock()
+		defer turn.mu.Unlock()
+		return turn.halted != ""
+	})
+	close(suspended)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if r := h.record(); r.Outcome != "the account was suspended" || r.Messages == 100 {
+		t.Errorf("recorded %+v", r)
+	}
+}
+
+func (h *house) until(what string, holds func() bool) {
+	h.t.Helper()
+	if err := postfixtest.Wait(20*time.Second, what, holds); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	h.hold(true, hello+"in flight\r\n", "a@globex.example")
+	begun, finish := make(chan struct{}), make(chan struct{})
+	server := customer(t, func(s *postfixtest.Sink) {
+		s.OnMessage = func(postfixtest.Message) string { close(begun); <-finish; return "" }
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- h.reverse("globex", server) }()
+	<-begun
+	if list := h.turns.List(); len(list) != 1 || list[0].Account != "globex" || list[0].Client != "192.0.2.1" {
+		t.Errorf("the list of turns is %+v", list)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- h.turns.Shutdown(context.WithoutCancel(t.Context())) }()
+	h.until("the shutdown is known", func() bool {
+		h.turns.mu.Lock()
+		defer h.turns.mu.Unlock()
+		return h.turns.closing
+	})
+	close(finish)
+	if err := errors.Join(<-stopped, <-ended); err != nil {
+		t.Error(err)
+	}
+	if h.held() != 0 || h.waiting("globex") != 0 || h.record().Outcome != "mailbag-turnd was stopped" {
+		t.Errorf("%d are held, recorded %+v", h.held(), h.record())
+	}
+}
+
+func TestShutdownCutsOffAtItsEnd(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	h.hold(true, hello, "a@globex.example")
+	begun, never := make(chan struct{}), make(chan struct{})
+	defer close(never)
+	server := customer(t, func(s *postfixtest.Sink) {
+		s.OnMessage = func(postfixtest.Message) string { close(begun); <-never; return "" }
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- h.reverse("globex", server) }()
+	<-begun
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.turns.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-ended
+	if h.held() != 1 || h.waiting("globex") != 1 || !strings.HasPrefix(h.record().Outcome, "cut off") {
+		t.Errorf("%d are held, recorded %+v", h.held(), h.record())
+	}
+}
+
+func TestETRNTurnIsDialled(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	server := customer(t, nil)
+	if err := h.etrn(server.Addr()); !errors.Is(err, ErrNothingWaits) {
+		t.Errorf("nothing waits: %v", err)
+	}
+	h.hold(true, hello, "a@hooli.example")
+	if err := h.etrn(server.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	h.until("the turn is over", func() bool { return !h.turns.Open("hooli") })
+	if len(server.Messages()) != 1 || h.held() != 0 {
+		t.Errorf("%d arrived, %d are held", len(server.Messages()), h.held())
+	}
+	if r := h.record(); r.Kind != meter.TurnETRN || r.Peer != server.Addr() || r.Client != "192.0.2.1" || r.Outcome != "done" {
+		t.Errorf("recorded %+v", r)
+	}
+}
+
+// etrn is ETRN for hooli, whose server is at host.
+func (h *house) etrn(host string) error {
+	a := *h.account("hooli")
+	a.Mode, a.Host = meter.ETRN, host
+	return h.turns.Dial(h.t.Context(), &a, Client{Addr: "192.0.2.1"})
+}
+
+func TestETRNToAnUnreachableHostIsRefused(t *testing.T) {
+	t.Parallel()
+	down, err := postfixtest.NewSink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy := customer(t, nil)
+	own := customer(t, nil)
+	var resolved []string
+	h := newHouse(t, func(c *Config) {
+		c.Self = func(a netip.AddrPort) bool { return a.String() == own.Addr() }
+		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			resolved = append(resolved, address)
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	})
+	h.hold(true, hello, "a@hooli.example")
+	for _, c := range []struct {
+		host string
+		want error
+	}{
+		{down.Addr(), ErrUnreachable},
+		{"nowhere.invalid", ErrUnreachable},
+		{own.Addr(), ErrSelf},
+	} {
+		if err := h.etrn(c.host); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.host, err, c.want)
+		}
+		if r := h.record(); !strings.HasPrefix(r.Outcome, "unreachable") || h.turns.Open("hooli") {
+			t.Errorf("recorded %+v", r)
+		}
+	}
+	// localhost has two addresses where there is IPv6; the server is at one of them.
+	_, port, _ := net.SplitHostPort(busy.Addr())
+	if err := h.etrn("localhost:" + port); err != nil {
+		t.Errorf("%v; tried %v", err, resolved)
+	}
+}
