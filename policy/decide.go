@@ -150,21 +150,8 @@ func (p *Policy) etrn(ctx context.Context, r *request) decision {
 
 var fetchedBy = map[meter.Mode]string{meter.ATRN: "ATRN", meter.POP3: "POP3"}
 
-// mayFlush reports whether a client may say ETRN for the account: from the account's networks, or
-// from the MTA's own host, which is exactly 127.0.0.1 or ::1.
+// mayFlush reports whether a client, as Postfix names it, may say ETRN for the account.
 func mayFlush(a *meter.Account, client string) bool {
 	addr, err := netip.ParseAddr(client)
-	if err != nil {
-		return false
-	}
-	addr = addr.Unmap()
-	if addr == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || addr == netip.IPv6Loopback() {
-		return true
-	}
-	for _, network := range a.Networks {
-		if network.Contains(addr) {
-			return true
-		}
-	}
-	return false
+	return err == nil && a.MayFlush(addr)
 }
