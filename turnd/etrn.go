@@ -1,0 +1,136 @@
+package turnd
+
+import (
+	"errors"
+	"strings"
+
+	"mailbag/meter"
+	"mailbag/turnd/turn"
+)
+
+// etrn answers ETRN (RFC 1985, section 5.3).
+func (c *session) etrn(args string) reply {
+	if !c.greeted {
+		return sayEHLO
+	}
+	n, err := parseNode(args)
+	if err != nil {
+		return say(501, "5.5.4", "ETRN takes a domain, @domain or #queue")
+	}
+	d := c.server.cfg.Accounts.Directory()
+	if d == nil {
+		return notQueued("4.3.0", n, "please try again later")
+	}
+	a, domains := c.queueOf(d, n)
+	if a == nil || !c.mayAsk(a) {
+		if a != nil && c.identity == nil && dialledAfterLogin(a) {
+			return say(530, "5.7.0", "Authentication required")
+		}
+		return notAllowed(n, "no mail is delivered on your word")
+	}
+	switch {
+	case a.Suspended:
+		c.refused("ETRN", a.Name, "the account is suspended")
+		return notAllowed(n, "service is suspended, please call your provider")
+	case a.Mode == meter.Backup:
+		if err := c.server.cfg.Turns.Flush(c.server.ctx, a); err != nil {
+			return c.notFlushed(a, n, err)
+		}
+		return say(250, "2.0.0", "OK, queuing for node %s started", n)
+	case a.Mode != meter.ETRN && !dialledAfterLogin(a):
+		c.refused("ETRN", a.Name, "the account's mode is "+string(a.Mode))
+		return notAllowed(n, "its mail is "+fetchedBy[a.Mode])
+	}
+	return c.dial(a, domains, n)
+}
+
+// dial opens a turn to the account's host, which takes along what waits for its other domains.
+func (c *session) dial(a *meter.Account, domains []string, n node) reply {
+	turns := c.server.cfg.Turns
+	w, err := turns.Waiting(c.server.ctx, a, domains)
+	switch {
+	case err != nil:
+		return c.notFlushed(a, n, err)
+	case turns.Open(a.Name):
+		return say(252, "2.0.0", "OK, pending messages for node %s started", n)
+	case w.Messages == 0:
+		return say(251, "2.0.0", "OK, no messages waiting for node %s", n)
+	}
+	switch err := turns.Dial(c.server.ctx, a, c.asker()); {
+	case errors.Is(err, turn.ErrNothingWaits):
+		return say(251, "2.0.0", "OK, no messages waiting for node %s", n)
+	case errors.Is(err, turn.ErrOpen):
+		return say(252, "2.0.0", "OK, pending messages for node %s started", n)
+	case err != nil:
+		return c.notFlushed(a, n, err)
+	}
+	return say(253, "2.0.0", "OK, %d pending messages for node %s started", w.Messages, n)
+}
+
+// queueOf finds the account that a node means, and which of its domains; none stands for all.
+func (c *session) queueOf(d *meter.Directory, n node) (*meter.Account, []string) {
+	switch n.option {
+	case '#':
+		return d.Account(n.name), nil
+	case '@':
+		if a := d.Domain(n.name); a != nil {
+			return a, below(a, n.name)
+		}
+		// The domain itself may be somebody else's, or nobody's here.
+		for a := range d.Accounts() {
+			if domains := below(a, n.name); len(domains) > 0 && c.mayAsk(a) {
+				return a, domains
+			}
+		}
+		return nil, nil
+	}
+	return d.Domain(n.name), []string{n.name}
+}
+
+// below are the account's domains at or below a domain.
+func below(a *meter.Account, domain string) []string {
+	var domains []string
+	for _, name := range a.Domains {
+		if name == domain || strings.HasSuffix(name, "."+domain) {
+			domains = append(domains, name)
+		}
+	}
+	return domains
+}
+
+// mayAsk reports whether the client may have the account's mail delivered: an atrn account by its log-in,
+// within its networks if it has any, the others by their networks, which no log-in replaces.
+func (c *session) mayAsk(a *meter.Account) bool {
+	if a.Mode == meter.ATRN {
+		return c.identity != nil && c.identity.Account.ID == a.ID && (len(a.Networks) == 0 || a.Within(c.client))
+	}
+	return a.MayFlush(c.client)
+}
+
+// dialledAfterLogin reports whether the account fetches by ATRN and has a host for ETRN besides.
+func dialledAfterLogin(a *meter.Account) bool { return a.Mode == meter.ATRN && a.Host != "" }
+
+// notFlushed is the reply where nothing was begun.
+func (c *session) notFlushed(a *meter.Account, n node, err error) reply {
+	if errors.Is(err, turn.ErrClosing) {
+		return shuttingDown
+	}
+	c.log.Warn("ETRN opened no turn", "account", a.Name, "error", err)
+	switch {
+	case errors.Is(err, turn.ErrUnreachable):
+		return notQueued("4.4.1", n, "your mail server cannot be reached")
+	case errors.Is(err, turn.ErrSelf):
+		return notQueued("4.4.6", n, "your mail server's address is ours")
+	case errors.Is(err, turn.ErrTooMany):
+		return notQueued("4.3.2", n, "too many fetch their mail now, please try again later")
+	}
+	return notQueued("4.3.0", n, "please try again later")
+}
+
+func notQueued(status string, n node, reason string) reply {
+	return say(458, status, "Unable to queue messages for node %s, %s", n, reason)
+}
+
+func notAllowed(n node, reason string) reply {
+	return say(459, "4.7.1", "Node %s not allowed: %s", n, reason)
+}
