@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -133,20 +134,28 @@ func (p *Policy) etrn(ctx context.Context, r *request) decision {
 	if a.Mode == meter.Backup {
 		return decision{flushed, "OK"} // Postfix flushes by itself
 	}
-	turns := p.cfg.Turns
-	if a.Mode != meter.ETRN && (turns == nil || !turns.TurnOpen(a)) {
+	turns, client := p.cfg.Turns, string(r.clientAddress)
+	open := turns != nil && a.Mode != meter.ETRN && turns.TurnOpen(ctx, a)
+	switch {
+	case open: // what waits is part of it
+	case a.Mode != meter.ETRN:
 		return decision{rejected, fmt.Sprintf("459 4.7.1 Mail of this domain is not fetched by ETRN but by %s", fetchedBy[a.Mode])}
-	}
-	if turns == nil {
-		return decision{deferred, "458 4.4.1 Delivery on ETRN is not running, please try again later"}
-	}
-	if err := turns.OpenTurn(ctx, a); err != nil {
-		p.log.Warn("ETRN opened no turn", "account", a.Name, "client", string(r.clientAddress), "error", err)
-		return decision{deferred, "458 4.4.1 Your mail server cannot be reached, please try again later"}
+	case turns == nil:
+		return notOpened
+	default:
+		if err := turns.OpenTurn(ctx, a, client); err != nil {
+			p.log.Warn("ETRN opened no turn", "account", a.Name, "client", client, "error", err)
+			if errors.Is(err, ErrUnreachable) {
+				return decision{deferred, "458 4.4.1 Your mail server cannot be reached, please try again later"}
+			}
+			return notOpened
+		}
 	}
 	p.approved.add(domain, p.now())
 	return decision{flushed, "OK"}
 }
+
+var notOpened = decision{deferred, "458 4.3.0 Delivery on ETRN is not possible now, please try again later"}
 
 var fetchedBy = map[meter.Mode]string{meter.ATRN: "ATRN", meter.POP3: "POP3"}
 

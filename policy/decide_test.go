@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -119,14 +120,16 @@ type turns struct {
 	open map[string]bool
 	fail error
 
-	mu     sync.Mutex
-	opened []string
+	mu      sync.Mutex
+	opened  []string
+	clients []string // that asked for them
 }
 
-func (o *turns) OpenTurn(_ context.Context, a *meter.Account) error {
+func (o *turns) OpenTurn(_ context.Context, a *meter.Account, client string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.opened = append(o.opened, a.Name)
+	o.clients = append(o.clients, client)
 	return o.fail
 }
 
@@ -137,7 +140,7 @@ func (o *turns) asked() []string {
 	return slices.Clone(o.opened)
 }
 
-func (o *turns) TurnOpen(a *meter.Account) bool { return o.open[a.Name] }
+func (o *turns) TurnOpen(_ context.Context, a *meter.Account) bool { return o.open[a.Name] }
 
 func TestETRNIsDecided(t *testing.T) {
 	t.Parallel()
@@ -156,8 +159,9 @@ func TestETRNIsDecided(t *testing.T) {
 		{"from another loopback", &turns{}, "acme.example", "127.0.0.2", "459 4.7.1 "},
 		{"from elsewhere", &turns{}, "acme.example", "203.0.113.1", "459 4.7.1 "},
 		{"from nowhere", &turns{}, "acme.example", "unknown", "459 4.7.1 "},
-		{"host down", &turns{fail: errors.New("connection refused")}, "acme.example", "192.0.2.9", "458 4.4.1 "},
-		{"nothing opens turns", nil, "acme.example", "192.0.2.9", "458 4.4.1 "},
+		{"host down", &turns{fail: fmt.Errorf("%w: connection refused", ErrUnreachable)}, "acme.example", "192.0.2.9", "458 4.4.1 "},
+		{"not now", &turns{fail: errors.New("mailbag-turnd does not answer")}, "acme.example", "192.0.2.9", "458 4.3.0 "},
+		{"nothing opens turns", nil, "acme.example", "192.0.2.9", "458 4.3.0 "},
 		{"suspended", &turns{}, "gone.example", "192.0.2.9", "459 4.7.1 Service"},
 		{"not ours", &turns{}, "other.example", "192.0.2.9", "DUNNO"},
 		{"address literal", &turns{}, "[192.0.2.1]", "192.0.2.9", "DUNNO"},
@@ -178,9 +182,12 @@ func TestETRNIsDecided(t *testing.T) {
 			if !strings.HasPrefix(got, test.action) {
 				t.Errorf("answered %q, want %q", got, test.action)
 			}
-			opens := test.turns != nil && (got == "OK" || strings.HasPrefix(got, "458")) && test.domain != "spare.example"
+			opens := test.turns != nil && (got == "OK" || strings.HasPrefix(got, "458")) && strings.EqualFold(test.domain, "acme.example")
 			if test.turns != nil && (len(test.turns.asked()) == 1) != opens {
 				t.Errorf("answered %q after opening %q", got, test.turns.asked())
+			}
+			if opens && test.turns.clients[0] != test.client {
+				t.Errorf("the turn is for %q", test.turns.clients)
 			}
 		})
 	}

@@ -63,12 +63,17 @@ type Usage interface {
 
 // Turns opens turns: the live channels through which held mail goes to its account.
 type Turns interface {
-	// OpenTurn opens a turn to the account, or returns nil when one is open already. The client
-	// that said ETRN waits for it.
-	OpenTurn(ctx context.Context, a *meter.Account) error
+	// OpenTurn opens a turn to the account for a client (its IP address), which waits for it, and which
+	// Postfix lets go after 100 s. It returns nil when the customer's server is ready to take the mail, and
+	// also when a turn is open already or nothing waits. The error is [ErrUnreachable], or says why no
+	// turn is to be had now.
+	OpenTurn(ctx context.Context, a *meter.Account, client string) error
 	// TurnOpen reports whether a turn to the account is open.
-	TurnOpen(a *meter.Account) bool
+	TurnOpen(ctx context.Context, a *meter.Account) bool
 }
+
+// ErrUnreachable says that the customer's mail server does not take mail now.
+var ErrUnreachable = errors.New("the customer's mail server cannot be reached")
 
 // Limits are what an account has that does not set its own.
 type Limits struct {

@@ -220,7 +220,7 @@ type stuckTurns struct {
 	entered chan struct{}
 }
 
-func (s *stuckTurns) OpenTurn(ctx context.Context, _ *meter.Account) error {
+func (s *stuckTurns) OpenTurn(ctx context.Context, _ *meter.Account, _ string) error {
 	close(s.entered)
 	<-ctx.Done()
 	return ctx.Err()

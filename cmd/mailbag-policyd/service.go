@@ -15,6 +15,7 @@ import (
 	"mailbag/cmd/internal/version"
 	"mailbag/meter"
 	"mailbag/policy"
+	"mailbag/turnd/control"
 )
 
 // A service is one run of the daemon.
@@ -49,6 +50,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		Accounts:      follower,
 		Recorder:      recorder,
 		Usage:         ledger,
+		Turns:         turns{control.NewClient(d.settings.Turn.Control.Address), d.log},
 		Limits:        policy.Limits(d.settings.Limits),
 		Location:      d.settings.Billing.Location,
 		TurnSockets:   d.settings.Turn.Sockets,
