@@ -31,6 +31,9 @@ func (d *Directory) Revision() int64 { return d.revision }
 // Accounts yields the accounts in the order of their names, without deleted ones.
 func (d *Directory) Accounts() iter.Seq[*Account] { return slices.Values(d.accounts) }
 
+// Len is how many accounts there are, without deleted ones.
+func (d *Directory) Len() int { return len(d.accounts) }
+
 // Account returns the account of that name, or nil.
 func (d *Directory) Account(name string) *Account { return d.byName[name] }
 

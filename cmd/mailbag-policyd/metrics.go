@@ -1,7 +1,6 @@
 package main
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,19 +35,6 @@ func newMetrics() *metrics {
 	}
 	m.registry.MustRegister(m.commits, m.messages, m.seconds, m.queued, m.added, m.removed, m.reconciles)
 	return m
-}
-
-// watch shows the state of the ledger.
-func (m *metrics) watch(f *meter.Follower, accounts *atomic.Int64) {
-	m.registry.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_ledger_available", Help: "1 while the ledger can be written, else 0."}, func() float64 {
-			if f.Available() != nil {
-				return 0
-			}
-			return 1
-		}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_accounts", Help: "Accounts in force."}, func() float64 { return float64(accounts.Load()) }),
-	)
 }
 
 func (m *metrics) committed(batch int, took time.Duration, err error) {

@@ -23,7 +23,6 @@ type service struct {
 	settings *settings.Settings
 	log      *slog.Logger
 	metrics  *metrics
-	accounts atomic.Int64
 	follower atomic.Pointer[meter.Follower] // nil before the start
 }
 
@@ -40,10 +39,10 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	}
 	ledger := meter.New(d.settings.Database, meter.Options{Location: d.settings.Billing.Location, Logger: d.log})
 	defer ledger.Close()
-	follower := meter.Follow(context.Background(), ledger, d.log, d.changed)
+	follower := meter.Follow(context.Background(), ledger, d.log, nil)
 	defer follower.Close()
 	d.follower.Store(follower)
-	d.metrics.watch(follower, &d.accounts)
+	daemon.ShowLedger(d.metrics.registry, follower)
 	recorder := meter.NewRecorder(ledger, d.metrics.committed)
 	defer recorder.Close()
 	p, err := policy.New(policy.Config{
@@ -159,15 +158,6 @@ func (d *service) listen(ctx context.Context) (*sockets, error) {
 	return s, nil
 }
 
-// changed is told of every new directory, which the follower logs.
-func (d *service) changed(_, now *meter.Directory) {
-	var n int64
-	for range now.Accounts() {
-		n++
-	}
-	d.accounts.Store(n)
-}
-
 var errStalled = errors.New("the ledger is not followed any longer")
 
 // Health tells of what a restart heals; a ledger that is away is not among it.
@@ -187,5 +177,5 @@ func (d *service) Status() string {
 	if err := f.Available(); err != nil {
 		return fmt.Sprintf("the accounts' mail is deferred: %v", err)
 	}
-	return fmt.Sprintf("serving %d accounts", d.accounts.Load())
+	return fmt.Sprintf("serving %d accounts", daemon.Accounts(f))
 }

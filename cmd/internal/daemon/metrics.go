@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"mailbag/cmd/internal/version"
+	"mailbag/meter"
 )
 
 // NewRegistry returns a registry that holds what every daemon shows: the Go runtime, the process,
@@ -29,6 +30,27 @@ func NewRegistry(program string) *prometheus.Registry {
 	build.Set(1)
 	r.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
+}
+
+// ShowLedger has the metrics show the state of the ledger as a daemon follows it.
+func ShowLedger(r prometheus.Registerer, f *meter.Follower) {
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_ledger_available", Help: "1 while the ledger can be written, else 0."}, func() float64 {
+			if f.Available() != nil {
+				return 0
+			}
+			return 1
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_accounts", Help: "Accounts in force."}, func() float64 { return float64(Accounts(f)) }),
+	)
+}
+
+// Accounts is how many accounts are in force: none before the ledger was first read.
+func Accounts(f *meter.Follower) int {
+	if d := f.Directory(); d != nil {
+		return d.Len()
+	}
+	return 0
 }
 
 // A MetricsServer answers GET /metrics by HTTP, and nothing else.

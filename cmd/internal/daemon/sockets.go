@@ -82,7 +82,7 @@ func (s *Sockets) CloseUnused() {
 
 func (s *Sockets) open(ctx context.Context, a settings.Address) (net.Listener, error) {
 	if a.Network == "unix" {
-		return openUnix(ctx, a.Address, s.log)
+		return ListenUnix(ctx, a.Address, s.log)
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, a.Network, a.Address)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -94,10 +94,10 @@ func (s *Sockets) open(ctx context.Context, a settings.Address) (net.Listener, e
 // probeTime bounds the question whether somebody answers on a socket that is there already.
 const probeTime = 2 * time.Second
 
-// openUnix creates a unix socket. One that is there already is replaced only if nobody answers on
-// it. The directory is locked meanwhile, so that two instances that start together cannot remove
+// ListenUnix creates a unix socket that Postfix can reach, and which disappears when it is closed. One
+// that is there already is replaced only if nobody answers on it. The directory is locked meanwhile, so that two instances that start together cannot remove
 // each other's socket.
-func openUnix(ctx context.Context, path string, log *slog.Logger) (net.Listener, error) {
+func ListenUnix(ctx context.Context, path string, log *slog.Logger) (net.Listener, error) {
 	unlock, err := lockDirectory(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("the directory of the socket %s cannot be used; create it, or start by systemd's .socket unit: %w", path, err)
