@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/settings"
+	"mailbag/cmd/internal/version"
+	"mailbag/meter"
+	"mailbag/meter/login"
+	"mailbag/turnd"
+	"mailbag/turnd/control"
+	"mailbag/turnd/turn"
+)
+
+// A service is one run of the daemon.
+type service struct {
+	settings *settings.Settings
+	log      *slog.Logger
+	metrics  *prometheus.Registry
+	follower atomic.Pointer[meter.Follower] // nil before the start
+	turns    atomic.Pointer[turn.Turns]     // likewise
+}
+
+func newService(s *settings.Settings, log *slog.Logger) *service {
+	return &service{settings: s, log: log, metrics: daemon.NewRegistry(program)}
+}
+
+// Serve is the daemon's life, a daemon.Body.
+func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
+	gates := gateDirectory(d.settings.Turn.Sockets)
+	if err := gates.prepare(); err != nil {
+		return err
+	}
+	sockets, err := listen(graceful, d.settings.Turn, d.log)
+	if err != nil {
+		return err
+	}
+	defer sockets.close()
+	// The control socket is ours, so no other instance has turns.
+	if err := gates.clean(); err != nil {
+		return err
+	}
+	ledger := meter.New(d.settings.Database, meter.Options{Location: d.settings.Billing.Location, Logger: d.log})
+	defer ledger.Close()
+	follower := meter.Follow(context.Background(), ledger, d.log, func(old, _ *meter.Directory) {
+		if old == nil {
+			d.interruptTurns(ledger)
+		}
+	})
+	defer follower.Close()
+	d.follower.Store(follower)
+	daemon.ShowLedger(d.metrics, follower)
+
+	mta := &mta{log: d.log, own: sockets.ports()}
+	hostname, err := mta.hostname(graceful, d.settings.Hostname)
+	if err != nil {
+		return fmt.Errorf("this machine's name cannot be found out; set hostname in the settings: %w", err)
+	}
+	turns, err := d.newTurns(graceful, mta, gates, ledger, follower, hostname)
+	if err != nil {
+		return err
+	}
+	d.turns.Store(turns)
+	front, err := d.newFront(ledger, follower, turns, hostname)
+	if err != nil {
+		return err
+	}
+	controls := control.New(follower, turns, d.log)
+	scrapes := daemon.ServeMetrics(sockets.metrics, d.metrics, d.log)
+	defer func() {
+		if err := scrapes.Close(immediate); err != nil {
+			d.log.Warn("the metrics did not end well", "error", err)
+		}
+	}()
+
+	var all sync.WaitGroup
+	defer all.Wait()
+	broken := make(chan error, len(sockets.all()))
+	for _, s := range []struct {
+		name      string
+		listeners []net.Listener
+		serve     func(net.Listener) error
+	}{
+		{"odmr", sockets.odmr, front.Serve},
+		{"odmrs", sockets.odmrs, front.ServeTLS},
+		{"control", sockets.control, controls.Serve},
+	} {
+		for _, l := range s.listeners {
+			d.log.Info("listening", "socket", s.name, "address", l.Addr().String())
+			all.Go(func() {
+				if err := s.serve(l); err != nil {
+					broken <- fmt.Errorf("the %s socket cannot be served any longer: %w", s.name, err)
+				}
+			})
+		}
+	}
+	ready()
+	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database, "hostname", hostname)
+
+	var failure error
+	select {
+	case <-graceful.Done():
+	case failure = <-broken:
+	}
+	// Without a signal nobody else bounds the stop.
+	draining, cancel := context.WithTimeout(immediate, drainTime)
+	defer cancel()
+	if err := shutDown(draining, front.Shutdown, turns.Shutdown, controls.Shutdown); err != nil {
+		d.log.Warn("turns or connections were cut off; what was not confirmed stays in the queue", "error", err)
+	}
+	return failure
+}
+
+// shutDown stops all at the same time: who asked for a turn that does not begin any more has to be told.
+func shutDown(ctx context.Context, each ...func(context.Context) error) error {
+	errs := make([]error, len(each))
+	var wait sync.WaitGroup
+	for i, stop := range each {
+		wait.Go(func() { errs[i] = stop(ctx) })
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+func (d *service) newTurns(ctx context.Context, mta *mta, gates gateDirectory, ledger *meter.Ledger, follower *meter.Follower, hostname string) (*turn.Turns, error) {
+	t := d.settings.Turn
+	releaser, err := mta.releaser(ctx, t.Release)
+	if err != nil {
+		return nil, fmt.Errorf("turn.release: %w", err)
+	}
+	return turn.New(turn.Config{
+		Accounts: follower,
+		Ledger:   ledger,
+		Release:  releaser,
+		Listen: func(ctx context.Context, account string) (net.Listener, error) {
+			return gates.open(ctx, account, d.log)
+		},
+		Hostname:  hostname,
+		Self:      mta.isSelf,
+		Window:    t.Window,
+		MaxTurns:  t.MaxTurns,
+		FirstWait: t.FirstWait,
+		IdleWait:  t.IdleWait,
+		Logger:    d.log,
+		Metrics:   d.metrics,
+	})
+}
+
+func (d *service) newFront(ledger *meter.Ledger, follower *meter.Follower, turns *turn.Turns, hostname string) (*turnd.Server, error) {
+	logins, err := login.New(login.Config{
+		Service:   "turnd",
+		Hostname:  hostname,
+		Accounts:  follower,
+		Verifiers: ledger,
+		Names:     login.AccountNames,
+		Admit:     turnd.Admit,
+		Logger:    d.log,
+		Metrics:   d.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return turnd.New(turnd.Config{
+		Hostname: hostname,
+		Accounts: follower,
+		Logins:   logins,
+		Turns:    turnd.Over(turns),
+		TLS:      daemon.NewCertificates(d.settings.TLS, d.log).Config,
+		Logger:   d.log,
+		Metrics:  d.metrics,
+	})
+}
+
+// interruptTurns records of the turns of a process before this one that they ended with it. Those of this one
+// have not begun: the directory was not there.
+func (d *service) interruptTurns(ledger *meter.Ledger) {
+	if err := ledger.InterruptTurns(context.Background()); err != nil {
+		d.log.Warn("turns of an earlier run may be shown as if they went on", "error", err)
+	}
+}
+
+var errStalled = errors.New("the ledger is not followed any longer")
+
+// Health tells of what a restart heals; a ledger that is away is not among it.
+func (d *service) Health(context.Context) error {
+	if f := d.follower.Load(); f != nil && !f.Alive() {
+		return errStalled
+	}
+	return nil
+}
+
+// Status is the line that systemctl status shows.
+func (d *service) Status() string {
+	f, turns := d.follower.Load(), d.turns.Load()
+	if f == nil || turns == nil {
+		return "starting"
+	}
+	if err := f.Available(); err != nil {
+		return fmt.Sprintf("no turns are opened: %v", err)
+	}
+	return fmt.Sprintf("%d turns open, serving %d accounts", len(turns.List()), daemon.Accounts(f))
+}

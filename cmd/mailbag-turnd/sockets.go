@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/settings"
+)
+
+// sockets are the listeners of one run.
+type sockets struct {
+	odmr, odmrs, control, metrics []net.Listener
+}
+
+func (s *sockets) all() []net.Listener {
+	var all []net.Listener
+	for _, listeners := range [][]net.Listener{s.odmr, s.odmrs, s.control, s.metrics} {
+		all = append(all, listeners...)
+	}
+	return all
+}
+
+func (s *sockets) close() {
+	for _, l := range s.all() {
+		l.Close()
+	}
+}
+
+// listen opens the sockets that are there all the time.
+func listen(ctx context.Context, t settings.Turn, log *slog.Logger) (*sockets, error) {
+	from, err := daemon.PassedSockets(log)
+	if err != nil {
+		return nil, err
+	}
+	s := new(sockets)
+	for _, wanted := range []struct {
+		name      string
+		listeners *[]net.Listener
+		at        []settings.Address
+	}{
+		{"odmr", &s.odmr, t.Listen},
+		{"odmrs", &s.odmrs, t.ListenTLS},
+		{"control", &s.control, []settings.Address{t.Control}},
+		{"metrics", &s.metrics, []settings.Address{t.Metrics}},
+	} {
+		if *wanted.listeners, err = from.Listen(ctx, wanted.name, wanted.at...); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	from.CloseUnused()
+	return s, nil
+}
+
+// ports are those on which customers connect.
+func (s *sockets) ports() []uint16 {
+	var ports []uint16
+	for _, listeners := range [][]net.Listener{s.odmr, s.odmrs} {
+		for _, l := range listeners {
+			if at, ok := l.Addr().(*net.TCPAddr); ok {
+				ports = append(ports, at.AddrPort().Port())
+			}
+		}
+	}
+	return ports
+}
+
+// A gateDirectory is where the sockets of turns are. Who can write there could put a socket in the place of an
+// account's and be given its mail, so nobody else may.
+type gateDirectory string
+
+// prepare makes the directory where it is missing.
+func (d gateDirectory) prepare() error {
+	if err := os.MkdirAll(string(d), 0o755); err != nil {
+		return fmt.Errorf("the directory of the turns' sockets cannot be made; make it, owned by the user that mailbag-turnd runs as: %w", err)
+	}
+	info, err := os.Stat(string(d))
+	if err != nil {
+		return fmt.Errorf("the directory of the turns' sockets cannot be used: %w", err)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("others may write into %s (mode %04o) and could take accounts' mail there; chmod go-w it", d, info.Mode().Perm())
+	}
+	if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 && int(owner) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to another user (%d), who could take accounts' mail there; chown it to the user that mailbag-turnd runs as", d, owner)
+	}
+	return nil
+}
+
+// clean removes sockets of turns that ended with their process. Nobody answers on them; Postfix would only find
+// them refusing where it should find nothing.
+func (d gateDirectory) clean() error {
+	left, err := filepath.Glob(filepath.Join(string(d), "*.sock"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("a socket that was left behind cannot be removed: %w", err)
+		}
+	}
+	return nil
+}
+
+// open opens the socket of an account's turn, as Postfix's transport names it.
+func (d gateDirectory) open(ctx context.Context, account string, log *slog.Logger) (net.Listener, error) {
+	return daemon.ListenUnix(ctx, filepath.Join(string(d), account+".sock"), log)
+}
