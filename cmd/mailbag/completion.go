@@ -70,6 +70,19 @@ func (c *console) completeAccounts(cmd *cobra.Command, args []string, prefix str
 	})(cmd, args, prefix)
 }
 
+// completeFlushable completes accounts whose mail can be delivered on request.
+func (c *console) completeFlushable(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return c.suggest(0, func(_ context.Context, _ *desk, all *meter.Directory, args []string) []string {
+		var names []string
+		for a := range all.Accounts() {
+			if len(args) == 0 && flushable(a) {
+				names = append(names, a.Name)
+			}
+		}
+		return names
+	})(cmd, args, prefix)
+}
+
 func (c *console) completeLogins(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	return c.suggest(0, func(_ context.Context, _ *desk, all *meter.Directory, args []string) []string {
 		if len(args) > 0 {

@@ -16,6 +16,7 @@ type mailSystem interface {
 	Queue(context.Context) iter.Seq2[postfix.Entry, error]
 	Release(ctx context.Context, ids ...string) error
 	Expire(ctx context.Context, ids ...string) error
+	Flush(ctx context.Context, domain string) error
 	Conflicts(ctx context.Context, domains ...string) ([]postfix.Conflict, error)
 	Plan(context.Context, postfix.Wiring) (*postfix.Plan, error)
 }

@@ -71,7 +71,7 @@ server, retried while it is away), etrn and atrn (held until the customer asks f
 		panic(err) // only where the flag does not exist
 	}
 	root.AddCommand(c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(), c.mailboxCommand(),
-		c.recipientCommand(), c.usageCommand(), c.postfixCommand(), c.databaseCommand(), c.completionCommand())
+		c.recipientCommand(), c.usageCommand(), c.queueCommand(), c.flushCommand(), c.turnsCommand(), c.postfixCommand(), c.databaseCommand(), c.completionCommand())
 	return root
 }
 

@@ -38,12 +38,13 @@ func TestStories(t *testing.T) {
 			env.Setenv("MAILBAG_CONFIG", env.WorkDir+"/mailbag.toml")
 			env.Setenv("SUDO_USER", "operator")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command of a story ends a second later under -race
-			settings := fmt.Sprintf("database = \"%s/ledger/mailbag.db\"\n[policy]\nlookup = \"unix:%s/lookup\"\n", env.WorkDir, env.WorkDir)
+			settings := fmt.Sprintf("database = \"%s/ledger/mailbag.db\"\n[policy]\nlookup = \"unix:%s/lookup\"\n[turn]\ncontrol = \"unix:%s/turnd.sock\"\n", env.WorkDir, env.WorkDir, env.WorkDir)
 			return errors.Join(os.Mkdir(env.WorkDir+"/ledger", 0o755),
 				os.WriteFile(env.WorkDir+"/mailbag.toml", []byte(settings), 0o644))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"accept": accept, "daemon": daemon, "status": status,
+			"turnd": turnd, "turn": recordTurn,
 		},
 	})
 }
@@ -81,6 +82,10 @@ func (s storyMail) Release(_ context.Context, ids ...string) error {
 	})
 }
 
+func (s storyMail) Flush(_ context.Context, domain string) error {
+	return s.edit([]string{domain}, func(string) string { return "" })
+}
+
 func (s storyMail) edit(ids []string, change func(line string) string) error {
 	text, err := os.ReadFile(s.file)
 	if err != nil {
@@ -89,7 +94,7 @@ func (s storyMail) edit(ids []string, change func(line string) string) error {
 	var out strings.Builder
 	for line := range strings.Lines(string(text)) {
 		for _, id := range ids {
-			if strings.Contains(line, strconv.Quote(id)) {
+			if strings.Contains(line, strconv.Quote(id)) || strings.Contains(line, "@"+id+`"`) {
 				line = change(line)
 			}
 		}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/units"
+	"mailbag/meter"
+)
+
+// waitingAccount is what waits for an account in --json. Bytes are octets; a message for two accounts is in both.
+type waitingAccount struct {
+	Account   string     `json:"account"`
+	Mode      meter.Mode `json:"mode"`
+	Suspended bool       `json:"suspended"`
+	meter.Waiting
+}
+
+func (c *console) queueCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "queue [NAME]",
+		Short: "Show what waits in Postfix's queue for the accounts",
+		Long: `Show how many messages wait in Postfix's queue for each account, their size, and since when the oldest
+does. Without NAME, accounts for which nothing waits are left out.`,
+		Example: `  mailbag queue
+  mailbag queue bolt --json`,
+		Args:              arguments("[NAME]"),
+		ValidArgsFunction: c.completeAccounts,
+	}
+	jsonFlag(cmd, &asJSON)
+	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
+		list, err := d.queue(ctx, args...)
+		switch {
+		case err != nil:
+			return err
+		case asJSON:
+			return d.json(list)
+		case len(list) == 0:
+			d.note("nothing waits for any account")
+		default:
+			d.showQueue(list)
+		}
+		return nil
+	})
+	return cmd
+}
+
+// queue sums up what waits for all accounts, or for the named one, in one pass over the queue.
+func (d *desk) queue(ctx context.Context, names ...string) ([]waitingAccount, error) {
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) > 0 {
+		if _, _, err := d.account(ctx, names[0]); err != nil {
+			return nil, err
+		}
+	}
+	waiting, err := d.countQueue(ctx, all)
+	if errors.Is(err, postfix.ErrMissing) {
+		d.note("Postfix is not installed here; this is what the ledger's index has of held mail")
+		waiting, err = d.countIndex(ctx, all)
+	}
+	if err != nil {
+		return nil, err
+	}
+	list := []waitingAccount{}
+	for a := range all.Accounts() {
+		w, waits := waiting[a.ID]
+		if len(names) == 0 && waits || len(names) > 0 && a.Name == names[0] {
+			list = append(list, waitingAccount{a.Name, a.Mode, a.Suspended, w})
+		}
+	}
+	return list, nil
+}
+
+// countQueue counts the messages in Postfix's queue by account.
+func (d *desk) countQueue(ctx context.Context, all *meter.Directory) (map[int64]meter.Waiting, error) {
+	waiting := map[int64]meter.Waiting{}
+	for e, err := range d.mta.Queue(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		m := e.Waiting()
+		accounts, _ := m.Accounts(all)
+		for _, a := range accounts {
+			w := waiting[a.ID]
+			if w.Messages++; w.Messages == 1 || m.Arrived.Before(w.Oldest) {
+				w.Oldest = m.Arrived
+			}
+			w.Bytes += m.Size
+			waiting[a.ID] = w
+		}
+	}
+	return waiting, nil
+}
+
+// countIndex asks the ledger, which knows held mail only.
+func (d *desk) countIndex(ctx context.Context, all *meter.Directory) (map[int64]meter.Waiting, error) {
+	waiting := map[int64]meter.Waiting{}
+	for a := range all.Accounts() {
+		w, err := d.ledger.Waiting(ctx, a.ID)
+		if err != nil {
+			return nil, err
+		}
+		if w.Messages > 0 {
+			waiting[a.ID] = w
+		}
+	}
+	return waiting, nil
+}
+
+func (d *desk) showQueue(list []waitingAccount) {
+	t := table{heads: []string{"ACCOUNT", "MODE", ">MESSAGES", ">SIZE", "OLDEST"}}
+	for _, w := range list {
+		mode, oldest := string(w.Mode), ""
+		if w.Suspended {
+			mode += ", suspended"
+		}
+		if w.Messages > 0 {
+			oldest = w.Oldest.In(d.settings.Billing.Location).Format(time.DateTime)
+		}
+		t.add(w.Account, mode, grouped(w.Messages), units.RoundSize(w.Bytes), oldest)
+	}
+	d.table(&t)
+}
