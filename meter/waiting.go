@@ -38,9 +38,9 @@ func (l *Ledger) Waiting(ctx context.Context, account int64, domains ...string) 
 // waitingFor is the condition of rows that wait for an account, and for one of the domains if there are any.
 func waitingFor(account int64, domains []string) (string, []any) {
 	if len(domains) == 0 {
-		return "account = ?", []any{account}
+		return "account = ? AND delivered IS NULL", []any{account}
 	}
-	return `account = ? AND (domains = '' OR EXISTS (
+	return `account = ? AND delivered IS NULL AND (domains = '' OR EXISTS (
 		SELECT 1 FROM json_each(?) AS d WHERE instr(waiting.domains, ' ' || d.value || ' ')))`,
 		[]any{account, asJSON(domains)}
 }
@@ -87,12 +87,12 @@ func (l *Ledger) WaitingAfter(ctx context.Context, account int64, domains []stri
 // Delivered strikes messages off that wait no more for the account, in one batch.
 func (l *Ledger) Delivered(ctx context.Context, account int64, ids ...string) error {
 	return l.batch(ctx, statement{`
-		DELETE FROM waiting WHERE account = ? AND queue_id IN (SELECT value FROM json_each(?))`,
-		[]any{account, asJSON(ids)}})
+		UPDATE waiting SET delivered = ? WHERE account = ? AND queue_id IN (SELECT value FROM json_each(?))`,
+		[]any{l.opt.Now().UnixMilli(), account, asJSON(ids)}})
 }
 
-// StillWaits notes a message that an account did not take, where it is not noted: it came to its turn by
-// another way than the index.
+// StillWaits notes a message that an account did not take, where the index lacks it: it came to its turn
+// by another way.
 func (l *Ledger) StillWaits(ctx context.Context, account int64, m WaitingMessage) error {
 	return l.batch(ctx, noteWaiting([][]any{{m.ID, account, m.Size, m.Since.UnixMilli(), l.opt.Now().UnixMilli(), ""}}))
 }
@@ -218,6 +218,7 @@ type waitingRow struct {
 	account int64
 	noted   int64
 	missed  int
+	taken   int64 // when it was delivered; 0: it waits
 }
 
 // sweep walks the index in the order of its key and settles each row that the pass did not see.
@@ -233,18 +234,20 @@ func (l *Ledger) sweep(ctx context.Context, d *Directory, seen *scratch, began i
 		if err != nil {
 			return removed, err
 		}
-		var gone, missed, back [][]any
+		var gone, over, missed, back [][]any
 		for _, row := range rows {
 			key := []any{row.id, row.account}
 			a := d.AccountByID(row.account)
 			switch {
-			case row.noted >= began:
+			case row.noted >= began, row.taken >= began:
 			case a == nil || !a.Held():
 				gone = append(gone, key)
 			case found[waitingKey{row.id, row.account}]:
-				if row.missed > 0 {
+				if row.missed > 0 || row.taken > 0 { // the MTA did not hear that it was delivered
 					back = append(back, key)
 				}
+			case row.taken > 0:
+				over = append(over, key)
 			case row.missed > 0:
 				gone = append(gone, key)
 			default:
@@ -257,9 +260,9 @@ func (l *Ledger) sweep(ctx context.Context, d *Directory, seen *scratch, began i
 			sql  string
 			keys [][]any
 		}{
-			{"DELETE FROM waiting WHERE", gone},
+			{"DELETE FROM waiting WHERE", append(over, gone...)},
 			{"UPDATE waiting SET missed = missed + 1 WHERE", missed},
-			{"UPDATE waiting SET missed = 0 WHERE", back},
+			{"UPDATE waiting SET missed = 0, delivered = NULL WHERE", back},
 		} {
 			if len(s.keys) > 0 {
 				statements = append(statements, statement{s.sql + these, []any{asJSON(s.keys)}})
@@ -281,11 +284,11 @@ func (l *Ledger) waitingAfter(ctx context.Context, last waitingRow) ([]waitingRo
 	}
 	var list []waitingRow
 	for rows, err := range query(ctx, db, `
-		SELECT queue_id, account, noted, missed FROM waiting
+		SELECT queue_id, account, noted, missed, coalesce(delivered, 0) FROM waiting
 		WHERE (queue_id, account) > (?, ?) ORDER BY queue_id, account LIMIT ?`, last.id, last.account, page) {
 		var row waitingRow
 		if err == nil {
-			err = rows.Scan(&row.id, &row.account, &row.noted, &row.missed)
+			err = rows.Scan(&row.id, &row.account, &row.noted, &row.missed, &row.taken)
 		}
 		if err != nil {
 			return nil, unavailable(err)
@@ -310,17 +313,23 @@ func (l *Ledger) noteMissing(ctx context.Context, rows [][]any) (int, error) {
 	if err != nil || missing == 0 {
 		return 0, unavailable(err)
 	}
-	return missing, l.batch(ctx, noteWaiting(rows))
+	return missing, l.batch(ctx, statement{insertWaiting + " ON CONFLICT DO NOTHING", []any{asJSON(rows)}})
 }
 
-// noteWaiting notes rows of (queue ID, account, size, arrival, now, domains) that are not noted yet.
+// noteWaiting notes rows that are not noted yet. One that was delivered is another message by now: the
+// MTA uses queue IDs again.
 func noteWaiting(rows [][]any) statement {
-	return statement{`
-		INSERT INTO waiting (queue_id, account, size, since, noted, domains)
-		SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
-		FROM json_each(?) WHERE true
-		ON CONFLICT DO NOTHING`, []any{asJSON(rows)}}
+	return statement{insertWaiting + `
+		ON CONFLICT DO UPDATE SET size = excluded.size, since = excluded.since, noted = excluded.noted,
+			missed = 0, domains = excluded.domains, delivered = NULL
+		WHERE delivered IS NOT NULL`, []any{asJSON(rows)}}
 }
+
+// insertWaiting takes rows of (queue ID, account, size, arrival, now, domains).
+const insertWaiting = `
+	INSERT INTO waiting (queue_id, account, size, since, noted, domains)
+	SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+	FROM json_each(?) WHERE true`
 
 // scratch remembers what a pass saw, in a private temporary database that SQLite removes with its
 // connection. It is no part of the ledger.

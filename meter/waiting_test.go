@@ -282,3 +282,62 @@ func TestDeliveredIsStruckOffForItsAccountAlone(t *testing.T) {
 		t.Errorf("globex, whose Q1 was not delivered, waits with %v", got)
 	}
 }
+
+// A pass that listed the queue before a message was delivered, and ends after it, does not bring it back; a later one
+// does, if the MTA still has it.
+func TestPassAroundADeliveryDoesNotNoteItAnew(t *testing.T) {
+	t.Parallel()
+	c := &clock{noon}
+	l, d := twoAccounts(t, Options{Now: c.Now})
+	globex := d.Account("globex")
+	message := QueuedMessage{"Q1", 100, noon, []string{"a@globex.example"}}
+	pass := func(queue iter.Seq2[QueuedMessage, error]) Reconciled {
+		t.Helper()
+		c.pass()
+		r, err := l.Reconcile(t.Context(), d, queue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	deliver := func() {
+		t.Helper()
+		c.pass()
+		if err := l.Delivered(t.Context(), globex.ID, "Q1"); err != nil {
+			t.Fatal(err)
+		}
+		if got := waitingOf(t, l, globex).Messages; got != 0 {
+			t.Errorf("%d messages wait after the delivery", got)
+		}
+	}
+	pass(queueOf(message))
+	pass(func(yield func(QueuedMessage, error) bool) {
+		if yield(message, nil) {
+			deliver()
+		}
+	})
+	if got := waitingOf(t, l, globex).Messages; got != 0 {
+		t.Errorf("%d messages wait after the pass around the delivery", got)
+	}
+	// The MTA did not hear of it and has it still.
+	pass(queueOf(message))
+	if got := waitingOf(t, l, globex).Messages; got != 1 {
+		t.Errorf("%d messages wait, the MTA has one", got)
+	}
+	deliver()
+	if r := pass(queueOf()); r.Removed != 0 || r.Added != 0 {
+		t.Errorf("the pass after the delivery put right %+v", r)
+	}
+	// The queue ID is used again.
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	for i := range 2 {
+		if err := r.Record(t.Context(), Message{Instance: fmt.Sprint(i), QueueID: "Q1", Size: 5, At: c.now, Accounts: []*Account{globex}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := waitingOf(t, l, globex); got != (Waiting{1, 5, c.now}) {
+			t.Errorf("the next message of the ID waits as %v", got)
+		}
+		deliver()
+	}
+}

@@ -2,6 +2,10 @@
 -- meant, because the account has only one or nobody knows.
 ALTER TABLE waiting ADD COLUMN domains TEXT NOT NULL DEFAULT '';
 
+-- When the account took it. The row stays until a pass over the queue that began later finds the message gone:
+-- one that lists the queue at this moment may have seen it, and must not note it anew.
+ALTER TABLE waiting ADD COLUMN delivered INTEGER;
+
 -- A turn from its beginning on. The token is its program's; ended and outcome are missing while it runs.
 CREATE TABLE turn (
     token    TEXT    NOT NULL PRIMARY KEY,

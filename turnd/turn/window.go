@@ -212,11 +212,14 @@ func (w *window) finished() bool {
 
 // bring notes that the MTA brings a message.
 func (w *window) bring(id string) {
-	if id == "" {
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.active++
+	w.last = time.Now()
+	w.brought = w.last
+	if id == "" { // the MTA does not tell
+		return
+	}
 	m := w.messages[id]
 	if m == nil { // released by somebody else, or struck off although the MTA did not hear the answer
 		m = &message{since: w.turn.cfg.Now()}
@@ -230,9 +233,6 @@ func (w *window) bring(id string) {
 		m.refused = false
 	}
 	m.inHand++
-	w.active++
-	w.last = time.Now()
-	w.brought = w.last
 }
 
 // pass notes that the turn takes nothing of a message that the MTA brings.
@@ -259,16 +259,17 @@ const (
 // answer notes what the MTA was told about a message that it brought, of so many octets and with so many
 // recipients.
 func (w *window) answer(id string, size int64, recipients int, f fate) {
-	if id == "" {
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	m := w.messages[id]
-	m.size = max(m.size, size)
-	m.inHand--
 	w.active--
 	w.last = time.Now()
+	token(w.moved)
+	m := w.messages[id]
+	if m == nil { // without an ID
+		return
+	}
+	m.size = max(m.size, size)
+	m.inHand--
 	m.refused = m.refused || f == kept
 	switch {
 	case f == dropped || f == partly:
@@ -286,7 +287,6 @@ func (w *window) answer(id string, size int64, recipients int, f fate) {
 			token(w.strike)
 		}
 	}
-	token(w.moved)
 }
 
 // settled takes a message out of those that are under way.
