@@ -75,6 +75,14 @@ func (m *mta) releaser(ctx context.Context, setting string) (turn.Releaser, erro
 	return release.ParseCommand(setting)
 }
 
+// missing is how it is seen what the queue has, where that can be seen.
+func missing(setting string) func(context.Context, []string) ([]string, error) {
+	if setting == "postfix" {
+		return postfix.Instance{}.Missing
+	}
+	return nil
+}
+
 // askTime bounds what is asked of Postfix when a turn is dialled.
 const askTime = 10 * time.Second
 

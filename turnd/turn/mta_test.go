@@ -51,6 +51,19 @@ func (m *mta) Listen(ctx context.Context, account string) (net.Listener, error) 
 
 func (m *mta) socket(account string) string { return filepath.Join(m.sockets, account) }
 
+// Missing is Config.Missing.
+func (m *mta) Missing(_ context.Context, ids []string) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var missing []string
+	for _, id := range ids {
+		if _, held := m.queue[id]; !held {
+			missing = append(missing, id)
+		}
+	}
+	return missing, nil
+}
+
 func (m *mta) FlushSite(context.Context, string) error { return nil }
 
 func (m *mta) Release(_ context.Context, ids ...string) error {
@@ -177,7 +190,7 @@ func newHouse(t *testing.T, change func(*Config)) *house {
 			t.Fatal(err)
 		}
 	}
-	cfg := Config{Ledger: h.ledger, Release: h.mta, Listen: h.mta.Listen, Hostname: "mx.provider.example",
+	cfg := Config{Ledger: h.ledger, Release: h.mta, Listen: h.mta.Listen, Missing: h.mta.Missing, Hostname: "mx.provider.example",
 		Window: 50, MaxTurns: 10, FirstWait: 5 * time.Second, IdleWait: 50 * time.Millisecond}
 	h.follower = meter.Follow(context.Background(), h.ledger, discard, nil)
 	t.Cleanup(h.follower.Close)

@@ -69,6 +69,9 @@ type Config struct {
 	Accounts interface{ Directory() *meter.Directory }
 	Ledger   *meter.Ledger
 	Release  Releaser
+	// Missing returns those of the messages that the MTA's queue does not have; nil: nobody can tell. It is
+	// asked only about messages that the MTA did not bring.
+	Missing func(ctx context.Context, ids []string) ([]string, error)
 	// Listen opens the socket of an account's turn. Closing the listener removes the socket.
 	Listen   func(ctx context.Context, account string) (net.Listener, error)
 	Hostname string      // in greetings and EHLO
@@ -175,13 +178,16 @@ func (ts *Turns) Reverse(ctx context.Context, a *meter.Account, domains []string
 		return &Reversal{t}, nil
 	case <-patience.C:
 		err = ErrNotDelivered
+		if t.window.verify(ctx) == 0 {
+			err = ErrNothingWaits // the index did not know it yet
+		}
 	case <-t.stop:
 		err = ErrClosing
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
 	t.gate.fail(err)
-	t.end("not delivered", err)
+	t.end("not begun", err)
 	return nil, err
 }
 

@@ -135,7 +135,7 @@ func TestNoTurnWithoutReason(t *testing.T) {
 	if err := h.reverse("globex", server); !errors.Is(err, ErrNotDelivered) {
 		t.Errorf("the MTA brings nothing: %v", err)
 	}
-	if h.released < 1 || !strings.HasPrefix(h.record().Outcome, "not delivered") || h.turns.Open("globex") {
+	if h.released < 1 || !strings.HasPrefix(h.record().Outcome, "not begun") || h.turns.Open("globex") {
 		t.Errorf("%d releases, recorded %+v", h.released, h.record())
 	}
 	delete(h.stuck, id)
@@ -485,5 +485,30 @@ func TestETRNToAnUnreachableHostIsRefused(t *testing.T) {
 	_, port, _ := net.SplitHostPort(busy.Addr())
 	if err := h.etrn("localhost:" + port); err != nil {
 		t.Errorf("%v; tried %v", err, resolved)
+	}
+}
+
+// A daemon that died had delivered messages that it could not strike off any more, and an operator removed
+// another.
+func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.FirstWait = 100 * time.Millisecond })
+	gone := func() string {
+		id := h.hold(true, hello, "a@globex.example")
+		h.mta.mu.Lock()
+		defer h.mta.mu.Unlock()
+		delete(h.queue, id)
+		return id
+	}
+	gone()
+	gone()
+	server := customer(t, nil)
+	if err := h.reverse("globex", server); !errors.Is(err, ErrNothingWaits) || h.waiting("globex") != 0 {
+		t.Errorf("%v; %d messages wait by the index", err, h.waiting("globex"))
+	}
+	gone()
+	h.hold(true, hello, "a@globex.example")
+	if err := h.reverse("globex", server); err != nil || h.waiting("globex") != 0 || h.record().Outcome != "done" {
+		t.Errorf("%v; %d messages wait by the index, recorded %+v", err, h.waiting("globex"), h.record())
 	}
 }

@@ -104,6 +104,7 @@ func (w *window) run(ctx context.Context) {
 		}
 		w.release(ctx, w.overdue())
 		if w.finished() {
+			w.verify(ctx)
 			close(w.drained)
 			return
 		}
@@ -208,6 +209,38 @@ func (w *window) finished() bool {
 		patience = max(patience, w.turn.cfg.FirstWait)
 	}
 	return w.active == 0 && time.Since(w.last) >= patience
+}
+
+// verify strikes off what the MTA did not bring and does not have: it was removed, or delivered by a turn
+// that died before it could strike it off. It returns how many are left.
+func (w *window) verify(ctx context.Context) int {
+	w.mu.Lock()
+	var ids []string
+	for id, m := range w.messages {
+		if m.pending && m.inHand == 0 {
+			ids = append(ids, id)
+		}
+	}
+	w.mu.Unlock()
+	if len(ids) == 0 || w.turn.cfg.Missing == nil {
+		return len(ids)
+	}
+	missing, err := w.turn.cfg.Missing(ctx, ids)
+	if err != nil {
+		w.turn.log.Warn("it cannot be seen whether the MTA has the messages that it did not bring", "account", w.turn.account.Name, "error", err)
+		return len(ids)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range missing {
+		if m := w.messages[id]; m != nil && m.pending && m.inHand == 0 {
+			w.settled(m)
+			m.known = false
+			w.struck = append(w.struck, id)
+			token(w.strike)
+		}
+	}
+	return w.outstanding
 }
 
 // bring notes that the MTA brings a message.

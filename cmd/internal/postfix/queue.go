@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,6 +96,24 @@ func (in Instance) Queue(ctx context.Context) iter.Seq2[Entry, error] {
 			yield(Entry{}, fmt.Errorf("cannot list the queue: %w", bad))
 		}
 	}
+}
+
+// Missing returns those of the messages that are not in the queue. A listing of a queue in motion can miss a message
+// that moves just then.
+func (in Instance) Missing(ctx context.Context, ids []string) ([]string, error) {
+	missing := map[string]bool{}
+	for _, id := range ids {
+		missing[id] = true
+	}
+	for e, err := range in.Queue(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if len(e.Recipients) > 0 { // a file without any is a delivered message that is about to go
+			delete(missing, e.ID)
+		}
+	}
+	return slices.Collect(maps.Keys(missing)), nil
 }
 
 // ReadQueue reads the output of postqueue -j (one JSON object a line). An error, ErrTruncated among them, is the last
