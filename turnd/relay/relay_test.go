@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mailbag/testdata/certificate"
 )
 
 // ways are what servers offer, and so the ways in which the relay talks to them.
@@ -471,3 +474,35 @@ func TestLinesTravelAloneWhereFetchmailReadsThem(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestSTARTTLSIsUsedWhereItIsOffered(t *testing.T) {
+	t.Parallel()
+	pair := certificate.New(t, "customer.example")
+	offers := append([]string{"STARTTLS"}, allExtensions...)
+	options := Options{Hostname: "mx.provider.example", StartTLS: &tls.Config{InsecureSkipVerify: true}}
+
+	s := &server{extensions: offers, starttls: &tls.Config{Certificates: []tls.Certificate{pair.Pair}}}
+	c, err := Open(t.Context(), s.dial(t), nil, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := deliver(c, "<a@x>", letter, "<b@x>"); got[0].Code != 250 || c.TLS() != "TLS 1.3" {
+		t.Errorf("over %q: %v", c.TLS(), got)
+	}
+	c.Quit()
+	if s.said("EHLO") != 2 {
+		t.Errorf("EHLO was said %d times; what was offered before TLS may be forged", s.said("EHLO"))
+	}
+
+	plain := &server{extensions: allExtensions}
+	c, err = Open(t.Context(), plain.dial(t), nil, options)
+	if err != nil || c.TLS() != "" {
+		t.Fatalf("a server without STARTTLS: %v", err)
+	}
+	c.Close()
+
+	broken := &server{extensions: offers}
+	if _, err := Open(t.Context(), broken.dial(t), nil, options); !errors.Is(err, ErrTLS) {
+		t.Errorf("a server that fails at it: %v, want ErrTLS", err)
+	}
+}

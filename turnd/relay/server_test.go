@@ -3,6 +3,7 @@ package relay
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +23,7 @@ type server struct {
 	data       func(content []byte) string            // "": 250
 	chunk      func(size int, last bool) string       // reply instead of taking the chunk; "": take it
 	unread     bool                                   // a refused chunk is not consumed but taken for commands
+	starttls   *tls.Config                            // nil: STARTTLS is answered and nothing follows
 	before     func(n int, command string) (cut bool) // of the n-th command
 
 	mu       sync.Mutex
@@ -192,6 +194,16 @@ func (s *server) serve(conn net.Conn) {
 			if last {
 				reply = accept()
 			}
+		case "STARTTLS":
+			say("220 2.0.0 go on")
+			out.Flush()
+			if s.starttls == nil {
+				return
+			}
+			secured := tls.Server(conn, s.starttls)
+			conn, in, out = secured, bufio.NewReader(secured), bufio.NewWriter(secured)
+			reset()
+			continue
 		case "RSET":
 			reset()
 			reply = "250 2.0.0 forgotten"
