@@ -81,22 +81,21 @@ func (c *session) mayReverse(domains []string) (*meter.Account, reply) {
 
 var tryLater = say(451, "4.3.0", "Unable to process ATRN request now, please try again later")
 
-// notReversed is the reply where there is no turn to have.
+// notReversed is the reply where there is no turn to have. What became of a turn is in package turn's log.
 func (c *session) notReversed(a *meter.Account, err error) reply {
 	switch {
 	case errors.Is(err, turn.ErrNothingWaits):
 		return say(453, "4.2.0", "You have no mail")
 	case errors.Is(err, turn.ErrOpen):
 		return say(451, "4.3.2", "Your mail is being delivered already, please try again later")
+	case errors.Is(err, turn.ErrNotDelivered):
+		return say(451, "4.3.0", "Mail waits but is not handed over now, please try again later")
 	case errors.Is(err, turn.ErrClosing):
 		return shuttingDown
 	}
 	c.log.Warn("ATRN opened no turn", "account", a.Name, "error", err)
-	switch {
-	case errors.Is(err, turn.ErrTooMany):
+	if errors.Is(err, turn.ErrTooMany) {
 		return say(451, "4.3.2", "Too many fetch their mail now, please try again later")
-	case errors.Is(err, turn.ErrNotDelivered):
-		return say(451, "4.3.0", "Mail waits but is not handed over now, please try again later")
 	}
 	return tryLater
 }

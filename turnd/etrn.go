@@ -110,18 +110,18 @@ func (c *session) mayAsk(a *meter.Account) bool {
 // dialledAfterLogin reports whether the account fetches by ATRN and has a host for ETRN besides.
 func dialledAfterLogin(a *meter.Account) bool { return a.Mode == meter.ATRN && a.Host != "" }
 
-// notFlushed is the reply where nothing was begun.
+// notFlushed is the reply where nothing was begun. What became of a turn is in package turn's log.
 func (c *session) notFlushed(a *meter.Account, n node, err error) reply {
-	if errors.Is(err, turn.ErrClosing) {
-		return shuttingDown
-	}
-	c.log.Warn("ETRN opened no turn", "account", a.Name, "error", err)
 	switch {
+	case errors.Is(err, turn.ErrClosing):
+		return shuttingDown
 	case errors.Is(err, turn.ErrUnreachable):
 		return notQueued("4.4.1", n, "your mail server cannot be reached")
 	case errors.Is(err, turn.ErrSelf):
 		return notQueued("4.4.6", n, "your mail server's address is ours")
-	case errors.Is(err, turn.ErrTooMany):
+	}
+	c.log.Warn("ETRN opened no turn", "account", a.Name, "error", err)
+	if errors.Is(err, turn.ErrTooMany) {
 		return notQueued("4.3.2", n, "too many fetch their mail now, please try again later")
 	}
 	return notQueued("4.3.0", n, "please try again later")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -34,10 +33,15 @@ func (t turns) OpenTurn(ctx context.Context, a *meter.Account, client string) er
 	case errors.Is(err, turn.ErrOpen), errors.Is(err, turn.ErrNothingWaits):
 		return nil
 	case errors.Is(err, turn.ErrUnreachable), errors.Is(err, turn.ErrSelf), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%w: %w", policy.ErrUnreachable, err)
+		return unreachable{err}
 	}
 	return err
 }
+
+// unreachable is a policy.ErrUnreachable in mailbag-turnd's words.
+type unreachable struct{ error }
+
+func (e unreachable) Unwrap() []error { return []error{policy.ErrUnreachable, e.error} }
 
 func (t turns) TurnOpen(ctx context.Context, a *meter.Account) bool {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
