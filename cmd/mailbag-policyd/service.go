@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,10 +32,14 @@ func newService(s *settings.Settings, log *slog.Logger) *service {
 // Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order:
 // first the sockets, so that all that was read is answered, then the recorder, then the ledger.
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
-	sockets, err := d.listen(graceful)
+	at := d.settings.Policy
+	fronts, err := daemon.OpenFronts(graceful, d.log,
+		daemon.Front{Name: "policy", At: []settings.Address{at.Listen}}, daemon.Front{Name: "lookup", At: []settings.Address{at.Lookup}},
+		daemon.Front{Name: "milter", At: []settings.Address{at.Milter}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
 		return err
 	}
+	defer fronts.Close()
 	ledger := meter.New(d.settings.Database, meter.Options{Location: d.settings.Billing.Location, Logger: d.log})
 	defer ledger.Close()
 	follower := meter.Follow(context.Background(), ledger, d.log, nil)
@@ -58,10 +61,9 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		Metrics:       d.metrics.registry,
 	})
 	if err != nil {
-		sockets.close()
 		return err
 	}
-	scrapes := daemon.ServeMetrics(sockets.metrics, d.metrics.registry, d.log)
+	scrapes := daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics.registry, d.log)
 	defer func() {
 		if err := scrapes.Close(immediate); err != nil {
 			d.log.Warn("the metrics did not end well", "error", err)
@@ -73,33 +75,13 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	running, stop := context.WithCancel(graceful)
 	defer stop()
 	all.Go(func() { d.reconcileRepeatedly(running, ledger, follower) })
-	broken := make(chan error, len(sockets.all()))
-	for _, s := range []struct {
-		name      string
-		listeners []net.Listener
-		serve     func(net.Listener) error
-	}{
-		{"policy", sockets.policy, p.ServeRequests},
-		{"lookup", sockets.lookup, p.ServeLookups},
-		{"milter", sockets.milter, p.ServeMilter},
-	} {
-		for _, l := range s.listeners {
-			d.log.Info("listening", "socket", s.name, "address", l.Addr().String())
-			all.Go(func() {
-				if err := s.serve(l); err != nil {
-					broken <- fmt.Errorf("the %s socket cannot be served any longer: %w", s.name, err)
-				}
-			})
-		}
-	}
+	fronts.Serve("policy", p.ServeRequests)
+	fronts.Serve("lookup", p.ServeLookups)
+	fronts.Serve("milter", p.ServeMilter)
 	ready()
 	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database)
 
-	var failure error
-	select {
-	case <-graceful.Done():
-	case failure = <-broken:
-	}
+	failure := fronts.Wait(graceful)
 	stop()
 	// Without a signal nobody else bounds the stop.
 	draining, cancel := context.WithTimeout(immediate, drainTime)
@@ -113,50 +95,6 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 // drainTime is how long a stop waits for what was read to be answered. It is shorter than
 // systemd's TimeoutStopSec= (90 s), and long enough for the ledger's busy timeout.
 const drainTime = 30 * time.Second
-
-// sockets are the listeners of one run.
-type sockets struct {
-	policy, lookup, milter, metrics []net.Listener
-}
-
-func (s *sockets) all() []net.Listener {
-	var all []net.Listener
-	for _, listeners := range [][]net.Listener{s.policy, s.lookup, s.milter, s.metrics} {
-		all = append(all, listeners...)
-	}
-	return all
-}
-
-func (s *sockets) close() {
-	for _, l := range s.all() {
-		l.Close()
-	}
-}
-
-func (d *service) listen(ctx context.Context) (*sockets, error) {
-	from, err := daemon.PassedSockets(d.log)
-	if err != nil {
-		return nil, err
-	}
-	s := new(sockets)
-	for _, wanted := range []struct {
-		name      string
-		listeners *[]net.Listener
-		at        settings.Address
-	}{
-		{"policy", &s.policy, d.settings.Policy.Listen},
-		{"lookup", &s.lookup, d.settings.Policy.Lookup},
-		{"milter", &s.milter, d.settings.Policy.Milter},
-		{"metrics", &s.metrics, d.settings.Policy.Metrics},
-	} {
-		if *wanted.listeners, err = from.Listen(ctx, wanted.name, wanted.at); err != nil {
-			s.close()
-			return nil, err
-		}
-	}
-	from.CloseUnused()
-	return s, nil
-}
 
 var errStalled = errors.New("the ledger is not followed any longer")
 

@@ -239,20 +239,6 @@ func TestOwnMailSystemIsKnownByAddressAndPort(t *testing.T) {
 	}
 }
 
-func TestNameOfTheSettingsGreetsFirstThenPostfixs(t *testing.T) {
-	t.Parallel()
-	m := &mta{log: slog.New(slog.DiscardHandler), read: time.Now().Add(time.Hour), identity: postfix.Identity{Hostname: "mx.provider.example"}}
-	for configured, want := range map[string]string{"odmr.provider.example": "odmr.provider.example", "": "mx.provider.example"} {
-		if got, err := m.hostname(t.Context(), configured); err != nil || got != want {
-			t.Errorf("with %q in the settings the name is %q, %v", configured, got, err)
-		}
-	}
-	m.identity.Hostname = ""
-	if got, err := m.hostname(t.Context(), ""); err != nil || got == "" {
-		t.Errorf("the machine's name is %q, %v", got, err)
-	}
-}
-
 func TestReleaseIsBySetting(t *testing.T) {
 	t.Parallel()
 	m := &mta{log: slog.New(slog.DiscardHandler), read: time.Now().Add(time.Hour), identity: usualIdentity}

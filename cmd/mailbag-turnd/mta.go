@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -55,17 +54,6 @@ func (m *mta) current(ctx context.Context) postfix.Identity {
 	return m.identity
 }
 
-// hostname greets customers: the one of the settings, else Postfix's, else the machine's.
-func (m *mta) hostname(ctx context.Context, configured string) (string, error) {
-	if configured != "" {
-		return configured, nil
-	}
-	if name := m.current(ctx).Hostname; name != "" {
-		return name, nil
-	}
-	return os.Hostname()
-}
-
 // releaser is how held mail is released, by the setting turn.release.
 func (m *mta) releaser(ctx context.Context, setting string) (turn.Releaser, error) {
 	if setting == "postfix" {
@@ -109,4 +97,15 @@ func isOurs(addr netip.Addr) bool {
 		prefix, err := netip.ParsePrefix(a.String())
 		return err == nil && prefix.Addr() == addr.WithZone("")
 	})
+}
+
+// ports are those of TCP sockets.
+func ports(listeners []net.Listener) []uint16 {
+	var ports []uint16
+	for _, l := range listeners {
+		if at, ok := l.Addr().(*net.TCPAddr); ok {
+			ports = append(ports, at.AddrPort().Port())
+		}
+	}
+	return ports
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -40,11 +41,14 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err := gates.prepare(); err != nil {
 		return err
 	}
-	sockets, err := listen(graceful, d.settings.Turn, d.log)
+	at := d.settings.Turn
+	fronts, err := daemon.OpenFronts(graceful, d.log,
+		daemon.Front{Name: "odmr", At: at.Listen}, daemon.Front{Name: "odmrs", At: at.ListenTLS},
+		daemon.Front{Name: "control", At: []settings.Address{at.Control}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
 		return err
 	}
-	defer sockets.close()
+	defer fronts.Close()
 	// The control socket is ours, so no other instance has turns.
 	if err := gates.clean(); err != nil {
 		return err
@@ -60,11 +64,11 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	d.follower.Store(follower)
 	daemon.ShowLedger(d.metrics, follower)
 
-	mta := &mta{log: d.log, own: sockets.ports()}
-	hostname, err := mta.hostname(graceful, d.settings.Hostname)
+	hostname, err := daemon.Hostname(graceful, d.settings.Hostname)
 	if err != nil {
-		return fmt.Errorf("this machine's name cannot be found out; set hostname in the settings: %w", err)
+		return err
 	}
+	mta := &mta{log: d.log, own: ports(slices.Concat(fronts.Listeners("odmr"), fronts.Listeners("odmrs")))}
 	turns, err := d.newTurns(graceful, mta, gates, ledger, follower, hostname)
 	if err != nil {
 		return err
@@ -75,42 +79,20 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		return err
 	}
 	controls := control.New(follower, turns, d.log)
-	scrapes := daemon.ServeMetrics(sockets.metrics, d.metrics, d.log)
+	scrapes := daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics, d.log)
 	defer func() {
 		if err := scrapes.Close(immediate); err != nil {
 			d.log.Warn("the metrics did not end well", "error", err)
 		}
 	}()
 
-	var all sync.WaitGroup
-	defer all.Wait()
-	broken := make(chan error, len(sockets.all()))
-	for _, s := range []struct {
-		name      string
-		listeners []net.Listener
-		serve     func(net.Listener) error
-	}{
-		{"odmr", sockets.odmr, front.Serve},
-		{"odmrs", sockets.odmrs, front.ServeTLS},
-		{"control", sockets.control, controls.Serve},
-	} {
-		for _, l := range s.listeners {
-			d.log.Info("listening", "socket", s.name, "address", l.Addr().String())
-			all.Go(func() {
-				if err := s.serve(l); err != nil {
-					broken <- fmt.Errorf("the %s socket cannot be served any longer: %w", s.name, err)
-				}
-			})
-		}
-	}
+	fronts.Serve("odmr", front.Serve)
+	fronts.Serve("odmrs", front.ServeTLS)
+	fronts.Serve("control", controls.Serve)
 	ready()
 	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database, "hostname", hostname)
 
-	var failure error
-	select {
-	case <-graceful.Done():
-	case failure = <-broken:
-	}
+	failure := fronts.Wait(graceful)
 	// Without a signal nobody else bounds the stop.
 	draining, cancel := context.WithTimeout(immediate, drainTime)
 	defer cancel()

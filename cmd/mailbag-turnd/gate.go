@@ -12,66 +12,7 @@ import (
 	"syscall"
 
 	"mailbag/cmd/internal/daemon"
-	"mailbag/cmd/internal/settings"
 )
-
-// sockets are the listeners of one run.
-type sockets struct {
-	odmr, odmrs, control, metrics []net.Listener
-}
-
-func (s *sockets) all() []net.Listener {
-	var all []net.Listener
-	for _, listeners := range [][]net.Listener{s.odmr, s.odmrs, s.control, s.metrics} {
-		all = append(all, listeners...)
-	}
-	return all
-}
-
-func (s *sockets) close() {
-	for _, l := range s.all() {
-		l.Close()
-	}
-}
-
-// listen opens the sockets that are there all the time.
-func listen(ctx context.Context, t settings.Turn, log *slog.Logger) (*sockets, error) {
-	from, err := daemon.PassedSockets(log)
-	if err != nil {
-		return nil, err
-	}
-	s := new(sockets)
-	for _, wanted := range []struct {
-		name      string
-		listeners *[]net.Listener
-		at        []settings.Address
-	}{
-		{"odmr", &s.odmr, t.Listen},
-		{"odmrs", &s.odmrs, t.ListenTLS},
-		{"control", &s.control, []settings.Address{t.Control}},
-		{"metrics", &s.metrics, []settings.Address{t.Metrics}},
-	} {
-		if *wanted.listeners, err = from.Listen(ctx, wanted.name, wanted.at...); err != nil {
-			s.close()
-			return nil, err
-		}
-	}
-	from.CloseUnused()
-	return s, nil
-}
-
-// ports are those on which customers connect.
-func (s *sockets) ports() []uint16 {
-	var ports []uint16
-	for _, listeners := range [][]net.Listener{s.odmr, s.odmrs} {
-		for _, l := range listeners {
-			if at, ok := l.Addr().(*net.TCPAddr); ok {
-				ports = append(ports, at.AddrPort().Port())
-			}
-		}
-	}
-	return ports
-}
 
 // A gateDirectory is where the sockets of turns are. Who can write there could put a socket in the place of an
 // account's and be given its mail, so nobody else may.
