@@ -73,18 +73,27 @@ func (c *session) queueOf(d *meter.Directory, n node) (*meter.Account, []string)
 	case '#':
 		return d.Account(n.name), nil
 	case '@':
-		if a := d.Domain(n.name); a != nil {
-			return a, below(a, n.name)
-		}
-		// The domain itself may be somebody else's, or nobody's here.
-		for a := range d.Accounts() {
-			if domains := below(a, n.name); len(domains) > 0 && c.mayAsk(a) {
-				return a, domains
-			}
-		}
-		return nil, nil
+		return c.queueBelow(d, n.name)
 	}
 	return d.Domain(n.name), []string{n.name}
+}
+
+// queueBelow finds the account that has a domain and, maybe, some below it. Where the client may not ask
+// for that account, or the domain is nobody's here, it is one that has domains below it and for which it may.
+func (c *session) queueBelow(d *meter.Directory, domain string) (*meter.Account, []string) {
+	a := d.Domain(domain)
+	if a == nil || !c.mayAsk(a) {
+		for other := range d.Accounts() {
+			if len(below(other, domain)) > 0 && c.mayAsk(other) {
+				a = other
+				break
+			}
+		}
+	}
+	if a == nil {
+		return nil, nil
+	}
+	return a, below(a, domain)
 }
 
 // below are the account's domains at or below a domain.

@@ -149,6 +149,7 @@ func customers() []meter.Account {
 		account("away", meter.ATRN), account("late", meter.ATRN),
 		near, dialled, gone, shut,
 		account("bolt", meter.ETRN, "sub.bolt.example", "deep.sub.bolt.example", "bolt.test"),
+		account("guest", meter.ETRN, "guest.corp.example"),
 		account("idle", meter.ETRN), account("taken", meter.ETRN), account("dark", meter.ETRN), account("mirror", meter.ETRN),
 		account("many", meter.ETRN), account("broken", meter.ETRN), account("closing", meter.ETRN), account("swift", meter.ETRN), account("race", meter.ETRN),
 		account("spare", meter.Backup), account("dusty", meter.Backup), account("dent", meter.POP3),
