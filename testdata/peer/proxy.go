@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,29 @@ type Line struct {
 	// never. A cut direction delivers that many octets and no more.
 	CutUp   int64 // from who connected
 	CutDown int64 // to who connected
+
+	Heard *Heard // keeps what went up, where it is not nil
+}
+
+// Heard is what a server was sent over a line.
+type Heard struct {
+	mu     sync.Mutex
+	octets []byte
+}
+
+// Octets are all of them so far.
+func (h *Heard) Octets() []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.octets)
+}
+
+func (h *Heard) add(octets []byte) {
+	if h != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.octets = append(h.octets, octets...)
+	}
 }
 
 // A Proxy is a TCP port through which a server is reached over a line. It keeps at most a line's worth of
@@ -129,8 +153,8 @@ func (p *Proxy) relay(near *net.TCPConn) {
 		}
 	}
 	var both sync.WaitGroup
-	both.Go(func() { c.carry(c.far, c.near, line, line.CutUp, &p.up) })
-	both.Go(func() { c.carry(c.near, c.far, line, line.CutDown, &p.down) })
+	both.Go(func() { c.carry(c.far, c.near, line, direction{line.CutUp, &p.up, line.Heard}) })
+	both.Go(func() { c.carry(c.near, c.far, line, direction{line.CutDown, &p.down, nil}) })
 	both.Wait()
 	p.mu.Lock()
 	delete(p.open, c)
@@ -172,8 +196,15 @@ type piece struct {
 	due    time.Time
 }
 
+// A direction is what one way of a line has for itself.
+type direction struct {
+	cutAfter int64
+	carried  *atomic.Int64
+	heard    *Heard
+}
+
 // carry is one direction. Reading and writing are apart, so that much can be on the line at once.
-func (c *relayed) carry(to, from *net.TCPConn, line Line, cutAfter int64, carried *atomic.Int64) {
+func (c *relayed) carry(to, from *net.TCPConn, line Line, d direction) {
 	size := pieceSize
 	room := inFlight / size
 	if line.Rate > 0 {
@@ -182,7 +213,7 @@ func (c *relayed) carry(to, from *net.TCPConn, line Line, cutAfter int64, carrie
 	}
 	onLine := make(chan piece, room)
 	var writing sync.WaitGroup
-	writing.Go(func() { c.deliver(to, onLine, cutAfter, carried) })
+	writing.Go(func() { c.deliver(to, onLine, d) })
 	free := time.Now() // when the line can take the next octet
 	for {
 		b := make([]byte, size)
@@ -213,7 +244,7 @@ func (c *relayed) carry(to, from *net.TCPConn, line Line, cutAfter int64, carrie
 }
 
 // deliver writes each piece when it is due, and passes the end of the stream on.
-func (c *relayed) deliver(to *net.TCPConn, onLine <-chan piece, cutAfter int64, carried *atomic.Int64) {
+func (c *relayed) deliver(to *net.TCPConn, onLine <-chan piece, d direction) {
 	total := int64(0)
 	failed := false
 	for p := range onLine {
@@ -227,13 +258,14 @@ func (c *relayed) deliver(to *net.TCPConn, onLine <-chan piece, cutAfter int64, 
 			}
 		}
 		octets := p.octets
-		cut := cutAfter > 0 && total+int64(len(octets)) >= cutAfter
+		cut := d.cutAfter > 0 && total+int64(len(octets)) >= d.cutAfter
 		if cut {
-			octets = octets[:cutAfter-total]
+			octets = octets[:d.cutAfter-total]
 		}
 		n, err := to.Write(octets)
 		total += int64(n)
-		carried.Add(int64(n))
+		d.carried.Add(int64(n))
+		d.heard.add(octets[:n])
 		if err != nil || cut {
 			c.cut() // what was written is in the receiver's buffer already
 			failed = true
