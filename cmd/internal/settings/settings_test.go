@@ -151,7 +151,7 @@ func TestMistakesNameTheKeyAndTheLine(t *testing.T) {
 		{"currency", "[billing]\ncurrency = 'Euro'\n", "line 2: billing.currency: \"Euro\" is not a currency"},
 		{"unquoted price", "[billing]\nbase_price = 10.00\n", `line 2: billing.base_price: takes an amount such as "10.00" in quotes, not a number with a point`},
 		{"price with one digit", "[billing]\nbase_price = '10.5'\n", "line 2: billing.base_price: \"10.5\" is not an amount"},
-		{"negative price", "[billing]\nbase_price = '-10.50'\n", "line 2: billing.base_price: \"-10.50\" is not an amount"},
+		{"negative price", "[billing]\nbase_price = '-10.50'\n", "line 2: billing.base_price: amount \"-10.50\" is negative"},
 		{"time zone", "[billing]\ntimezone = 'Europe/Bonn'\n", "line 2: billing.timezone: \"Europe/Bonn\" is not a known time zone"},
 		{"local time", "[billing]\ntimezone = 'Local'\n", "line 2: billing.timezone: the time zone must be named"},
 		{"retention", "[retention]\nturns = '400'\n", "line 2: retention.turns: \"400\" is not a duration"},

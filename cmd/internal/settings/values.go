@@ -3,7 +3,6 @@ package settings
 import (
 	"errors"
 	"fmt"
-	"math"
 	"path"
 	"regexp"
 	"strconv"
@@ -198,8 +197,6 @@ func currency(value any) (string, error) {
 	return s, err
 }
 
-var moneyText = regexp.MustCompile(`^([0-9]{1,15})(?:\.([0-9]{2}))?$`)
-
 // money reads an amount into hundredths. It must be in quotes, because TOML's floating point does
 // not keep hundredths exactly.
 func money(value any) (int64, error) {
@@ -207,16 +204,7 @@ func money(value any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	m := moneyText.FindStringSubmatch(s)
-	if m == nil {
-		return 0, fmt.Errorf(`%q is not an amount: write for example "10.00" or "10"`, s)
-	}
-	units, err := strconv.ParseInt(m[1], 10, 64)
-	if err != nil || units > math.MaxInt64/100-1 {
-		return 0, fmt.Errorf("the amount %q is too large", s)
-	}
-	cents, _ := strconv.ParseInt("0"+m[2], 10, 64)
-	return units*100 + cents, nil
+	return units.ParseMoney(s)
 }
 
 func timezone(value any) (*time.Location, error) {

@@ -1,4 +1,4 @@
-// Package units reads and writes the sizes and durations of the settings file and the command line.
+// Package units reads and writes the sizes, durations and amounts of money of the settings file and the command line.
 //
 // It promises that what Format writes, Parse reads back to the same value, and that a text which is
 // ambiguous, negative, too large or not a whole number of octets or nanoseconds is refused with a

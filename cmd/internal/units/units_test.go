@@ -98,6 +98,37 @@ func TestDurationsAreWrittenInDaysHoursMinutesAndSeconds(t *testing.T) {
 	}
 }
 
+func TestAmountsAreReadExactly(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{"0": 0, "10": 1000, "10.00": 1000, "0.05": 5, "999999999999.99": 99999999999999, "007": 700} {
+		if got, err := ParseMoney(text); err != nil || got != want {
+			t.Errorf("ParseMoney(%q) = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for text, reason := range map[string]string{
+		"": "missing", "-1": "negative", "10.5": "not an amount", "10.000": "not an amount", ".50": "not an amount", "10,00": "not an amount",
+		"1e3": "not an amount", "+1": "not an amount", "1000000000000": "twelve digits", "$10": "not an amount", " 1": "not an amount", "１": "not an amount",
+	} {
+		if got, err := ParseMoney(text); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("ParseMoney(%q) = %d, %v; want an error with %q", text, got, err, reason)
+		}
+	}
+}
+
+func TestDifferencesHaveASign(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{"+5MB": 5e6, "-5MB": -5e6, "5": 5, "-0": 0} {
+		if got, err := ParseDifference(text, ParseSize); err != nil || got != want {
+			t.Errorf("ParseDifference(%q) = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "+", "-", "--5", "+-5", "-five"} {
+		if got, err := ParseDifference(text, ParseSize); err == nil {
+			t.Errorf("ParseDifference(%q) = %d", text, got)
+		}
+	}
+}
+
 func TestEverySizeIsReadBackAsWritten(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -161,6 +192,18 @@ func FuzzParseDuration(f *testing.F) {
 		}
 		if again, err := ParseDuration(FormatDuration(d)); err != nil || again != d {
 			t.Fatalf("%q is %s, written %q, read back as %s, %v", text, d, FormatDuration(d), again, err)
+		}
+	})
+}
+
+func FuzzParseMoney(f *testing.F) {
+	for _, seed := range []string{"", "0", "10.00", "10.5", "-1", "999999999999.99", "1e9", "\xff"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := ParseMoney(text)
+		if err == nil && (n < 0 || n > 99999999999999) {
+			t.Fatalf("%q is read as %d", text, n)
 		}
 	})
 }
