@@ -73,6 +73,8 @@ type Account struct {
 	Bytes      int64          `json:"bytes,omitempty"`     // tier size in octets; 0: [limits] bytes
 	OnLimit    OnLimit        `json:"on_limit,omitempty"`  // empty: [limits] on_limit
 	MaxTiers   int64          `json:"max_tiers,omitempty"` // with bill: 452 above so many tiers; 0: no bound
+	BasePrice  Price          `json:"base_price,omitzero"` // unset: [billing] base_price
+	TierPrice  Price          `json:"tier_price,omitzero"` // unset: [billing] tier_price
 	Hold       time.Duration  `json:"hold,omitempty"`      // 0: the mode's default
 	Contact    string         `json:"contact,omitempty"`   // where notices go
 	Copies     Copies         `json:"copies"`

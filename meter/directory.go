@@ -86,22 +86,34 @@ func (d *Directory) Accepts(a *Account, addr Address) bool {
 
 // Load reads a Directory, all of it as of one moment.
 func (l *Ledger) Load(ctx context.Context) (*Directory, error) {
-	db, err := l.reader(ctx)
+	var d *Directory
+	err := l.atOneMoment(ctx, func(conn *sql.Conn) (err error) {
+		d, err = load(ctx, conn)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	// A deferred transaction of reads alone: what gives one moment to several SELECTs.
+	return d, nil
+}
+
+// atOneMoment lets several SELECTs see the ledger as of one moment, in a deferred transaction of reads
+// alone.
+func (l *Ledger) atOneMoment(ctx context.Context, read func(*sql.Conn) error) error {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return err
+	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return nil, unavailable(err)
+		return unavailable(err)
 	}
 	defer conn.Close()
 	if _, err := conn.ExecContext(ctx, "BEGIN DEFERRED"); err != nil {
-		return nil, unavailable(err)
+		return unavailable(err)
 	}
 	defer conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-	d, err := load(ctx, conn)
-	return d, unavailable(err)
+	return unavailable(read(conn))
 }
 
 func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
@@ -121,7 +133,7 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 	}
 	for rows, err := range query(ctx, conn, `
 		SELECT id, name, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
-		       hold, contact, copies, catch_all, quota, cram_md5, created
+		       base_price, tier_price, hold, contact, copies, catch_all, quota, cram_md5, created
 		FROM account WHERE deleted IS NULL ORDER BY name`) {
 		if err != nil {
 			return nil, err
@@ -129,7 +141,7 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 		var a Account
 		var hold, created int64
 		if err := rows.Scan(&a.ID, &a.Name, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
-			&a.OnLimit, &a.MaxTiers, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5, &created); err != nil {
+			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5, &created); err != nil {
 			return nil, err
 		}
 		a.Hold = time.Duration(hold) * time.Second

@@ -6,7 +6,9 @@
 // A message is counted exactly once for each account among its accepted recipients, however often
 // and by however many processes its acceptance is reported, and what [Recorder.Record] answered is
 // on the disk: a crash of the process or of the machine does not take it back. A day's usage is
-// the sum of its evidence rows at the time they were written; nothing else adds to it.
+// the sum of its evidence rows at the time they were written; nothing else adds to it. A month is the sum
+// of its days and of what an operator adjusted, each adjustment with its reason. What [Ledger.CloseMonth]
+// closed stays as it was, whatever becomes of prices, limits and accounts.
 //
 // Every write is one atomic batch of parameterised statements. No transaction is open between a
 // read and a write, so what several processes write at once is never lost or half done; where two

@@ -29,6 +29,34 @@ func ParseMonth(s string) (Month, error) {
 // String is the month as YYYY-MM.
 func (m Month) String() string { return fmt.Sprintf("%04d-%02d", m.Year, m.Month) }
 
+// Next is the month after it.
+func (m Month) Next() Month {
+	if m.Month == time.December {
+		return Month{m.Year + 1, time.January}
+	}
+	return Month{m.Year, m.Month + 1}
+}
+
+// Before reports whether the month is earlier than another.
+func (m Month) Before(other Month) bool {
+	return m.Year < other.Year || m.Year == other.Year && m.Month < other.Month
+}
+
+// quarter divides every change of the clock that a time zone makes.
+const quarter = 15 * time.Minute
+
+// Start is the month's first moment at loc, also where the clock is changed at that midnight.
+func (m Month) Start(loc *time.Location) time.Time {
+	start := time.Date(m.Year, m.Month, 1, 0, 0, 0, 0, loc)
+	for MonthOf(start, loc).Before(m) { // there is no such midnight
+		start = start.Add(quarter)
+	}
+	for MonthOf(start.Add(-quarter), loc) == m { // there are two
+		start = start.Add(-quarter)
+	}
+	return start
+}
+
 // Days is the number of days that the month has.
 func (m Month) Days() int { return time.Date(m.Year, m.Month+1, 0, 0, 0, 0, 0, time.UTC).Day() }
 

@@ -152,27 +152,6 @@ func TestUsageFallsInTheMonthOfTheBillingTimeZone(t *testing.T) {
 	}
 }
 
-func TestDeletedAccountsStayInTheMonthsThatTheyUsed(t *testing.T) {
-	t.Parallel()
-	l, d := twoAccounts(t, Options{})
-	r := NewRecorder(l, nil)
-	defer r.Close()
-	if err := r.Record(t.Context(), Message{Instance: "1", Size: 1, At: noon, Accounts: []*Account{d.Account("acme")}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.DeleteAccount(t.Context(), "acme"); err != nil {
-		t.Fatal(err)
-	}
-	february, march := Month{2026, 2}, Month{2026, 3}
-	list, err := l.MonthUsage(t.Context(), february)
-	if err != nil || len(list) != 2 || list[0].Account.Name != "acme" || !list[0].Deleted || list[0].Messages != 1 {
-		t.Errorf("MonthUsage(%s) = %+v, %v; want the deleted acme with 1 message, and globex", february, list, err)
-	}
-	if list, err := l.MonthUsage(t.Context(), march); err != nil || len(list) != 1 || list[0].Account.Name != "globex" {
-		t.Errorf("MonthUsage(%s) = %+v, %v; want globex alone", march, list, err)
-	}
-}
-
 func TestCloseWritesWhatIsPending(t *testing.T) {
 	t.Parallel()
 	l, d := twoAccounts(t, Options{})

@@ -33,8 +33,8 @@ func (a *Account) Validate() error {
 		return invalid("on-limit %q is none of bill, defer, reject", a.OnLimit)
 	case !slices.Contains([]Copies{PerRecipient, SingleCopy}, a.Copies):
 		return invalid("copies %q is none of per-recipient, single", a.Copies)
-	case a.Messages < 0, a.Bytes < 0, a.MaxTiers < 0, a.Quota < 0, a.Hold < 0:
-		return invalid("limits cannot be negative")
+	case a.Messages < 0, a.Bytes < 0, a.MaxTiers < 0, a.Quota < 0, a.Hold < 0, a.BasePrice.Cents < 0, a.TierPrice.Cents < 0:
+		return invalid("limits and prices cannot be negative")
 	case a.Hold > MaxHold:
 		return invalid("mail can be held for 100 days at most")
 	case a.Hold%time.Second != 0:
@@ -63,10 +63,10 @@ func (l *Ledger) AddAccount(ctx context.Context, a Account, v *Verifier) error {
 	now := l.opt.Now().UnixMilli()
 	batch := []statement{{`
 		INSERT INTO account (name, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
-		                     hold, contact, copies, catch_all, quota, cram_md5, created)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		                     base_price, tier_price, hold, contact, copies, catch_all, quota, cram_md5, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		[]any{a.Name, a.Mode, a.Suspended, a.Host, a.Recipients, a.Messages, a.Bytes, a.OnLimit, a.MaxTiers,
-			int64(a.Hold / time.Second), a.Contact, a.Copies, a.CatchAll, a.Quota, a.CRAMMD5, now}}}
+			a.BasePrice, a.TierPrice, int64(a.Hold / time.Second), a.Contact, a.Copies, a.CatchAll, a.Quota, a.CRAMMD5, now}}}
 	for _, domain := range a.Domains {
 		batch = append(batch, addDomain(a.Name, domain))
 	}
@@ -123,6 +123,8 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 	set("bytes", before.Bytes, edited.Bytes)
 	set("on_limit", before.OnLimit, edited.OnLimit)
 	set("max_tiers", before.MaxTiers, edited.MaxTiers)
+	set("base_price", before.BasePrice, edited.BasePrice)
+	set("tier_price", before.TierPrice, edited.TierPrice)
 	set("hold", int64(before.Hold/time.Second), int64(edited.Hold/time.Second))
 	set("contact", before.Contact, edited.Contact)
 	set("copies", before.Copies, edited.Copies)

@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"database/sql/driver"
 	"fmt"
 	"math"
 )
@@ -16,6 +17,46 @@ func (c Cents) String() string {
 	return fmt.Sprintf("%d.%02d", int64(c)/100, int64(c)%100)
 }
 
+// Plus is the sum of two amounts that are not negative. It stays at the largest that Cents can hold.
+func (c Cents) Plus(other Cents) Cents {
+	if c > math.MaxInt64-other {
+		return math.MaxInt64
+	}
+	return c + other
+}
+
+// A Price is one that an account may have of its own; the zero value is none.
+type Price struct {
+	Set   bool
+	Cents Cents
+}
+
+// Scan reads a price from the ledger.
+func (p *Price) Scan(value any) error {
+	cents, set := value.(int64)
+	if value != nil && !set {
+		return fmt.Errorf("%v is not a price", value)
+	}
+	*p = Price{set, Cents(cents)}
+	return nil
+}
+
+// Value is what the ledger keeps of a price.
+func (p Price) Value() (driver.Value, error) {
+	if !p.Set {
+		return nil, nil
+	}
+	return int64(p.Cents), nil
+}
+
+// or is the price, or another where there is none.
+func (p Price) or(other Cents) Cents {
+	if p.Set {
+		return p.Cents
+	}
+	return other
+}
+
 // A Tariff says what a month costs. One tier is so many messages or octets, whichever comes first; 0
 // is no limit.
 type Tariff struct {
@@ -26,7 +67,7 @@ type Tariff struct {
 	Currency  string
 }
 
-// For is the tariff with the account's own limits, where it has any.
+// For is the tariff with the account's own limits and prices, where it has any.
 func (t Tariff) For(a *Account) Tariff {
 	if a.Messages > 0 {
 		t.Messages = a.Messages
@@ -34,12 +75,41 @@ func (t Tariff) For(a *Account) Tariff {
 	if a.Bytes > 0 {
 		t.Bytes = a.Bytes
 	}
+	t.BasePrice = a.BasePrice.or(t.BasePrice)
+	t.TierPrice = a.TierPrice.or(t.TierPrice)
 	return t
 }
 
 // Tiers is the number of tiers that the usage fills or begins, at least 1.
 func (t Tariff) Tiers(u Usage) int64 {
 	return max(1, begun(u.Messages, t.Messages), begun(u.Bytes, t.Bytes))
+}
+
+// Decided is the limit that makes the number of tiers: "messages", "bytes" or "both", and empty where
+// neither is passed.
+func (t Tariff) Decided(u Usage) string {
+	messages, bytes := begun(u.Messages, t.Messages), begun(u.Bytes, t.Bytes)
+	switch {
+	case max(messages, bytes) <= 1:
+		return ""
+	case messages > bytes:
+		return "messages"
+	case bytes > messages:
+		return "bytes"
+	}
+	return "both"
+}
+
+// Nearer is the limit of which the usage is the greater part, as what is used of it and how much it is.
+// Without any limit both are 0.
+func (t Tariff) Nearer(u Usage) (used, limit int64, bytes bool) {
+	if t.Bytes > 0 && (t.Messages == 0 || float64(u.Bytes)/float64(t.Bytes) > float64(u.Messages)/float64(t.Messages)) {
+		return u.Bytes, t.Bytes, true
+	}
+	if t.Messages > 0 {
+		return u.Messages, t.Messages, false
+	}
+	return 0, 0, false
 }
 
 // Charge is what a month with this usage costs. An unused month costs the base price; there is no

@@ -2,6 +2,8 @@ package meter
 
 import (
 	"context"
+	"iter"
+	"time"
 )
 
 // Usage is what was accepted: messages, and octets as Postfix's size attribute has them.
@@ -16,14 +18,8 @@ type DayUsage struct {
 	Usage
 }
 
-// AccountUsage is an account's usage in one month.
-type AccountUsage struct {
-	Account *Account
-	Deleted bool
-	Usage
-}
-
-// Usage returns what the account used in the month, up to the latest commit.
+// Usage returns what the account used in the month, up to the latest commit, with what operators
+// adjusted.
 func (l *Ledger) Usage(ctx context.Context, account int64, month Month) (Usage, error) {
 	db, err := l.reader(ctx)
 	if err != nil {
@@ -32,8 +28,10 @@ func (l *Ledger) Usage(ctx context.Context, account int64, month Month) (Usage, 
 	first, last := month.span()
 	var u Usage
 	err = db.QueryRowContext(ctx, `
-		SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0) FROM usage
-		WHERE account = ? AND day BETWEEN ? AND ?`, account, first, last).Scan(&u.Messages, &u.Bytes)
+		SELECT max(0, coalesce(sum(messages), 0)), max(0, coalesce(sum(bytes), 0)) FROM (
+			SELECT messages, bytes FROM usage WHERE account = ?1 AND day BETWEEN ?2 AND ?3
+			UNION ALL SELECT messages, bytes FROM adjustment WHERE account = ?1 AND month = ?4)`,
+		account, first, last, month.String()).Scan(&u.Messages, &u.Bytes)
 	return u, unavailable(err)
 }
 
@@ -60,30 +58,32 @@ func (l *Ledger) DailyUsage(ctx context.Context, account int64, month Month) ([]
 	return days, nil
 }
 
-// MonthUsage returns the usage of every account that exists, and of every deleted one that used
-// anything in the month, in the order of their names. Of an account only its own limits are set.
-func (l *Ledger) MonthUsage(ctx context.Context, month Month) ([]AccountUsage, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
+// Evidence yields the messages that were counted for the account in the month, oldest first, as far
+// as they are kept. Accounts is not set.
+func (l *Ledger) Evidence(ctx context.Context, account int64, month Month) iter.Seq2[Message, error] {
 	first, last := month.span()
-	var list []AccountUsage
-	for rows, err := range query(ctx, db, `
-		SELECT a.id, a.name, a.mode, a.messages, a.bytes, a.deleted IS NOT NULL,
-		       coalesce(sum(u.messages), 0), coalesce(sum(u.bytes), 0)
-		FROM account a LEFT JOIN usage u ON u.account = a.id AND u.day BETWEEN ? AND ?
-		GROUP BY a.id HAVING a.deleted IS NULL OR sum(u.messages) > 0
-		ORDER BY a.name`, first, last) {
-		u := AccountUsage{Account: new(Account)}
-		if err == nil {
-			err = rows.Scan(&u.Account.ID, &u.Account.Name, &u.Account.Mode, &u.Account.Messages, &u.Account.Bytes,
-				&u.Deleted, &u.Messages, &u.Usage.Bytes)
-		}
+	// The day decides; the time lets the index find its neighbourhood, whatever the time zone was then.
+	const anyZone = 26 * time.Hour
+	from := month.Start(time.UTC).Add(-anyZone).UnixMilli()
+	to := month.Next().Start(time.UTC).Add(anyZone).UnixMilli()
+	return func(yield func(Message, error) bool) {
+		db, err := l.reader(ctx)
 		if err != nil {
-			return nil, unavailable(err)
+			yield(Message{}, err)
+			return
 		}
-		list = append(list, u)
+		for rows, err := range query(ctx, db, `
+			SELECT at, instance, queue_id, size, client FROM message
+			WHERE account = ? AND at BETWEEN ? AND ? AND day BETWEEN ? AND ? ORDER BY at`, account, from, to, first, last) {
+			var m Message
+			var at int64
+			if err == nil {
+				err = rows.Scan(&at, &m.Instance, &m.QueueID, &m.Size, &m.Client)
+			}
+			m.At = time.UnixMilli(at).UTC()
+			if !yield(m, unavailable(err)) || err != nil {
+				return
+			}
+		}
 	}
-	return list, nil
 }

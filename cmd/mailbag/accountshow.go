@@ -30,6 +30,8 @@ type listedAccount struct {
 	Bytes      int64                `json:"bytes"`
 	OnLimit    meter.OnLimit        `json:"on_limit"`
 	MaxTiers   int64                `json:"max_tiers"`
+	BasePrice  *string              `json:"base_price"` // null: as in the settings
+	TierPrice  *string              `json:"tier_price"`
 	Hold       int64                `json:"hold"`
 	Contact    string               `json:"contact"`
 	Copies     meter.Copies         `json:"copies"`
@@ -41,10 +43,13 @@ type listedAccount struct {
 }
 
 type effective struct {
-	Messages int64         `json:"messages"`
-	Bytes    int64         `json:"bytes"`
-	OnLimit  meter.OnLimit `json:"on_limit"`
-	Hold     int64         `json:"hold"`
+	Messages  int64         `json:"messages"`
+	Bytes     int64         `json:"bytes"`
+	OnLimit   meter.OnLimit `json:"on_limit"`
+	BasePrice string        `json:"base_price"`
+	TierPrice string        `json:"tier_price"`
+	Currency  string        `json:"currency"`
+	Hold      int64         `json:"hold"`
 }
 
 // shownAccount is what account show adds to it.
@@ -59,21 +64,34 @@ type shownAccount struct {
 
 func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
 	t := d.tariff().For(a)
-	onLimit := a.OnLimit
-	if onLimit == "" {
-		onLimit = d.settings.Limits.OnLimit
-	}
 	l := listedAccount{
 		Name: a.Name, Mode: a.Mode, Suspended: a.Suspended, Domains: append([]string{}, a.Domains...), Host: a.Host,
 		Networks: []string{}, Recipients: a.Recipients, Mailboxes: append([]string{}, all.Mailboxes(a)...),
-		Messages: a.Messages, Bytes: a.Bytes, OnLimit: a.OnLimit, MaxTiers: a.MaxTiers, Hold: int64(a.Hold / time.Second),
+		Messages: a.Messages, Bytes: a.Bytes, OnLimit: a.OnLimit, MaxTiers: a.MaxTiers,
+		BasePrice: ownPrice(a.BasePrice), TierPrice: ownPrice(a.TierPrice), Hold: int64(a.Hold / time.Second),
 		Contact: a.Contact, Copies: a.Copies, CatchAll: a.CatchAll, Quota: a.Quota, CRAMMD5: a.CRAMMD5, Created: a.Created,
-		Effective: effective{t.Messages, t.Bytes, onLimit, int64(a.HoldTime() / time.Second)},
+		Effective: effective{t.Messages, t.Bytes, d.onLimit(a), t.BasePrice.String(), t.TierPrice.String(), t.Currency, int64(a.HoldTime() / time.Second)},
 	}
 	for _, network := range a.Networks {
 		l.Networks = append(l.Networks, network.String())
 	}
 	return l
+}
+
+// onLimit is what happens above the account's limit.
+func (d *desk) onLimit(a *meter.Account) meter.OnLimit {
+	if a.OnLimit != "" {
+		return a.OnLimit
+	}
+	return d.settings.Limits.OnLimit
+}
+
+func ownPrice(p meter.Price) *string {
+	if !p.Set {
+		return nil
+	}
+	text := p.Cents.String()
+	return &text
 }
 
 func (c *console) accountListCommand() *cobra.Command {
@@ -153,7 +171,7 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 	if err != nil {
 		return nil, err
 	}
-	month := meter.MonthOf(time.Now(), d.settings.Billing.Location)
+	month := d.thisMonth()
 	s := &shownAccount{listedAccount: d.document(all, a), Month: month.String()}
 	if s.RecipientCount, err = d.listed(ctx, a); err != nil {
 		return nil, err
@@ -210,6 +228,8 @@ func (d *desk) showAccount(s *shownAccount) {
 	if s.MaxTiers > 0 {
 		line("tiers", "at most %d", s.MaxTiers)
 	}
+	line("prices", "%s%s and %s%s for each further tier, %s", s.Effective.BasePrice, own(s.BasePrice != nil),
+		s.Effective.TierPrice, own(s.TierPrice != nil), s.Effective.Currency)
 	line("hold", "%s%s", units.FormatDuration(time.Duration(s.Effective.Hold)*time.Second), own(s.Hold > 0))
 	if s.Contact != "" {
 		line("contact", "%s", s.Contact)

@@ -54,7 +54,7 @@ func (c *console) open(ctx context.Context, create bool) (*desk, error) {
 			return nil, fmt.Errorf("the directory %s of the ledger does not exist; make it, owned by the user that the daemons run as, or change the key database in the settings", dir)
 		}
 	}
-	l, err := meter.Open(ctx, s.Database, meter.Options{Create: create, Location: s.Billing.Location, Actor: actor()})
+	l, err := meter.Open(ctx, s.Database, meter.Options{Create: create, Location: s.Billing.Location, Actor: actor(), Now: c.now})
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +92,9 @@ func (c *console) say(format string, args ...any) { fmt.Fprintf(c.out, format+"\
 func (c *console) note(format string, args ...any) {
 	fmt.Fprintf(c.err, "mailbag: "+format+"\n", args...)
 }
+
+// thisMonth is the present month in the billing time zone.
+func (d *desk) thisMonth() meter.Month { return meter.MonthOf(d.now(), d.settings.Billing.Location) }
 
 // tariff is what the settings say that a month costs.
 func (d *desk) tariff() meter.Tariff {

@@ -54,6 +54,10 @@ var fields = []field{
 		texts(limitActions), value("ACTION", orEmpty(choice(limitActions...)), func(a *meter.Account) *meter.OnLimit { return &a.OnLimit })},
 	{"max-tiers", "with bill: defer (452) above so many tiers; 0: no bound", nil,
 		nil, value("N", orEmpty(count), func(a *meter.Account) *int64 { return &a.MaxTiers })},
+	{"base-price", "price of a month with its first tier, such as 10.00; empty: as in the settings", nil,
+		nil, value("AMOUNT", orEmpty(price), func(a *meter.Account) *meter.Price { return &a.BasePrice })},
+	{"tier-price", "price of each further tier, such as 10.00; empty: as in the settings", nil,
+		nil, value("AMOUNT", orEmpty(price), func(a *meter.Account) *meter.Price { return &a.TierPrice })},
 	{"hold", "how long mail may wait before it goes back to its sender, such as 12h, 30d (at most 100d); 0: 5d for backup and pop3, 30d for etrn and atrn", nil,
 		nil, value("DURATION", orEmpty(duration), func(a *meter.Account) *time.Duration { return &a.Hold })},
 	{"contact", "where notices go; empty: nowhere", nil,
@@ -185,6 +189,11 @@ func duration(s string) (time.Duration, error) {
 		return 0, errors.New("it is not in whole seconds")
 	}
 	return d, nil
+}
+
+func price(s string) (meter.Price, error) {
+	cents, err := units.ParseMoney(s)
+	return meter.Price{Set: err == nil, Cents: meter.Cents(cents)}, err
 }
 
 func host(s string) (string, error) {

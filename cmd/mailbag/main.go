@@ -21,8 +21,9 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"mailbag/cmd/internal/postfix"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, postfix.Instance{})) }
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, postfix.Instance{}, time.Now)) }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -15,9 +16,9 @@ import (
 	"mailbag/cmd/internal/version"
 )
 
-// run executes one command line on this process's streams and a mail system, and returns the exit
-// status.
-func run(args []string, in, out, errs *os.File, mta mailSystem) int {
+// run executes one command line on this process's streams, a mail system and a clock, and returns the
+// exit status.
+func run(args []string, in, out, errs *os.File, mta mailSystem, now func() time.Time) int {
 	// Whoever reads our output may stop early: that is a failed write, not the death of a command
 	// half-way through its work. Catching the signal, rather than ignoring it, keeps it as it is for
 	// Postfix's programs.
@@ -28,7 +29,7 @@ func run(args []string, in, out, errs *os.File, mta mailSystem) int {
 	defer stop()
 
 	c := &console{in: in, out: bufio.NewWriter(out), err: errs, progress: term.IsTerminal(int(errs.Fd())),
-		mta: mta}
+		mta: mta, now: now}
 	if term.IsTerminal(int(in.Fd())) {
 		c.secret = terminal{in: in, prompts: errs}
 	}
@@ -71,7 +72,9 @@ server, retried while it is away), etrn and atrn (held until the customer asks f
 		panic(err) // only where the flag does not exist
 	}
 	root.AddCommand(c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(), c.mailboxCommand(),
-		c.recipientCommand(), c.usageCommand(), c.queueCommand(), c.flushCommand(), c.turnsCommand(), c.postfixCommand(), c.databaseCommand(), c.completionCommand())
+		c.recipientCommand(), c.usageCommand(), c.invoiceCommand(),
+		c.queueCommand(), c.flushCommand(), c.turnsCommand(),
+		c.postfixCommand(), c.databaseCommand(), c.completionCommand())
 	return root
 }
 
@@ -101,4 +104,5 @@ type console struct {
 	progress bool         // somebody watches stderr
 	config   string       // --config
 	mta      mailSystem
+	now      func() time.Time // for the ledger and what is reckoned from it
 }

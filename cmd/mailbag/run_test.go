@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // workplace is a directory with settings that point into it, and a way to run commands there.
@@ -40,7 +41,7 @@ func (w workplace) runTo(stdout, stderr *os.File, args ...string) int {
 		w.t.Fatal(err)
 	}
 	defer stdin.Close()
-	return run(append([]string{"--config", w.path("mailbag.toml")}, args...), stdin, stdout, stderr, w.mta)
+	return run(append([]string{"--config", w.path("mailbag.toml")}, args...), stdin, stdout, stderr, w.mta, time.Now)
 }
 
 // must runs a command that has to succeed.

@@ -35,6 +35,16 @@ func wrongUsage(cmd *cobra.Command, format string, args ...any) error {
 // errReported ends a command with status 1 that has said all there is to say.
 var errReported = errors.New("reported already")
 
+// together refuses a flag that is given with one of others that it makes no sense with.
+func together(cmd *cobra.Command, flag string, others ...string) error {
+	for _, other := range others {
+		if cmd.Flags().Changed(flag) && cmd.Flags().Changed(other) {
+			return wrongUsage(cmd, "--%s and --%s do not go together", flag, other)
+		}
+	}
+	return nil
+}
+
 // report says on stderr how a command ended, where it did not end well, and returns its status.
 func (c *console) report(err error) int {
 	var wrong usageError
@@ -74,6 +84,7 @@ func advice(err error) string {
 		{meter.ErrNoDomain, `"mailbag account show" lists the account's domains, "mailbag domain add" adds one`},
 		{meter.ErrNoNetwork, `"mailbag account show" lists the account's networks`},
 		{meter.ErrMailboxTaken, `"mailbag passwd" gives it a new password`},
+		{meter.ErrMonthClosed, `adjust a month that is open`},
 		{meter.ErrNoMailbox, `"mailbag mailbox list" shows those of an account`},
 	} {
 		if errors.Is(err, known.err) {

@@ -24,9 +24,17 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"mailbag": func() {
-			os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, storyMail{os.Getenv("QUEUE")}))
+			os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, storyMail{os.Getenv("QUEUE")}, storyClock))
 		},
 	})
+}
+
+// storyClock is the clock of a story: what its variable NOW says, else the machine's.
+func storyClock() time.Time {
+	if at, err := time.Parse(time.DateTime, os.Getenv("NOW")); err == nil {
+		return at
+	}
+	return time.Now()
 }
 
 // TestStories runs what an operator does, as testdata tells it.

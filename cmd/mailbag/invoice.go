@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailbag/cmd/internal/units"
+	"mailbag/meter"
+)
+
+// monthFlag is --month.
+type monthFlag struct {
+	month meter.Month
+	text  string // empty: not given
+}
+
+func (m *monthFlag) add(cmd *cobra.Command) { cmd.Flags().Var(m, "month", "as YYYY-MM") }
+
+func (m *monthFlag) String() string { return m.text }
+func (m *monthFlag) Type() string   { return "MONTH" }
+
+func (m *monthFlag) Set(s string) (err error) {
+	m.text = s
+	m.month, err = meter.ParseMonth(s)
+	return err
+}
+
+// orPresent is the month that was given, or else the present one. One that has not begun is refused.
+func (m *monthFlag) orPresent(cmd *cobra.Command, d *desk) (meter.Month, error) {
+	present := d.thisMonth()
+	switch {
+	case m.text == "":
+		return present, nil
+	case present.Before(m.month):
+		return meter.Month{}, wrongUsage(cmd, "--month: %s has not begun", m.month)
+	}
+	return m.month, nil
+}
+
+// invoices reads the bills of all accounts, or of the named one.
+func (d *desk) invoices(ctx context.Context, month meter.Month, names ...string) (*meter.Invoices, error) {
+	all, err := d.ledger.Invoices(ctx, month, d.tariff())
+	if err != nil || len(names) == 0 {
+		return all, err
+	}
+	all.Accounts = slices.DeleteFunc(all.Accounts, func(i meter.Invoice) bool { return i.Account != names[0] })
+	if len(all.Accounts) == 0 {
+		return nil, fmt.Errorf("%s: %w in %s, or it was deleted and not used then", names[0], meter.ErrNoAccount, month)
+	}
+	return all, nil
+}
+
+func (c *console) invoiceCommand() *cobra.Command {
+	var month monthFlag
+	var asCSV, asJSON, closes bool
+	cmd := &cobra.Command{
+		Use:   "invoice --month MONTH [NAME]",
+		Short: "Bill the accounts for a month",
+		Long: `Bill the accounts for a month: what each used, the tiers, which of the two limits made them, and the
+amount. Adjustments have lines of their own; the account's numbers have them in.
+
+A bill is provisional until --close keeps the month's bills for ever, with the prices and limits in force
+then. A month can be closed once it is over. A closed month cannot be adjusted any more, and prints
+the same whatever changes later.`,
+		Example: `  mailbag invoice --month 2026-02
+  mailbag invoice --month 2026-02 --close
+  mailbag invoice --month 2026-02 acme --csv`,
+		Args:              arguments("[NAME]"),
+		ValidArgsFunction: c.completeAccounts,
+	}
+	cmd.Flags().SortFlags = false
+	month.add(cmd)
+	cmd.Flags().BoolVar(&closes, "close", false, "close the month first, if it is not closed yet")
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "write CSV (RFC 4180), for spreadsheets")
+	jsonFlag(cmd, &asJSON)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := together(cmd, "csv", "json"); err != nil {
+			return err
+		}
+		switch {
+		case month.text == "":
+			return wrongUsage(cmd, "--month is missing")
+		case closes && len(args) > 0:
+			return wrongUsage(cmd, "--close closes a month for all accounts; leave out %s", args[0])
+		}
+		return c.atLedger(func(ctx context.Context, d *desk, cmd *cobra.Command, args []string) error {
+			m, err := month.orPresent(cmd, d)
+			if err != nil {
+				return err
+			}
+			if closes {
+				err := d.ledger.CloseMonth(ctx, m, d.tariff())
+				if errors.Is(err, meter.ErrMonthClosed) {
+					d.note("%s was closed already", m)
+				} else if err != nil {
+					return err
+				}
+			}
+			invoices, err := d.invoices(ctx, m, args...)
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return d.json(d.billDocuments(invoices))
+			case asCSV:
+				return d.billCSV(invoices)
+			}
+			d.showBills(invoices)
+			return nil
+		})(cmd, args)
+	}
+	return cmd
+}
+
+// billDocument is a bill in --json. Amounts are in the currency's unit.
+type billDocument struct {
+	Account      string               `json:"account"`
+	Month        string               `json:"month"`
+	Status       string               `json:"status"` // "provisional" or "closed"
+	Closed       time.Time            `json:"closed,omitzero"`
+	Mode         meter.Mode           `json:"mode"`
+	Deleted      bool                 `json:"deleted"`
+	Domains      []string             `json:"domains"`
+	Messages     int64                `json:"messages"`
+	Bytes        int64                `json:"bytes"`
+	Counted      meter.Usage          `json:"counted"` // without the adjustments
+	Adjustments  []adjustmentDocument `json:"adjustments"`
+	TierMessages int64                `json:"tier_messages"`
+	TierBytes    int64                `json:"tier_bytes"`
+	Tiers        int64                `json:"tiers"`
+	DecidedBy    string               `json:"decided_by"` // "messages", "bytes", "both"; empty: neither limit was passed
+	Base         string               `json:"base"`
+	TierPrice    string               `json:"tier_price"`
+	Additional   string               `json:"additional"`
+	Total        string               `json:"total"`
+	Currency     string               `json:"currency"`
+}
+
+type adjustmentDocument struct {
+	meter.Usage
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
+	Who    string    `json:"who"`
+}
+
+func billStatus(all *meter.Invoices) string {
+	if all.Closed.IsZero() {
+		return "provisional"
+	}
+	return "closed"
+}
+
+func (d *desk) billDocuments(all *meter.Invoices) []billDocument {
+	documents := []billDocument{}
+	for _, i := range all.Accounts {
+		u := i.Usage()
+		b := billDocument{
+			Account: i.Account, Month: all.Month.String(), Status: billStatus(all), Closed: all.Closed, Mode: i.Mode, Deleted: i.Deleted,
+			Domains: i.Domains, Messages: u.Messages, Bytes: u.Bytes, Counted: i.Counted, Adjustments: []adjustmentDocument{},
+			TierMessages: i.Tariff.Messages, TierBytes: i.Tariff.Bytes, Tiers: i.Tiers(), DecidedBy: i.Decided(),
+			Base: i.Tariff.BasePrice.String(), TierPrice: i.Tariff.TierPrice.String(), Additional: i.Additional().String(),
+			Total: i.Total().String(), Currency: i.Tariff.Currency,
+		}
+		for _, a := range i.Adjustments {
+			b.Adjustments = append(b.Adjustments, adjustmentDocument(a))
+		}
+		documents = append(documents, b)
+	}
+	return documents
+}
+
+// billCSV writes a record for each account, and one for each of its adjustments, which have no amounts:
+// they are in the account's.
+func (d *desk) billCSV(all *meter.Invoices) error {
+	w := csv.NewWriter(d.out)
+	w.UseCRLF = true // RFC 4180, section 2
+	records := [][]string{{"month", "status", "line", "account", "domains", "messages", "bytes", "tiers", "decided_by",
+		"base", "additional", "total", "currency", "reason"}}
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	for _, i := range all.Accounts {
+		u := i.Usage()
+		records = append(records, []string{all.Month.String(), billStatus(all), "account", i.Account, strings.Join(i.Domains, " "),
+			number(u.Messages), number(u.Bytes), number(i.Tiers()), i.Decided(),
+			i.Tariff.BasePrice.String(), i.Additional().String(), i.Total().String(), i.Tariff.Currency, ""})
+		for _, a := range i.Adjustments {
+			records = append(records, []string{all.Month.String(), billStatus(all), "adjustment", i.Account, "",
+				number(a.Messages), number(a.Bytes), "", "", "", "", "", "", a.Reason})
+		}
+	}
+	return outputError(w.WriteAll(records))
+}
+
+func (d *desk) showBills(all *meter.Invoices) {
+	if all.Closed.IsZero() {
+		d.say("%s, provisional: the month is not closed", all.Month)
+	} else {
+		d.say("%s, closed on %s by %s", all.Month, all.Closed.Format("2006-01-02 15:04 MST"), all.ClosedBy)
+	}
+	t := table{heads: []string{"ACCOUNT", "DOMAINS", ">MESSAGES", ">SIZE", ">TIERS", "BY", ">BASE", ">ADDITIONAL", ">TOTAL", ""}}
+	totals := map[string]meter.Cents{}
+	for _, i := range all.Accounts {
+		u := i.Usage()
+		t.add(called(i), few(i.Domains), grouped(u.Messages), units.RoundSize(u.Bytes), grouped(i.Tiers()), i.Decided(),
+			i.Tariff.BasePrice.String(), i.Additional().String(), i.Total().String(), i.Tariff.Currency)
+		totals[i.Tariff.Currency] = totals[i.Tariff.Currency].Plus(i.Total())
+		for _, a := range i.Adjustments {
+			t.add("", "  adjusted: "+a.Reason, signed(a.Messages, grouped), signed(a.Bytes, units.RoundSize), "", "", "", "", "", "")
+		}
+	}
+	if len(all.Accounts) > 1 {
+		for _, currency := range slices.Sorted(maps.Keys(totals)) {
+			t.add("", "", "", "", "", "", "", "", totals[currency].String(), currency)
+		}
+	}
+	d.table(&t)
+}
+
+// signed writes a difference with its sign, and nothing where there is none.
+func signed(n int64, format func(int64) string) string {
+	switch {
+	case n > 0:
+		return "+" + format(n)
+	case n < 0:
+		return "-" + format(-n)
+	}
+	return ""
+}

@@ -1,0 +1,76 @@
+package meter
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+const (
+	maxAdjustment = 1e15 // messages or octets
+	maxReason     = 500  // octets
+)
+
+// AdjustUsage adds to what an account used in a month, or takes from it, for a reason that its bill
+// shows. Limits see the new number at once. Deleted accounts can be adjusted too. Errors: [ErrNoAccount],
+// [ErrMonthClosed], [ErrInvalid].
+func (l *Ledger) AdjustUsage(ctx context.Context, name string, month Month, by Usage, reason string) error {
+	if err := l.checkAdjustment(ctx, name, month, by, reason); err != nil {
+		return err
+	}
+	const account = "(SELECT id FROM account WHERE name = ?)"
+	now := l.opt.Now().UnixMilli()
+	action := fmt.Sprintf("usage adjust %s by %+d messages, %+d octets: %s", month, by.Messages, by.Bytes, reason)
+	err := l.batch(ctx,
+		statement{`
+			INSERT INTO change (at, who, account, action, before)
+			VALUES (?, ?, ` + account + `, ?, (SELECT document FROM account_document WHERE name = ?))`,
+			[]any{now, l.opt.Actor, name, action, name}},
+		statement{`
+			INSERT INTO adjustment (account, month, messages, bytes, reason, at, who)
+			VALUES (` + account + `, ?, ?, ?, ?, ?, ?)`,
+			[]any{name, month.String(), by.Messages, by.Bytes, reason, now, l.opt.Actor}},
+		historyAfter)
+	switch {
+	case constraint(err, sqlite3.ErrConstraintNotNull, "change.account"):
+		return fmt.Errorf("%s: %w", name, ErrNoAccount)
+	case constraint(err, sqlite3.ErrConstraintTrigger, ErrMonthClosed.Error()):
+		return fmt.Errorf("%s: %w", month, ErrMonthClosed)
+	}
+	return err
+}
+
+func (l *Ledger) checkAdjustment(ctx context.Context, name string, month Month, by Usage, reason string) error {
+	switch {
+	case by == Usage{}:
+		return invalid("an adjustment of nothing changes nothing")
+	case max(by.Messages, -by.Messages, by.Bytes, -by.Bytes) > maxAdjustment:
+		return invalid("an adjustment by more than %d is refused as a mistake", int64(maxAdjustment))
+	case strings.TrimSpace(reason) == "":
+		return invalid("an adjustment needs a reason, which the bill shows")
+	case len(reason) > maxReason:
+		return invalid("the reason is longer than %d octets", maxReason)
+	case !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl):
+		return invalid("the reason must be one line of text")
+	case MonthOf(l.opt.Now(), l.opt.Location).Before(month):
+		return invalid("%s has not begun", month)
+	}
+	invoices, err := l.Invoices(ctx, month, Tariff{})
+	if err != nil {
+		return err
+	}
+	var used Usage
+	for _, i := range invoices.Accounts {
+		if i.Account == name {
+			used = i.Usage()
+		}
+	}
+	if used.Messages+by.Messages < 0 || used.Bytes+by.Bytes < 0 {
+		return invalid("%s used %d messages and %d octets in %s; no more than that can be taken away", name, used.Messages, used.Bytes, month)
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+package meter
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// Invoices are what the accounts owe for one month, in the order of their names.
+type Invoices struct {
+	Month    Month
+	Closed   time.Time // UTC; zero: the month is open and its bills are provisional
+	ClosedBy string
+	Accounts []Invoice
+}
+
+// An Invoice is what one account owes for one month.
+type Invoice struct {
+	ID          int64 // of the account
+	Account     string
+	Mode        Mode
+	Domains     []string // A-labels, sorted; those that a deleted account had at its end
+	Deleted     bool
+	Counted     Usage // by evidence
+	Adjustments []Adjustment
+	Tariff      Tariff // with the account's own limits and prices
+}
+
+// An Adjustment is what an operator added to a month's usage, or took from it.
+type Adjustment struct {
+	Usage
+	Reason string
+	At     time.Time // UTC
+	Who    string
+}
+
+// Usage is what is billed: what was counted, with the adjustments, and never less than nothing.
+func (i *Invoice) Usage() Usage {
+	u := i.Counted
+	for _, a := range i.Adjustments {
+		u.Messages += a.Messages
+		u.Bytes += a.Bytes
+	}
+	return Usage{max(0, u.Messages), max(0, u.Bytes)}
+}
+
+// Tiers is how many tiers are billed, at least 1.
+func (i *Invoice) Tiers() int64 { return i.Tariff.Tiers(i.Usage()) }
+
+// Decided is the limit that made the number of tiers: "messages", "bytes" or "both", and empty where
+// neither was passed.
+func (i *Invoice) Decided() string { return i.Tariff.Decided(i.Usage()) }
+
+// Additional is the price of the tiers above the first.
+func (i *Invoice) Additional() Cents { return i.Total() - i.Tariff.BasePrice }
+
+// Total is the amount owed.
+func (i *Invoice) Total() Cents { return i.Tariff.Charge(i.Usage()) }
+
+// What can stand against closing or adjusting a month.
+var (
+	ErrMonthClosed = errors.New("the month is closed")
+	ErrMonthOpen   = errors.New("the month is not over")
+)
+
+// billed selects the bills of an open month. An account is billed for a month at whose end it existed,
+// used or not, and for one in which it used anything, whatever became of it since.
+const billed = `
+	SELECT a.id, a.mode,
+	       coalesce(iif(a.deleted IS NULL, NULL, (SELECT before ->> '$.domains' FROM change
+	                WHERE account = a.id AND action = 'account delete' ORDER BY id DESC LIMIT 1)),
+	                (SELECT json_group_array(name) FROM (SELECT name FROM domain WHERE account = a.id ORDER BY name))) AS domains,
+	       a.deleted IS NOT NULL AS deleted, coalesce(u.messages, 0) AS messages, coalesce(u.bytes, 0) AS bytes,
+	       iif(a.messages > 0, a.messages, :messages) AS tier_messages, iif(a.bytes > 0, a.bytes, :bytes) AS tier_bytes,
+	       coalesce(a.base_price, :base) AS base_price, coalesce(a.tier_price, :tier) AS tier_price, :currency AS currency
+	FROM account a LEFT JOIN (
+		SELECT account, sum(messages) AS messages, sum(bytes) AS bytes FROM usage
+		WHERE day BETWEEN :first AND :last GROUP BY account) u ON u.account = a.id
+	WHERE a.created < :end AND (a.deleted IS NULL OR a.deleted >= :end) OR u.messages > 0
+	      OR EXISTS (SELECT 1 FROM adjustment WHERE account = a.id AND month = :month)`
+
+// billing is the parameters of billed.
+func (l *Ledger) billing(month Month, t Tariff) []any {
+	first, last := month.span()
+	return []any{
+		sql.Named("messages", t.Messages), sql.Named("bytes", t.Bytes), sql.Named("base", int64(t.BasePrice)),
+		sql.Named("tier", int64(t.TierPrice)), sql.Named("currency", t.Currency), sql.Named("first", first),
+		sql.Named("last", last), sql.Named("end", month.Next().Start(l.opt.Location).UnixMilli()), sql.Named("month", month.String()),
+	}
+}
+
+// Invoices returns the bills of the month: of a closed one as they were closed, of an open one with the
+// tariff t as far as it has come, all as of one moment.
+func (l *Ledger) Invoices(ctx context.Context, month Month, t Tariff) (*Invoices, error) {
+	all := &Invoices{Month: month}
+	err := l.atOneMoment(ctx, func(conn *sql.Conn) error {
+		adjustments, err := adjustmentsOf(ctx, conn, month)
+		if err != nil {
+			return err
+		}
+		from, args := billed, l.billing(month, t)
+		var at int64
+		err = conn.QueryRowContext(ctx, "SELECT at, who FROM closed_month WHERE month = ?", month.String()).Scan(&at, &all.ClosedBy)
+		switch {
+		case err == nil:
+			all.Closed = time.UnixMilli(at).UTC()
+			from, args = "SELECT account AS id, * FROM invoice WHERE month = :month", []any{sql.Named("month", month.String())}
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
+		}
+		for rows, err := range query(ctx, conn, `
+			SELECT b.id, a.name, b.mode, b.domains, b.deleted, b.messages, b.bytes,
+			       b.tier_messages, b.tier_bytes, b.base_price, b.tier_price, b.currency
+			FROM (`+from+`) b JOIN account a ON a.id = b.id ORDER BY a.name`, args...) {
+			var i Invoice
+			var domains string
+			if err == nil {
+				t := &i.Tariff
+				err = rows.Scan(&i.ID, &i.Account, &i.Mode, &domains, &i.Deleted, &i.Counted.Messages, &i.Counted.Bytes,
+					&t.Messages, &t.Bytes, &t.BasePrice, &t.TierPrice, &t.Currency)
+			}
+			if err == nil {
+				err = json.Unmarshal([]byte(domains), &i.Domains)
+			}
+			if err != nil {
+				return err
+			}
+			i.Adjustments = adjustments[i.ID]
+			all.Accounts = append(all.Accounts, i)
+		}
+		return nil
+	})
+	return all, err
+}
+
+func adjustmentsOf(ctx context.Context, q querier, month Month) (map[int64][]Adjustment, error) {
+	all := map[int64][]Adjustment{}
+	for rows, err := range query(ctx, q, `
+		SELECT account, messages, bytes, reason, at, who FROM adjustment WHERE month = ? ORDER BY id`, month.String()) {
+		var a Adjustment
+		var account, at int64
+		if err == nil {
+			err = rows.Scan(&account, &a.Messages, &a.Bytes, &a.Reason, &at, &a.Who)
+		}
+		if err != nil {
+			return nil, err
+		}
+		a.At = time.UnixMilli(at).UTC()
+		all[account] = append(all[account], a)
+	}
+	return all, nil
+}
+
+// closingGrace is how long after its end a month can be closed: what was accepted in its last second
+// may be written as late as a policy client waits for its answer, which is 100 seconds.
+const closingGrace = 2 * time.Minute
+
+// CloseMonth keeps the month's bills for ever as they are with the tariff t, whatever prices, limits and
+// accounts become later. Errors: [ErrMonthClosed], [ErrMonthOpen].
+func (l *Ledger) CloseMonth(ctx context.Context, month Month, t Tariff) error {
+	now := l.opt.Now()
+	if end := month.Next().Start(l.opt.Location); now.Before(end.Add(closingGrace)) {
+		return fmt.Errorf("%s: %w; it can be closed from %s on", month, ErrMonthOpen, end.Add(closingGrace).Format("2006-01-02 15:04 MST"))
+	}
+	err := l.batch(ctx,
+		statement{"INSERT INTO closed_month (month, at, who) VALUES (?, ?, ?)", []any{month.String(), now.UnixMilli(), l.opt.Actor}},
+		statement{`INSERT INTO invoice (month, account, mode, domains, deleted, messages, bytes,
+		                                tier_messages, tier_bytes, base_price, tier_price, currency)
+			SELECT :month, * FROM (` + billed + `)`, l.billing(month, t)})
+	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "closed_month.month") {
+		return fmt.Errorf("%s: %w", month, ErrMonthClosed)
+	}
+	return err
+}
