@@ -82,38 +82,6 @@ func (p *Policy) mayReceive(ctx context.Context, address string) (decision, *met
 	return dunno, a
 }
 
-// withinLimit is dunno while the account is below the limit beyond which it takes no mail.
-func (p *Policy) withinLimit(ctx context.Context, a *meter.Account) decision {
-	onLimit := p.cfg.Limits.OnLimit
-	if a.OnLimit != "" {
-		onLimit = a.OnLimit
-	}
-	tiers := int64(1)
-	above := limitDeferred
-	switch onLimit {
-	case meter.Reject:
-		above = limitRejected
-	case meter.Defer:
-	default:
-		if a.MaxTiers <= 0 {
-			return dunno // billed, without bound
-		}
-		tiers = a.MaxTiers
-	}
-	used, err := p.cfg.Usage.Usage(ctx, a.ID, meter.MonthOf(p.now(), p.cfg.Location))
-	if err != nil {
-		if n, ok := p.unrecorded.allow(); ok {
-			p.log.Error("an account's usage cannot be read, its mail is deferred", "account", a.Name, "error", err, "more", n)
-		}
-		return unavailable
-	}
-	tariff := meter.Tariff{Messages: p.cfg.Limits.Messages, Bytes: p.cfg.Limits.Bytes}
-	if tariff.For(a).Reached(used, tiers) {
-		return above
-	}
-	return dunno
-}
-
 // etrn decides over ETRN with the replies of RFC 1985, section 5.3. A REJECT would become
 // access_map_reject_code, 554.
 func (p *Policy) etrn(ctx context.Context, r *request) decision {

@@ -48,11 +48,16 @@ func (p *Policy) recordNoted(ctx context.Context, r *request, accounts []noted, 
 	}
 	ids := make([]int64, len(accounts))
 	var domains []string
+	ours := int64(0)
 	for i, n := range accounts {
 		ids[i] = n.account
 		domains = append(domains, n.domains...)
+		ours += n.count
 	}
 	d := p.record(ctx, r, p.accountsByID(ids), domains)
+	if d == limitRejected && (len(accounts) > 1 || ours < total) {
+		d = limitDeferred // for the others it is good: sent again, each recipient has an answer of its own
+	}
 	if d == dunno {
 		p.notes.done(r.instance)
 	}
@@ -114,7 +119,19 @@ func (p *Policy) accountsByID(ids []int64) []*meter.Account {
 	return accounts
 }
 
+// record lets the message in and makes it durable. One that was recorded before, because Postfix asks
+// again, passes whatever the limits say now: it may be the one that crossed them.
 func (p *Policy) record(ctx context.Context, r *request, accounts []*meter.Account, domains []string) decision {
+	d, settle := p.admit(ctx, accounts, r.octets)
+	if d.kind == limited {
+		if done, err := p.cfg.Recorder.Recorded(ctx, string(r.instance)); err == nil && done {
+			return dunno
+		}
+	}
+	if d != dunno {
+		return d
+	}
+	defer settle()
 	err := p.cfg.Recorder.Record(ctx, meter.Message{
 		Instance: string(r.instance),
 		QueueID:  string(r.queueID),

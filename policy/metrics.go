@@ -24,7 +24,7 @@ var (
 	sockets    = []string{"policy", "lookup", "milter"}
 	lookupMaps = []string{"relay-domains", "transport", "relay-recipients", "held-domains", "other"}
 	results    = []string{"found", "not_found", "temporary", "permanent"}
-	outcomes   = []string{"recorded", "foreign", "deferred"}
+	outcomes   = []string{"recorded", "foreign", "deferred", "limited"}
 )
 
 // metrics are resolved beforehand: a request costs one addition.

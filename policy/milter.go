@@ -139,14 +139,27 @@ func (t *tap) EndOfMessage(m milter.Modifier) (*milter.Response, error) {
 		return milter.RespContinue, nil
 	}
 	queueID := m.Get(milter.MacroQueueId)
+	accounts := p.accountsByID(t.accounts)
+	size := t.size + int64(len("\r\n"))
+	d, settle := p.admit(t.ctx, accounts, size)
+	switch {
+	case d.kind == limited:
+		p.metrics.messages["limited"].Inc()
+		// Whether it is good for others the tap cannot tell; sent again, each recipient has its own answer.
+		return milter.RejectWithCodeAndReason(452, strings.TrimPrefix(limitDeferred.action, "452 "))
+	case d != dunno:
+		p.metrics.messages["deferred"].Inc()
+		return unaccounted()
+	}
+	defer settle()
 	err := p.cfg.Recorder.Record(t.ctx, meter.Message{
 		// Short queue IDs come again; the time of MAIL FROM does not.
 		Instance: fmt.Sprintf("milter:%s@%d", queueID, t.begun.UnixNano()),
 		QueueID:  queueID,
-		Size:     t.size + int64(len("\r\n")),
+		Size:     size,
 		Client:   t.client,
 		At:       p.now(),
-		Accounts: p.accountsByID(t.accounts),
+		Accounts: accounts,
 		Domains:  t.domains,
 	})
 	if err != nil {

@@ -269,3 +269,36 @@ func FuzzMilter(f *testing.F) {
 		wg.Wait()
 	})
 }
+
+func TestMilterLetsNoMessagesPassALimitTogether(t *testing.T) {
+	t.Parallel()
+	a := account("acme", meter.ATRN, "acme.example")
+	a.OnLimit, a.Messages = meter.Defer, 2
+	d := openDesk(t, []meter.Account{a}, nil)
+	path := d.listen(t, "milter", d.ServeMilter)
+	const senders = 8
+	var all []*mta
+	for range senders { // all of them past RCPT, below the limit
+		m := dialMilter(t, path)
+		m.envelope("a@acme.example")
+		all = append(all, m)
+	}
+	var group sync.WaitGroup
+	answers := make([]*milter.Action, senders)
+	for i, m := range all {
+		group.Go(func() { answers[i] = m.content(string(rune('A' + i))) })
+	}
+	group.Wait()
+	accepted := int64(0)
+	for _, answer := range answers {
+		switch {
+		case answer.Type == milter.ActionAccept:
+			accepted++
+		case answer.Type != milter.ActionRejectWithCode || !strings.HasPrefix(answer.SMTPReply, "452 4.2.2 "):
+			t.Errorf("a message is answered %v", answer)
+		}
+	}
+	if used := d.used(t, "acme"); accepted != 2 || used.Messages != 2 {
+		t.Errorf("%d messages were accepted and %d counted, want 2", accepted, used.Messages)
+	}
+}

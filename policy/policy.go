@@ -8,7 +8,9 @@
 // A message that Postfix accepted for an account is counted once for that account, with its true
 // size, before Postfix is told to go on. Without a ledger that can be written to nothing of ours is
 // accepted; other domains are answered as before. No spelling of an address that Postfix delivers to
-// an account's domain passes uncounted: it is read as Postfix reads it, or refused.
+// an account's domain passes uncounted: it is read as Postfix reads it, or refused. Where an account's
+// mail is not accepted above a limit, the message that crosses it is the last one, on however many
+// connections they come.
 //
 // # What it does not do
 //
@@ -108,6 +110,7 @@ type Policy struct {
 	now     func() time.Time
 	metrics *metrics
 	notes   *notes
+	gate    *gate
 
 	approved approved
 
@@ -143,6 +146,7 @@ func New(cfg Config) (*Policy, error) {
 		now:     cfg.Now,
 		metrics: m,
 		notes:   newNotes(cfg.Now()),
+		gate:    newGate(),
 	}
 	b := cfg.Bounds
 	p.requests = (&server{name: "policy", limit: requestLimit, idle: b.Idle, session: p.serveRequests,

@@ -185,3 +185,6 @@ func (s *story) queued() int {
 	s.must(err)
 	return len(list)
 }
+
+// month is the present month, as the command line takes it; settings have UTC.
+func (s *story) month() string { return time.Now().UTC().Format("2006-01") }

@@ -1,0 +1,83 @@
+package e2e
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// TestALimitOfThreeMessages has twelve senders for each account past RCPT at the same time, and then sends
+// what is left of their messages.
+func TestALimitOfThreeMessages(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	const senders = 12
+	for _, a := range []struct {
+		name     string
+		flags    []string
+		accepted int64
+		refused  string // at the end of a message, and at the next RCPT
+		charge   string
+	}{
+		{"bills", []string{"--on-limit", "bill"}, senders, "", "40.00"},
+		{"defers", []string{"--on-limit", "defer"}, 3, "452 4.2.2 ", "10.00"},
+		{"rejects", []string{"--on-limit", "reject"}, 3, "552 5.2.2 ", "10.00"},
+		{"bounded", []string{"--on-limit", "bill", "--max-tiers", "2"}, 6, "452 4.2.2 ", "20.00"},
+	} {
+		to := "a@" + a.name + ".example"
+		s.etrn(a.name, a.name+".example", append(a.flags, "--messages", "3")...)
+		connections := make([]*postfixtest.Client, senders)
+		for i := range connections {
+			c, err := postfixtest.Dial(s.postfix.Addr(), "")
+			s.must(err)
+			defer c.Close()
+			connections[i] = c
+			s.must(say(c, "EHLO client.example", "250"))
+			s.must(say(c, "MAIL FROM:<x@elsewhere.example>", "250"))
+			s.must(say(c, "RCPT TO:<"+to+">", "250"))
+			s.must(say(c, "DATA", "354"))
+		}
+		var group sync.WaitGroup
+		replies := make([]string, senders)
+		for i, c := range connections {
+			group.Go(func() {
+				reply, err := c.Say("Subject: together\r\n\r\n.")
+				if err != nil {
+					t.Error(err)
+				}
+				replies[i] = reply
+				c.Say("QUIT")
+			})
+		}
+		group.Wait()
+		accepted := int64(0)
+		for _, reply := range replies {
+			if strings.HasPrefix(reply, "250") {
+				accepted++
+			} else if a.refused == "" || !strings.HasPrefix(reply, a.refused) {
+				t.Errorf("%s: a message is answered %q", a.name, reply)
+			}
+		}
+		if got := s.usage(a.name).Messages; accepted != a.accepted || got != accepted {
+			t.Errorf("%s: %d messages were accepted and %d counted, want %d", a.name, accepted, got, a.accepted)
+		}
+		if bill := s.mailbag("invoice", "--month", s.month(), a.name, "--json"); !strings.Contains(bill, `"total": "`+a.charge+`"`) {
+			t.Errorf("%s is billed\n%s\nwant %s", a.name, bill, a.charge)
+		}
+		data, _ := letter("one more", 1)
+		if outcome := s.send("x@elsewhere.example", data, to); a.refused != "" && !strings.HasPrefix(outcome.Recipients[0], a.refused) {
+			t.Errorf("%s: the next message is answered %+v", a.name, outcome)
+		}
+	}
+	// What raises the limit or lowers the usage lets mail in again.
+	s.mailbag("account", "set", "defers", "--messages", "4")
+	s.mailbag("usage", "adjust", "rejects", "--month", s.month(), "--messages", "-1", "--reason", "a test")
+	for _, name := range []string{"defers", "rejects"} {
+		s.waitFor(name+" takes mail again", func() bool {
+			return s.send("x@elsewhere.example", "Subject: again\r\n\r\n", "a@"+name+".example").Accepted()
+		})
+	}
+	s.wantUsage("defers", used{4, s.usage("defers").Bytes})
+	s.wantUsage("rejects", used{3, s.usage("rejects").Bytes})
+}

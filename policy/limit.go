@@ -1,0 +1,146 @@
+package policy
+
+import (
+	"context"
+	"sync"
+
+	"mailbag/meter"
+)
+
+// A limit is where an account's mail is not accepted any more.
+type limit struct {
+	tariff meter.Tariff
+	tiers  int64    // so many must not be exceeded
+	above  decision // what is answered above them
+}
+
+// limitOf returns the account's limit, nil where it is billed without bound.
+func (p *Policy) limitOf(a *meter.Account) *limit {
+	onLimit := p.cfg.Limits.OnLimit
+	if a.OnLimit != "" {
+		onLimit = a.OnLimit
+	}
+	l := &limit{meter.Tariff{Messages: p.cfg.Limits.Messages, Bytes: p.cfg.Limits.Bytes}.For(a), 1, limitDeferred}
+	switch onLimit {
+	case meter.Reject:
+		l.above = limitRejected
+	case meter.Defer:
+	default:
+		if a.MaxTiers <= 0 {
+			return nil
+		}
+		l.tiers = a.MaxTiers
+	}
+	return l
+}
+
+// used is what the account used in this month. It is false when that cannot be read.
+func (p *Policy) used(ctx context.Context, a *meter.Account) (meter.Usage, bool) {
+	used, err := p.cfg.Usage.Usage(ctx, a.ID, meter.MonthOf(p.now(), p.cfg.Location))
+	if err == nil {
+		return used, true
+	}
+	if n, ok := p.unrecorded.allow(); ok {
+		p.log.Error("an account's usage cannot be read, its mail is deferred", "account", a.Name, "error", err, "more", n)
+	}
+	return used, false
+}
+
+// withinLimit is dunno while the account is below the limit beyond which it takes no mail.
+func (p *Policy) withinLimit(ctx context.Context, a *meter.Account) decision {
+	l := p.limitOf(a)
+	if l == nil {
+		return dunno
+	}
+	used, ok := p.used(ctx, a)
+	switch {
+	case !ok:
+		return unavailable
+	case l.tariff.Reached(used, l.tiers):
+		return l.above
+	}
+	return dunno
+}
+
+// A gate keeps messages that are received at the same time from passing a limit together: all of them
+// may have been below it at RCPT. The message that crosses a limit is accepted, and no other after it.
+type gate struct {
+	mu       sync.Mutex
+	underway map[int64]meter.Usage // by account: what was let in, and may be in the ledger or not yet
+	settled  chan struct{}         // closed and replaced whenever something of it is settled
+}
+
+func newGate() *gate {
+	return &gate{underway: map[int64]meter.Usage{}, settled: make(chan struct{})}
+}
+
+// admit decides over a message at its end. With dunno it is let in, and settle must be called once it is
+// in the ledger or given up. The decision of an account above its limit is the message's.
+func (p *Policy) admit(ctx context.Context, accounts []*meter.Account, size int64) (d decision, settle func()) {
+	limited := map[*meter.Account]*limit{}
+	for _, a := range accounts {
+		if l := p.limitOf(a); l != nil {
+			limited[a] = l
+		}
+	}
+	if len(limited) == 0 {
+		return dunno, func() {}
+	}
+	g := p.gate
+	for {
+		g.mu.Lock()
+		d, uncertain := p.passes(ctx, limited)
+		if d != dunno || !uncertain {
+			if d == dunno {
+				g.add(limited, meter.Usage{Messages: 1, Bytes: size})
+			}
+			g.mu.Unlock()
+			return d, func() { g.settle(limited, meter.Usage{Messages: 1, Bytes: size}) }
+		}
+		settled := g.settled
+		g.mu.Unlock()
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return unavailable, nil
+		}
+	}
+}
+
+// passes decides with the gate locked. It is uncertain when it depends on messages under way, of which
+// the ledger has some already, and others never, if they fail.
+func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit) (d decision, uncertain bool) {
+	for a, l := range limited {
+		used, ok := p.used(ctx, a)
+		switch {
+		case !ok:
+			return unavailable, false
+		case l.tariff.Reached(used, l.tiers):
+			return l.above, false
+		}
+		more := p.gate.underway[a.ID]
+		uncertain = uncertain || l.tariff.Reached(meter.Usage{Messages: used.Messages + more.Messages, Bytes: used.Bytes + more.Bytes}, l.tiers)
+	}
+	return dunno, uncertain
+}
+
+func (g *gate) add(limited map[*meter.Account]*limit, u meter.Usage) {
+	for a := range limited {
+		sum := g.underway[a.ID]
+		sum.Messages += u.Messages
+		sum.Bytes += u.Bytes
+		if sum.Messages == 0 {
+			delete(g.underway, a.ID)
+		} else {
+			g.underway[a.ID] = sum
+		}
+	}
+}
+
+func (g *gate) settle(limited map[*meter.Account]*limit, u meter.Usage) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.add(limited, meter.Usage{Messages: -u.Messages, Bytes: -u.Bytes})
+	close(g.settled)
+	g.settled = make(chan struct{})
+}
