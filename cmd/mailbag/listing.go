@@ -21,6 +21,35 @@ func (c *console) json(value any) error {
 	return outputError(e.Encode(value))
 }
 
+// A jsonList is a list in JSON that is written as it comes, because it may be long.
+type jsonList struct {
+	*console
+	begun bool
+}
+
+func (l *jsonList) add(value any) error {
+	text, err := json.MarshalIndent(value, "  ", "  ")
+	if err != nil {
+		return err
+	}
+	before := "[\n  "
+	if l.begun {
+		before = ",\n  "
+	}
+	l.begun = true
+	_, err = l.out.WriteString(before + string(text))
+	return outputError(err)
+}
+
+func (l *jsonList) end() error {
+	after := "[]\n"
+	if l.begun {
+		after = "\n]\n"
+	}
+	_, err := l.out.WriteString(after)
+	return outputError(err)
+}
+
 // A table is a listing for a reader. A column whose head begins with ">" is flush right. Where all heads
 // are empty there is no line of them.
 type table struct {

@@ -18,6 +18,7 @@ type mailSystem interface {
 	Expire(ctx context.Context, ids ...string) error
 	Flush(ctx context.Context, domain string) error
 	Conflicts(ctx context.Context, domains ...string) ([]postfix.Conflict, error)
+	FormerLifetimes(context.Context) (postfix.Lifetimes, error)
 	Plan(context.Context, postfix.Wiring) (*postfix.Plan, error)
 }
 

@@ -123,6 +123,10 @@ func (s storyMail) Conflicts(_ context.Context, domains ...string) ([]postfix.Co
 	return nil, nil
 }
 
+func (s storyMail) FormerLifetimes(context.Context) (postfix.Lifetimes, error) {
+	return postfix.Lifetimes{Message: postfix.Lifetime{Raised: true, Was: 5 * 24 * time.Hour}}, nil
+}
+
 func (s storyMail) Plan(_ context.Context, w postfix.Wiring) (*postfix.Plan, error) {
 	if s.file == "" {
 		return nil, postfix.ErrMissing

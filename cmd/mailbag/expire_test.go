@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mailbag/cmd/internal/postfix"
+)
+
+// aQueue is a Postfix whose queue is another at each pass over it.
+type aQueue struct {
+	storyMail
+	passes  []iter.Seq[postfix.Entry]
+	seen    int
+	expired []string
+}
+
+func (q *aQueue) Queue(context.Context) iter.Seq2[postfix.Entry, error] {
+	pass := q.passes[min(q.seen, len(q.passes)-1)]
+	q.seen++
+	return func(yield func(postfix.Entry, error) bool) {
+		for e := range pass {
+			e.Expiring = slices.Contains(q.expired, e.ID)
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (q *aQueue) Expire(_ context.Context, ids ...string) error {
+	q.expired = append(q.expired, ids...)
+	return nil
+}
+
+func (q *aQueue) Release(context.Context, ...string) error { return nil }
+
+// FormerLifetimes are those of a Postfix that setup did not change.
+func (q *aQueue) FormerLifetimes(context.Context) (postfix.Lifetimes, error) {
+	return postfix.Lifetimes{}, nil
+}
+
+func waitingEntry(id string, age time.Duration, to string) postfix.Entry {
+	return postfix.Entry{Queue: "deferred", ID: id, Arrival: time.Now().Add(-age), Size: 1, Sender: "x@elsewhere.example", Recipients: []postfix.Recipient{{Address: to}}}
+}
+
+const month = 31 * 24 * time.Hour
+
+func TestWhatChangesBetweenTwoLooksIsNotReturned(t *testing.T) {
+	t.Parallel()
+	stays := waitingEntry("STAYS", month, "a@acme.example")
+	gainsARecipient := waitingEntry("GAINS", month, "a@acme.example")
+	now := gainsARecipient
+	now.Recipients = append(slices.Clone(now.Recipients), postfix.Recipient{Address: "x@other.example"})
+	first := slices.Values([]postfix.Entry{stays, waitingEntry("DELIVERED", month, "a@acme.example"),
+		waitingEntry("REUSED", month, "a@acme.example"), gainsARecipient})
+	second := slices.Values([]postfix.Entry{waitingEntry("REUSED", 2*month, "a@acme.example"), now, stays, waitingEntry("LATER", month, "a@acme.example")})
+	q := &aQueue{passes: []iter.Seq[postfix.Entry]{first, second}}
+	w := newWorkplace(t, q)
+	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--generate-password")
+	w.must("expire")
+	if diff := strings.Join(q.expired, " "); diff != "STAYS" {
+		t.Errorf("returned %q, want STAYS alone", diff)
+	}
+}
+
+func TestALongQueueIsReadOnceWhereNothingIsDue(t *testing.T) {
+	t.Parallel()
+	const length = 100_000
+	long := func(age time.Duration) iter.Seq[postfix.Entry] {
+		e := waitingEntry("", age, "a@acme.example")
+		return func(yield func(postfix.Entry) bool) {
+			for i := range length {
+				e.ID = fmt.Sprintf("Q%06d", i)
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+	q := &aQueue{passes: []iter.Seq[postfix.Entry]{long(time.Hour)}}
+	w := newWorkplace(t, q)
+	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--generate-password")
+	w.must("expire")
+	if q.seen != 1 || len(q.expired) != 0 {
+		t.Errorf("the queue was read %d times, %d messages were returned", q.seen, len(q.expired))
+	}
+	if out := w.must("expire", "--dry-run"); q.seen != 2 || !strings.Contains(out, "0 messages") {
+		t.Errorf("the queue was read %d times: %s", q.seen, out)
+	}
+}
+
+// A round finds a bounded number, so that its memory is; the next goes on with the rest.
+func TestMoreThanARoundFindsIsReturnedInSeveral(t *testing.T) {
+	t.Parallel()
+	const due = maxDue + 500
+	e := waitingEntry("", month, "a@acme.example")
+	old := func(yield func(postfix.Entry) bool) {
+		for i := range due {
+			e.ID = fmt.Sprintf("Q%06d", i)
+			if !yield(e) {
+				return
+			}
+		}
+	}
+	q := &countingQueue{aQueue: aQueue{passes: []iter.Seq[postfix.Entry]{old}}, gone: map[string]bool{}}
+	w := newWorkplace(t, q)
+	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--generate-password")
+	out := w.must("expire")
+	if len(q.gone) != due || !strings.Contains(out, "20,500 messages returned") {
+		t.Errorf("%d messages were returned, want %d: %s", len(q.gone), due, out[max(0, len(out)-100):])
+	}
+	if q.seen != 4 {
+		t.Errorf("the queue was read %d times, want 4", q.seen)
+	}
+}
+
+// countingQueue loses what is expired.
+type countingQueue struct {
+	aQueue
+	gone map[string]bool
+}
+
+func (q *countingQueue) Queue(ctx context.Context) iter.Seq2[postfix.Entry, error] {
+	return func(yield func(postfix.Entry, error) bool) {
+		for e, err := range q.aQueue.Queue(ctx) {
+			if !q.gone[e.ID] && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func (q *countingQueue) Expire(_ context.Context, ids ...string) error {
+	for _, id := range ids {
+		q.gone[id] = true
+	}
+	return nil
+}

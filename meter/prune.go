@@ -1,0 +1,98 @@
+package meter
+
+import (
+	"context"
+	"time"
+)
+
+// Keep is how long records are kept.
+type Keep struct {
+	Messages time.Duration // evidence
+	Turns    time.Duration
+}
+
+// Pruned says how many records were older than that.
+type Pruned struct {
+	Messages int64 `json:"messages"`
+	Turns    int64 `json:"turns"`
+	Notices  int64 `json:"notices"`
+}
+
+const (
+	pruneChunk = 2000 // rows that one batch deletes
+
+	// keepNotices is longer than any occasion of a notice lasts: a month, or [MaxHold].
+	keepNotices = 400 * 24 * time.Hour
+)
+
+// Prune deletes what is older than it is to be kept. Usage, invoices and the accounts' history stay.
+func (l *Ledger) Prune(ctx context.Context, keep Keep) (Pruned, error) {
+	var p Pruned
+	now := l.opt.Now()
+	before := func(kept time.Duration) int64 { return now.Add(-kept).UnixMilli() }
+	accounts, err := l.everyAccount(ctx)
+	if err != nil {
+		return p, err
+	}
+	for _, account := range accounts { // evidence is found by account and time
+		if err := l.prune(ctx, &p.Messages, "message", "instance, account", "account = ? AND at < ?", account, before(keep.Messages)); err != nil {
+			return p, err
+		}
+	}
+	if err := l.prune(ctx, &p.Turns, "turn", "token", "began < ? AND ended IS NOT NULL", before(keep.Turns)); err != nil {
+		return p, err
+	}
+	err = l.prune(ctx, &p.Notices, "notice", "id", "made < ? AND sent IS NOT NULL", before(keepNotices))
+	return p, err
+}
+
+// everyAccount returns the IDs of all accounts, deleted ones too.
+func (l *Ledger) everyAccount(ctx context.Context) ([]int64, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ids []int64
+	for rows, err := range query(ctx, db, "SELECT id FROM account") {
+		var id int64
+		if err == nil {
+			err = rows.Scan(&id)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// prune deletes the rows that fulfil a condition, and counts them. Between two batches it waits as long as
+// the last one took: half of the time belongs to the daemons, which write too.
+func (l *Ledger) prune(ctx context.Context, pruned *int64, table, key, condition string, args ...any) error {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return err
+	}
+	some := "FROM " + table + " WHERE " + condition + " LIMIT ?"
+	args = append(args, pruneChunk)
+	for {
+		var rows int64
+		if err := db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 "+some+")", args...).Scan(&rows); err != nil || rows == 0 {
+			return unavailable(err)
+		}
+		begun := time.Now()
+		err := l.batch(ctx, statement{"DELETE FROM " + table + " WHERE (" + key + ") IN (SELECT " + key + " " + some + ")", args})
+		if err != nil {
+			return err
+		}
+		*pruned += rows
+		if rows < pruneChunk {
+			return nil
+		}
+		select {
+		case <-time.After(time.Since(begun)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
