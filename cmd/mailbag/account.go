@@ -23,6 +23,7 @@ func (c *console) accountAddCommand() *cobra.Command {
 	var given meter.Account
 	var domains, networks []string
 	var flags passwordFlags
+	var forced bool
 	cmd := &cobra.Command{
 		Use:   "add NAME --mode MODE --domain DOMAIN...",
 		Short: "Add an account",
@@ -40,12 +41,16 @@ is missing.`,
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringArrayVar(&domains, "domain", nil, "`DOMAIN` of the account; give it again for each")
 	addFields(cmd, &given)
+	forceFlag(cmd, &forced)
 	cmd.Flags().StringArrayVar(&networks, "network", nil, "`CIDR` or address from which ETRN, or ATRN and its log-in, may come; give it again for each")
 	flags.add(cmd)
 	completeFields(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a, err := newAccount(cmd, args[0], &given, domains, networks)
 		if err != nil {
+			return err
+		}
+		if err := checkContact(cmd, a, forced); err != nil {
 			return err
 		}
 		if !hasLogin(a) && flags.given() {
@@ -98,6 +103,19 @@ func newAccount(cmd *cobra.Command, name string, given *meter.Account, domains, 
 		return nil, usageError{cmd.CommandPath(), err}
 	}
 	return a, nil
+}
+
+func forceFlag(cmd *cobra.Command, to *bool) {
+	cmd.Flags().BoolVar(to, "force", false, "take a --contact in one of the account's own domains")
+}
+
+// checkContact refuses a contact whose mail may be what waits.
+func checkContact(cmd *cobra.Command, a *meter.Account, forced bool) error {
+	contact, err := meter.ParseAddress(a.Contact)
+	if forced || err != nil || !slices.Contains(a.Domains, contact.Domain) {
+		return nil
+	}
+	return wrongUsage(cmd, "--contact %s is in a domain of the account's own, so notices would wait with the mail that they are about; give an address elsewhere, or --force", a.Contact)
 }
 
 // addAccount puts a valid account into the ledger.

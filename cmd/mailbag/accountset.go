@@ -10,6 +10,7 @@ import (
 
 func (c *console) accountSetCommand() *cobra.Command {
 	var given meter.Account
+	var forced bool
 	cmd := &cobra.Command{
 		Use:   "set NAME [flags]",
 		Short: "Change an account",
@@ -25,14 +26,15 @@ Domains, networks and passwords have commands of their own: mailbag domain, netw
 	}
 	cmd.Flags().SortFlags = false
 	addFields(cmd, &given)
+	forceFlag(cmd, &forced)
 	completeFields(cmd)
 	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, cmd *cobra.Command, args []string) error {
-		return d.setAccount(ctx, cmd, args[0], &given)
+		return d.setAccount(ctx, cmd, args[0], &given, forced)
 	})
 	return cmd
 }
 
-func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, given *meter.Account) error {
+func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, given *meter.Account, forced bool) error {
 	changes := false
 	for _, f := range fields {
 		changes = changes || cmd.Flags().Changed(f.flag)
@@ -48,6 +50,11 @@ func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, 
 		}
 		if err := checkFields(cmd, turned.Mode); err != nil {
 			return err
+		}
+		if cmd.Flags().Changed("contact") {
+			if err := checkContact(cmd, &turned, forced); err != nil {
+				return err
+			}
 		}
 		if err := turned.Validate(); err != nil {
 			return usageError{cmd.CommandPath(), err}

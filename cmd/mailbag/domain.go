@@ -57,6 +57,9 @@ func (d *desk) addDomain(ctx context.Context, cmd *cobra.Command, name, text str
 		return err
 	}
 	d.say("%s has the domain %s", name, domain)
+	if contact, err := meter.ParseAddress(a.Contact); err == nil && contact.Domain == domain {
+		d.note("warning: the contact %s is in it, so notices wait with the mail that they are about", a.Contact)
+	}
 	if a.Recipients == meter.ListedRecipient {
 		d.note(`only listed recipients of %s are accepted; "mailbag recipient add %s ADDRESS..." lists those of %s`, name, name, domain)
 	}

@@ -18,6 +18,8 @@ type mailSystem interface {
 	Expire(ctx context.Context, ids ...string) error
 	Flush(ctx context.Context, domain string) error
 	Conflicts(ctx context.Context, domains ...string) ([]postfix.Conflict, error)
+	Submit(ctx context.Context, message string, to ...string) error
+	Identity(context.Context) (postfix.Identity, error)
 	FormerLifetimes(context.Context) (postfix.Lifetimes, error)
 	Plan(context.Context, postfix.Wiring) (*postfix.Plan, error)
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -121,6 +122,29 @@ func (s storyMail) Conflicts(_ context.Context, domains ...string) ([]postfix.Co
 		}
 	}
 	return nil, nil
+}
+
+// Submit keeps the message in the file SENT. Where KILL says so the process dies, right before or after.
+func (s storyMail) Submit(_ context.Context, message string, to ...string) error {
+	if os.Getenv("KILL") == "before" {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	f, err := os.OpenFile(os.Getenv("SENT"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "RCPT %s\n%s", strings.Join(to, " "), message); err != nil {
+		return err
+	}
+	if os.Getenv("KILL") == "after" {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	return nil
+}
+
+func (s storyMail) Identity(context.Context) (postfix.Identity, error) {
+	return postfix.Identity{Hostname: "mx.provider.example"}, nil
 }
 
 func (s storyMail) FormerLifetimes(context.Context) (postfix.Lifetimes, error) {

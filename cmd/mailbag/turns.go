@@ -110,7 +110,7 @@ func (d *desk) turns(ctx context.Context, limit int, names ...string) ([]shownTu
 	for i, t := range shown {
 		end := t.Ended
 		if t.Running {
-			end = time.Now()
+			end = d.now()
 		}
 		shown[i].Seconds = max(0, end.Sub(t.Began).Seconds())
 	}

@@ -1,8 +1,8 @@
 // Package postfix is mailbag's hand on an existing Postfix: it wires the daemons into main.cf and master.cf, checks
 // that wiring and takes it back ([Instance.Plan], [Instance.Check], [Instance.PlanRemoval]), and reads and releases
-// the queue ([Instance.Queue], [Instance.Release]).
+// the queue ([Instance.Queue], [Instance.Release]). Mail of our own it submits as any program does ([Instance.Submit]).
 //
-// Everything goes through Postfix's own commands (postconf, postqueue, postsuper, postmap, postfix), so that no file
+// Everything goes through Postfix's own commands (postconf, postqueue, postsuper, postmap, postfix, sendmail), so that no file
 // format is guessed. What the operator configured is kept, with its macros as they stand; the former values are
 // remembered in a file beside main.cf ([FormerFile]), so that a removal restores them.
 //
@@ -126,7 +126,11 @@ func (in Instance) command(ctx context.Context, name string, args ...string) (*e
 		if err != nil {
 			return nil, fmt.Errorf("cannot resolve the configuration directory %s: %w", in.ConfigDir, err)
 		}
-		args = append([]string{"-c", dir}, args...)
+		flag := "-c"
+		if name == "sendmail" { // which has its options from another MTA
+			flag = "-C"
+		}
+		args = append([]string{flag, dir}, args...)
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")

@@ -35,6 +35,10 @@ var keys = []key{
 	{"retention.turns", "400d", into(func(s *Settings) *duration { return &s.Retention.Turns }, retention)},
 	{"retention.sessions", "90d", into(func(s *Settings) *duration { return &s.Retention.Sessions }, retention)},
 
+	{"notices.from", "", into(func(s *Settings) *string { return &s.Notices.From }, optional(mailAddress))},
+	{"notices.copy", "", into(func(s *Settings) *string { return &s.Notices.Copy }, optional(mailAddress))},
+	{"notices.templates", "/etc/mailbag/notices", into(func(s *Settings) *string { return &s.Notices.Templates }, absolutePath)},
+
 	{"policy.milter", "unix:/var/spool/postfix/private/mailbag-milter", into(func(s *Settings) *Address { return &s.Policy.Milter }, address)},
 	{"policy.listen", "unix:/var/spool/postfix/private/mailbag-policy", into(func(s *Settings) *Address { return &s.Policy.Listen }, address)},
 	{"policy.lookup", "unix:/var/spool/postfix/private/mailbag-lookup", into(func(s *Settings) *Address { return &s.Policy.Lookup }, address)},

@@ -44,6 +44,7 @@ type Settings struct {
 	Limits    Limits
 	Billing   Billing
 	Retention Retention
+	Notices   Notices
 	Policy    Policy
 	Turn      Turn
 	POP       POP
@@ -75,6 +76,13 @@ type Retention struct {
 	Messages time.Duration
 	Turns    time.Duration
 	Sessions time.Duration
+}
+
+// Notices are mail to customers about their limits and their waiting mail.
+type Notices struct {
+	From      string // address of the header From; empty: postmaster at the host name
+	Copy      string // address of the operator; empty: no copy
+	Templates string // directory of texts that take the place of the built-in ones
 }
 
 // Policy belongs to mailbag-policyd.

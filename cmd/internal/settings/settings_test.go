@@ -59,6 +59,7 @@ func TestDefaults(t *testing.T) {
 		Limits:    Limits{Messages: 100000, Bytes: 1e9, OnLimit: meter.Bill},
 		Billing:   Billing{Currency: "USD", BasePrice: 1000, TierPrice: 1000, Location: time.UTC},
 		Retention: Retention{Messages: 62 * day, Turns: 400 * day, Sessions: 90 * day},
+		Notices:   Notices{Templates: "/etc/mailbag/notices"},
 		Policy: Policy{
 			Milter:  Address{"unix", "/var/spool/postfix/private/mailbag-milter"},
 			Listen:  Address{"unix", "/var/spool/postfix/private/mailbag-policy"},
@@ -151,6 +152,7 @@ func TestMistakesNameTheKeyAndTheLine(t *testing.T) {
 		{"currency", "[billing]\ncurrency = 'Euro'\n", "line 2: billing.currency: \"Euro\" is not a currency"},
 		{"unquoted price", "[billing]\nbase_price = 10.00\n", `line 2: billing.base_price: takes an amount such as "10.00" in quotes, not a number with a point`},
 		{"price with one digit", "[billing]\nbase_price = '10.5'\n", "line 2: billing.base_price: \"10.5\" is not an amount"},
+		{"copy to nobody", "[notices]\ncopy = 'ops'\n", "line 2: notices.copy: \"ops\" is not an address"},
 		{"negative price", "[billing]\nbase_price = '-10.50'\n", "line 2: billing.base_price: amount \"-10.50\" is negative"},
 		{"time zone", "[billing]\ntimezone = 'Europe/Bonn'\n", "line 2: billing.timezone: \"Europe/Bonn\" is not a known time zone"},
 		{"local time", "[billing]\ntimezone = 'Local'\n", "line 2: billing.timezone: the time zone must be named"},

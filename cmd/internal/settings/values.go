@@ -175,6 +175,16 @@ func hostname(value any) (string, error) {
 	return s, err
 }
 
+// mailAddress reads user@domain.
+func mailAddress(value any) (string, error) {
+	s, err := text(value, "a mail address")
+	if err != nil {
+		return "", err
+	}
+	a, err := meter.ParseAddress(s)
+	return a.String(), err
+}
+
 func limitAction(value any) (meter.OnLimit, error) {
 	s, err := text(value, `"bill", "defer" or "reject"`)
 	if err != nil {

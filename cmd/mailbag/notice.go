@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"mime"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"mailbag/cmd/internal/units"
+	"mailbag/meter"
+)
+
+//go:embed notices
+var builtIn embed.FS
+
+// limitNotice is what limit.txt may name. Numbers are written as a reader has them.
+type limitNotice struct {
+	Account, Domains, Hostname string
+	Month                      string // "February 2026"
+	Until                      string // when the next month begins
+	Messages, MessageLimit     string
+	Size, SizeLimit            string
+	Percent                    int64 // of the limit that is nearer
+	Reached                    bool
+	OnLimit                    string // "bill", "defer" or "reject"
+	Tiers, MaxTiers            int64
+	Charge                     string // of the month so far
+	BasePrice, TierPrice       string
+	Currency                   string
+}
+
+// waitingNotice is what waiting.txt may name.
+type waitingNotice struct {
+	Account, Domains, Hostname string
+	Messages                   string // "3 messages"
+	Size                       string
+	Since                      string // arrival of the oldest
+	Hold                       string // "30d"
+	Returns                    string // when the oldest goes back
+	Mode                       string // "backup", "etrn", "atrn" or "pop3"
+	Fetched                    bool   // by the customer, in etrn and atrn
+	Suspended                  bool
+	Host                       string // the customer's server; by MX it is named so
+}
+
+// notices are the texts of notices.
+type notices struct{ limit, waiting *template.Template }
+
+// readNotices reads the operator's texts, and the built-in ones where there are none, and tries them out:
+// a text with a mistake sends nothing.
+func readNotices(dir string) (*notices, error) {
+	var n notices
+	for _, text := range []struct {
+		name    string
+		to      **template.Template
+		samples []any
+	}{
+		{"limit.txt", &n.limit, limitSamples()},
+		{"waiting.txt", &n.waiting, waitingSamples()},
+	} {
+		path := filepath.Join(dir, text.name)
+		source, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			path = "the built-in " + text.name
+			source, err = builtIn.ReadFile("notices/" + text.name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the text of a notice cannot be read, so none is sent: %w", err)
+		}
+		*text.to, err = template.New(text.name).Parse(string(source))
+		for _, sample := range text.samples {
+			if err == nil {
+				_, _, err = fill(*text.to, sample)
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s has a mistake, so no notice is sent: %w", path, err)
+		}
+	}
+	return &n, nil
+}
+
+// limitSamples are all that can be said of a limit.
+func limitSamples() (all []any) {
+	for _, onLimit := range limitActions {
+		for _, reached := range []bool{false, true} {
+			for _, tiers := range []int64{0, 3} {
+				all = append(all, limitNotice{Account: "sample", OnLimit: string(onLimit), Reached: reached, MaxTiers: tiers})
+			}
+		}
+	}
+	return all
+}
+
+func waitingSamples() (all []any) {
+	for _, mode := range meter.Modes {
+		for _, suspended := range []bool{false, true} {
+			all = append(all, waitingNotice{Account: "sample", Mode: string(mode), Fetched: mode.Held(), Suspended: suspended})
+		}
+	}
+	return all
+}
+
+// maxTextLine is the longest line of a message in octets without its end (RFC 5322, section 2.1.1).
+const maxTextLine = 998
+
+// fill makes a subject and a body. The text's first line is the subject, the second is empty.
+func fill(t *template.Template, values any) (subject, body string, err error) {
+	var text bytes.Buffer
+	if err := t.Execute(&text, values); err != nil {
+		return "", "", err
+	}
+	head, body, found := strings.Cut(strings.ReplaceAll(text.String(), "\r\n", "\n"), "\n\n")
+	subject, named := strings.CutPrefix(head, "Subject: ")
+	subject = strings.TrimSpace(subject)
+	switch {
+	case !found || !named || subject == "" || strings.Contains(subject, "\n"):
+		return "", "", errors.New(`it must begin with a line "Subject: ...", and an empty line behind it`)
+	case !utf8.ValidString(text.String()):
+		return "", "", errors.New("it is not UTF-8")
+	case strings.ContainsFunc(subject, unicode.IsControl) || strings.ContainsAny(body, "\r\x00"):
+		return "", "", errors.New("it has a control character")
+	case strings.TrimSpace(body) == "":
+		return "", "", errors.New("nothing is behind its subject")
+	}
+	for line := range strings.Lines(body) {
+		if len(line) > maxTextLine {
+			return "", "", fmt.Errorf("a line is longer than %d octets", maxTextLine)
+		}
+	}
+	return subject, strings.TrimRight(body, "\n") + "\n", nil
+}
+
+// letter is the whole message. What it says of itself keeps vacation programs and mailing lists from
+// answering (RFC 3834, section 5).
+func letter(from, to, hostname, subject, body string, at time.Time) string {
+	encoding := "7bit"
+	if strings.ContainsFunc(body, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		encoding = "8bit"
+	}
+	return "From: " + from + "\n" +
+		"To: " + to + "\n" +
+		"Subject: " + mime.QEncoding.Encode("utf-8", subject) + "\n" +
+		"Date: " + at.Format("Mon, 02 Jan 2006 15:04:05 -0700") + "\n" +
+		"Message-ID: <" + rand.Text() + "@" + hostname + ">\n" +
+		"Auto-Submitted: auto-generated\n" +
+		"MIME-Version: 1.0\n" +
+		"Content-Type: text/plain; charset=utf-8\n" +
+		"Content-Transfer-Encoding: " + encoding + "\n\n" + body
+}
+
+// limitNotice tells of an account's month.
+func (d *desk) limitNotice(a *meter.Account, i meter.Invoice, month meter.Month, hostname string) limitNotice {
+	u := i.Usage()
+	used, limit, _ := i.Tariff.Nearer(u)
+	loc := d.settings.Billing.Location
+	return limitNotice{
+		Account: a.Name, Domains: list(a.Domains), Hostname: hostname,
+		Month: month.Start(loc).Format("January 2006"), Until: moment(month.Next().Start(loc)),
+		Messages: grouped(u.Messages), MessageLimit: grouped(i.Tariff.Messages),
+		Size: units.RoundSize(u.Bytes), SizeLimit: units.FormatSize(i.Tariff.Bytes),
+		Percent: int64(100 * float64(used) / float64(limit)), Reached: i.Tariff.Reached(u, 1),
+		OnLimit: string(d.onLimit(a)), Tiers: i.Tiers(), MaxTiers: a.MaxTiers, Charge: i.Total().String(),
+		BasePrice: i.Tariff.BasePrice.String(), TierPrice: i.Tariff.TierPrice.String(), Currency: i.Tariff.Currency,
+	}
+}
+
+// waitingNotice tells of what waits for an account.
+func (d *desk) waitingNotice(a *meter.Account, w meter.Waiting, hostname string) waitingNotice {
+	loc := d.settings.Billing.Location
+	host := a.Host
+	if host == "" {
+		host = "your mail server"
+	}
+	return waitingNotice{
+		Account: a.Name, Domains: list(a.Domains), Hostname: hostname,
+		Messages: amountOf(int(w.Messages)), Size: units.RoundSize(w.Bytes), Since: moment(w.Oldest.In(loc)),
+		Hold: units.FormatDuration(a.HoldTime()), Returns: moment(w.Oldest.Add(a.HoldTime()).In(loc)),
+		Mode: string(a.Mode), Fetched: a.Mode.Held(), Suspended: a.Suspended, Host: host,
+	}
+}
+
+// moment is how a customer reads a time.
+func moment(t time.Time) string { return t.Format("2 January 2006, 15:04 MST") }

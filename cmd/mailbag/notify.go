@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/meter"
+)
+
+func (c *console) notifyCommand() *cobra.Command {
+	var dryRun, asJSON bool
+	var show string
+	cmd := &cobra.Command{
+		Use:   "notify",
+		Short: "Mail customers about their limits and their waiting mail",
+		Long: `Mail the contact of an account that has used 80 % of a monthly limit, all of it, and each further tier,
+and of one whose mail has waited for half of its hold time. Each is said once; of several that came at once
+the highest is. Accounts without a contact are left out, or [notices] copy in the settings gets theirs.
+
+The notices go to the local MTA through sendmail(1), with the null sender. Your own texts, limit.txt and
+waiting.txt in the directory that [notices] templates names, take the place of the built-in ones. Run
+this by a timer, hourly.`,
+		Example: `  mailbag notify --dry-run
+  mailbag notify
+  mailbag notify --template limit > /etc/mailbag/notices/limit.txt`,
+		Args: arguments(),
+	}
+	cmd.Flags().SortFlags = false
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "list what would be sent, and send nothing")
+	cmd.Flags().StringVar(&show, "template", "", "write the built-in text `NAME`, limit or waiting, and do nothing else")
+	jsonFlag(cmd, &asJSON)
+	if err := cmd.RegisterFlagCompletionFunc("template", cobra.FixedCompletions([]string{"limit", "waiting"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // only where the flag does not exist
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("template") {
+			text, err := builtIn.ReadFile("notices/" + show + ".txt")
+			if err != nil {
+				return wrongUsage(cmd, "--template: %q is neither limit nor waiting", show)
+			}
+			_, err = c.out.Write(text)
+			return outputError(err)
+		}
+		return c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, _ []string) error {
+			sent, err := d.notify(ctx, dryRun)
+			if asJSON {
+				return errors.Join(err, d.json(append([]sentNotice{}, sent...)))
+			}
+			for _, n := range sent {
+				d.say("%s: %s, to %s", n.Account, n.Subject, strings.Join(n.Recipients, ", "))
+			}
+			return err
+		})(cmd, args)
+	}
+	return cmd
+}
+
+// sentNotice is one that was sent, or would be.
+type sentNotice struct {
+	Account    string   `json:"account"`
+	Subject    string   `json:"subject"`
+	Level      int64    `json:"level"` // per cent of the limit, or of the hold time
+	Recipients []string `json:"recipients"`
+}
+
+// notify makes the notices that are due, and hands to the MTA those and what an earlier run left. A notice
+// is in the ledger before it is handed over: whoever dies in between leaves it to the next run, which sends it
+// a second time at the most, with the same Message-ID.
+func (d *desk) notify(ctx context.Context, dryRun bool) ([]sentNotice, error) {
+	unlock, err := d.alone()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	due, err := d.dueNotices(ctx, all, dryRun)
+	if err != nil {
+		return nil, err
+	}
+	unsent := due
+	if !dryRun {
+		if err := d.ledger.AddNotices(ctx, due...); err != nil {
+			return nil, err
+		}
+		due = nil
+	}
+	if unsent, err = d.ledger.UnsentNotices(ctx); err != nil {
+		return nil, err
+	}
+	var sent []sentNotice
+	var failures []error
+	for _, n := range append(unsent, due...) {
+		name := "a deleted account"
+		if a := all.AccountByID(n.Account); a != nil {
+			name = a.Name
+		}
+		if !dryRun {
+			err := d.mta.Submit(ctx, n.Message, n.Recipients...)
+			if err == nil {
+				err = d.ledger.NoticeSent(ctx, n.ID, d.now())
+			}
+			if err != nil {
+				failures = append(failures, fmt.Errorf("the notice to %s about %s is not known to be sent; the next run tries again: %w", strings.Join(n.Recipients, ", "), name, err))
+				if ctx.Err() != nil || errors.Is(err, meter.ErrUnavailable) {
+					break
+				}
+				continue
+			}
+		}
+		sent = append(sent, sentNotice{name, n.Subject, n.Level, n.Recipients})
+	}
+	return sent, errors.Join(failures...)
+}
+
+// alone keeps a second run from sending the same notices at the same time. The lock is on the ledger's
+// directory, because one on the file would disturb SQLite's.
+func (d *desk) alone() (unlock func(), err error) {
+	dir, err := os.Open(filepath.Dir(d.settings.Database))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		dir.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errors.New("another mailbag notify runs at this moment; nothing was done")
+		}
+		return nil, fmt.Errorf("the directory of the ledger cannot be locked: %w", err)
+	}
+	return func() { dir.Close() }, nil
+}
+
+// waitingSubject is the occasion of notices about waiting mail.
+const waitingSubject = "waiting mail"
+
+// halfHold is their level.
+const halfHold = 50
+
+// dueNotices makes the notices that nobody had yet, and ends the occasions that are over.
+func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool) ([]meter.Notice, error) {
+	texts, err := readNotices(d.settings.Notices.Templates)
+	if err != nil {
+		return nil, err
+	}
+	hostname, err := d.hostname(ctx)
+	if err != nil {
+		return nil, err
+	}
+	month := d.thisMonth()
+	invoices, err := d.invoices(ctx, month)
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := d.countQueue(ctx, all)
+	if errors.Is(err, postfix.ErrMissing) {
+		waiting, err = d.countIndex(ctx, all)
+	}
+	if err != nil {
+		return nil, err
+	}
+	noticed, err := d.ledger.Noticed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	post := postman{desk: d, hostname: hostname, noticed: noticed}
+	var over []meter.Occasion
+	for _, i := range invoices.Accounts {
+		a := all.AccountByID(i.ID)
+		if a == nil {
+			continue
+		}
+		t := i.Tariff
+		subject := fmt.Sprintf("%s, limits of %d messages and %d octets", month, t.Messages, t.Bytes)
+		if level := limitLevel(t, i.Usage()); post.wants(a, subject, level) {
+			if err := post.write(a, subject, level, texts.limit, d.limitNotice(a, i, month, hostname)); err != nil {
+				return nil, err
+			}
+		}
+		w := waiting[i.ID]
+		if w.Messages == 0 || d.now().Sub(w.Oldest) < a.HoldTime()/2 {
+			if o := (meter.Occasion{Account: a.ID, Subject: waitingSubject}); noticed[o] > 0 {
+				over = append(over, o)
+			}
+		} else if post.wants(a, waitingSubject, halfHold) {
+			if err := post.write(a, waitingSubject, halfHold, texts.waiting, d.waitingNotice(a, w, hostname)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !dryRun {
+		err = d.ledger.EndOccasions(ctx, over...)
+	}
+	return post.written, err
+}
+
+// limitLevel is how far a month has come, in per cent of the limit that is nearer: 80, 100, and at each tier
+// above the first one hundreds of its number; 0 below all of them.
+func limitLevel(t meter.Tariff, u meter.Usage) int64 {
+	const early = 80
+	nearly := func(used, limit int64) bool {
+		return limit > 0 && used >= limit/100*early+(limit%100*early+99)/100
+	}
+	switch tiers := t.Tiers(u); {
+	case tiers > 1:
+		return 100 * tiers
+	case t.Reached(u, 1):
+		return 100
+	case nearly(u.Messages, t.Messages), nearly(u.Bytes, t.Bytes):
+		return early
+	}
+	return 0
+}
+
+// A postman writes notices.
+type postman struct {
+	*desk
+	hostname string
+	noticed  map[meter.Occasion]int64
+	written  []meter.Notice
+}
+
+// wants reports whether the level was not said yet, and somebody is there to hear it.
+func (p *postman) wants(a *meter.Account, subject string, level int64) bool {
+	return level > p.noticed[meter.Occasion{Account: a.ID, Subject: subject}] && len(p.recipients(a)) > 0
+}
+
+func (p *postman) recipients(a *meter.Account) []string {
+	var to []string
+	for _, address := range []string{a.Contact, p.settings.Notices.Copy} {
+		if address != "" && !slices.Contains(to, address) {
+			to = append(to, address)
+		}
+	}
+	return to
+}
+
+func (p *postman) write(a *meter.Account, subject string, level int64, text *template.Template, values any) error {
+	heading, body, err := fill(text, values)
+	if err != nil {
+		return fmt.Errorf("the notice about %s cannot be written, so none is sent: %w", a.Name, err)
+	}
+	from := p.settings.Notices.From
+	if from == "" {
+		from = "postmaster@" + p.hostname
+	}
+	to := p.recipients(a)
+	p.written = append(p.written, meter.Notice{Account: a.ID, Subject: subject, Level: level, Recipients: to,
+		Message: letter(from, to[0], p.hostname, heading, body, p.now().In(p.settings.Billing.Location))})
+	return nil
+}
+
+// hostname is the name by which customers know this host: that of the settings, else Postfix's, else its
+// own.
+func (d *desk) hostname(ctx context.Context) (string, error) {
+	if d.settings.Hostname != "" {
+		return d.settings.Hostname, nil
+	}
+	id, err := d.mta.Identity(ctx)
+	if errors.Is(err, postfix.ErrMissing) {
+		return os.Hostname()
+	}
+	return id.Hostname, err
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"math"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"mailbag/meter"
+)
+
+func TestOneRunOfNotifyAtATime(t *testing.T) {
+	t.Parallel()
+	w := newWorkplace(t, storyMail{})
+	w.must("account", "add", "acme", "--mode", "backup", "--domain", "acme.example")
+	dir, err := os.Open(w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, errs := w.run("notify"); status != failed || !strings.Contains(errs, "another mailbag notify runs at this moment") {
+		t.Errorf("a second run ended with status %d: %s", status, errs)
+	}
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	w.must("notify")
+}
+
+func TestLevelsOfAMonth(t *testing.T) {
+	t.Parallel()
+	tariff := meter.Tariff{Messages: 10, Bytes: 1003}
+	for u, want := range map[meter.Usage]int64{
+		{}: 0, {Messages: 7, Bytes: 802}: 0, {Messages: 8}: 80, {Bytes: 803}: 80, {Messages: 9, Bytes: 1002}: 80, {Messages: 10}: 100,
+		{Bytes: 1003}: 100, {Messages: 11}: 200, {Bytes: 1004}: 200, {Messages: 20}: 200, {Messages: 21}: 300, {Messages: 10, Bytes: 3010}: 400,
+	} {
+		if got := limitLevel(tariff, u); got != want {
+			t.Errorf("%+v is at level %d, want %d", u, got, want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		tariff := meter.Tariff{Messages: rapid.Int64Range(1, math.MaxInt64).Draw(t, "limit"), Bytes: math.MaxInt64}
+		used := rapid.Int64Range(0, 1e15).Draw(t, "used")
+		level := limitLevel(tariff, meter.Usage{Messages: used})
+		if next := limitLevel(tariff, meter.Usage{Messages: used + 1}); next < level {
+			t.Fatalf("%d messages are at level %d, one more at %d", used, level, next)
+		}
+		// Exact, without overflow: used/limit >= 4/5.
+		if nearly := used >= tariff.Messages/5*4+(tariff.Messages%5*4+4)/5; nearly != (level >= 80) {
+			t.Fatalf("%d of %d are at level %d", used, tariff.Messages, level)
+		}
+	})
+}
