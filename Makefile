@@ -13,6 +13,8 @@ PACKAGES  = ./... $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(wildcard testdat
 SOURCES   = $(wildcard meter policy turnd popd cmd testdata)
 
 DEBIAN    = ca-certificates curl fetchmail gcc gsasl libc6-dev postfix procps python3 sqlite3 swaks
+# A browser, and fonts for it, to look at the pages for customers.
+DEBIAN   += chromium fonts-dejavu-core
 # For Exim, whose package excludes that of Postfix: it is unpacked, and these are the libraries it wants.
 DEBIAN   += libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
 UNPACKED  = exim4-daemon-light libnss-wrapper

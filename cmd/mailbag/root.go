@@ -72,7 +72,7 @@ server, retried while it is away), etrn and atrn (held until the customer asks f
 		panic(err) // only where the flag does not exist
 	}
 	root.AddCommand(c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(), c.mailboxCommand(),
-		c.recipientCommand(), c.usageCommand(), c.invoiceCommand(),
+		c.recipientCommand(), c.usageCommand(), c.invoiceCommand(), c.statementCommand(),
 		c.queueCommand(), c.flushCommand(), c.turnsCommand(), c.expireCommand(), c.notifyCommand(),
 		c.postfixCommand(), c.databaseCommand(), c.completionCommand())
 	return root

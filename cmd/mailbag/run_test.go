@@ -13,10 +13,11 @@ type workplace struct {
 	t   *testing.T
 	dir string
 	mta mailSystem
+	now func() time.Time
 }
 
 func newWorkplace(t *testing.T, mta mailSystem) workplace {
-	w := workplace{t, t.TempDir(), mta}
+	w := workplace{t, t.TempDir(), mta, time.Now}
 	text := "database = \"" + w.path("mailbag.db") + "\"\n[policy]\nlookup = \"unix:" + w.path("lookup") + "\"\n"
 	if err := os.WriteFile(w.path("mailbag.toml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -41,7 +42,7 @@ func (w workplace) runTo(stdout, stderr *os.File, args ...string) int {
 		w.t.Fatal(err)
 	}
 	defer stdin.Close()
-	return run(append([]string{"--config", w.path("mailbag.toml")}, args...), stdin, stdout, stderr, w.mta, time.Now)
+	return run(append([]string{"--config", w.path("mailbag.toml")}, args...), stdin, stdout, stderr, w.mta, w.now)
 }
 
 // must runs a command that has to succeed.

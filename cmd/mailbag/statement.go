@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mailbag/cmd/internal/units"
+	"mailbag/meter"
+)
+
+//go:embed pages
+var pages embed.FS
+
+// page reads one of the HTML pages, each of which is whole in itself: no script, and nothing from elsewhere.
+func page(name string) *template.Template {
+	return template.Must(template.ParseFS(pages, "pages/page.html", "pages/"+name)).Lookup(name)
+}
+
+func (c *console) statementCommand() *cobra.Command {
+	var month monthFlag
+	var file string
+	cmd := &cobra.Command{
+		Use:   "statement NAME --month MONTH --html FILE",
+		Short: "Write an account's month as a page for the customer",
+		Long: `Write an account's month as a page for the customer: a chart of its days with the limit, the tiers and the
+amount. The page is one file without scripts and without anything from elsewhere, and prints on A4. That of
+a closed month stays the same whenever it is written.`,
+		Example:           "  mailbag statement acme --month 2026-02 --html acme-2026-02.html",
+		Args:              arguments("NAME"),
+		ValidArgsFunction: c.completeAccounts,
+	}
+	cmd.Flags().SortFlags = false
+	month.add(cmd)
+	cmd.Flags().StringVar(&file, "html", "", "`FILE` to write; - is stdout")
+	if err := cmd.MarkFlagFilename("html", "html"); err != nil {
+		panic(err) // only where the flag does not exist
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case month.text == "":
+			return wrongUsage(cmd, "--month is missing")
+		case file == "":
+			return wrongUsage(cmd, "--html is missing: the file to write")
+		}
+		return c.atLedger(func(ctx context.Context, d *desk, cmd *cobra.Command, args []string) error {
+			m, err := month.orPresent(cmd, d)
+			if err != nil {
+				return err
+			}
+			text, err := d.statement(ctx, args[0], m)
+			if err != nil {
+				return err
+			}
+			if file == "-" {
+				_, err = d.out.Write(text)
+				return outputError(err)
+			}
+			if err := replaceFile(file, text, 0o644); err != nil {
+				return fmt.Errorf("the statement cannot be written: %w", err)
+			}
+			d.say("wrote the statement of %s for %s to %s", args[0], m, file)
+			return nil
+		})(cmd, args)
+	}
+	return cmd
+}
+
+// replaceFile writes a whole file or leaves what is there.
+func replaceFile(path string, text []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
+// statementPage is what statement.html has, written as a customer reads it.
+type statementPage struct {
+	Title, Account, Month        string
+	Domains                      []string
+	Closed, AsOf                 string // of a closed month and of an open one
+	Messages, Size, Tiers        string
+	TierMessages, TierSize       string
+	Decided                      string
+	Base, TierPrice, Further     string
+	Additional, Total, Currency  string
+	CountedMessages, CountedSize string
+	Adjustments                  []struct{ Reason, At, Messages, Size string }
+	Plot                         plot
+	Days                         []struct{ Day, Messages, Size string }
+}
+
+func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([]byte, error) {
+	all, err := d.invoices(ctx, month, name)
+	if err != nil {
+		return nil, err
+	}
+	i := all.Accounts[0]
+	used, err := d.ledger.DailyUsage(ctx, i.ID, month)
+	if err != nil {
+		return nil, err
+	}
+	u, loc := i.Usage(), d.settings.Billing.Location
+	p := statementPage{
+		Account: i.Account, Month: month.Start(loc).Format("January 2006"), Domains: i.Domains,
+		Messages: grouped(u.Messages), Size: units.RoundSize(u.Bytes), Tiers: grouped(i.Tiers()),
+		TierMessages: grouped(i.Tariff.Messages), TierSize: units.FormatSize(i.Tariff.Bytes),
+		Decided: map[string]string{"messages": "messages", "bytes": "size", "both": "messages and size"}[i.Decided()],
+		Base:    i.Tariff.BasePrice.String(), TierPrice: i.Tariff.TierPrice.String(),
+		Additional: i.Additional().String(), Total: i.Total().String(), Currency: i.Tariff.Currency,
+		CountedMessages: grouped(i.Counted.Messages), CountedSize: units.RoundSize(i.Counted.Bytes),
+	}
+	p.Title = p.Account + ", " + p.Month
+	if further := i.Tiers() - 1; further > 0 {
+		p.Further = grouped(further)
+	}
+	days := month.Days()
+	if all.Closed.IsZero() {
+		p.AsOf = moment(d.now().In(loc))
+		if month == d.thisMonth() {
+			days = d.now().In(loc).Day()
+		}
+	} else {
+		p.Closed = moment(all.Closed)
+	}
+	for _, a := range i.Adjustments {
+		p.Adjustments = append(p.Adjustments, struct{ Reason, At, Messages, Size string }{
+			a.Reason, a.At.Format("2 January 2006"), signed(a.Messages, grouped), signed(a.Bytes, units.RoundSize)})
+	}
+	byDay := make([]meter.Usage, month.Days())
+	for _, day := range used {
+		var n int
+		if _, err := fmt.Sscanf(strings.TrimPrefix(day.Day, month.String()+"-"), "%d", &n); err != nil || n < 1 || n > len(byDay) {
+			return nil, fmt.Errorf("the ledger has usage on the day %q, which %s does not have", day.Day, month)
+		}
+		byDay[n-1] = day.Usage
+	}
+	for n, u := range byDay[:days] {
+		p.Days = append(p.Days, struct{ Day, Messages, Size string }{fmt.Sprintf("%s-%02d", month, n+1), grouped(u.Messages), units.RoundSize(u.Bytes)})
+	}
+	p.Plot = newPlot(i, byDay[:days], month.Days())
+	var text bytes.Buffer
+	err = page("statement.html").Execute(&text, p)
+	return text.Bytes(), err
+}
