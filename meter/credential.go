@@ -193,3 +193,18 @@ func setVerifier(login, name string, v *Verifier, now int64) statement {
 			cram_md5 = excluded.cram_md5, changed = excluded.changed`,
 		[]any{login, name, v.Salt, v.Iterations, v.StoredKey, v.ServerKey, v.CRAMMD5, now}}
 }
+
+// check refuses a verifier that [NewVerifier] would not make.
+func (v *Verifier) check() error {
+	switch {
+	case len(v.Salt) < 8 || len(v.Salt) > 64:
+		return errors.New("its salt is not 8 to 64 octets")
+	case v.Iterations < 4096 || v.Iterations > 1_000_000: // RFC 7677, section 4; and what a log-in may cost
+		return errors.New("its iterations are not 4,096 to 1,000,000")
+	case len(v.StoredKey) != sha256.Size || len(v.ServerKey) != sha256.Size:
+		return fmt.Errorf("its keys are not %d octets", sha256.Size)
+	case v.CRAMMD5 != nil && len(v.CRAMMD5) != 2*md5.Size:
+		return fmt.Errorf("its CRAM-MD5 state is not %d octets", 2*md5.Size)
+	}
+	return nil
+}

@@ -60,6 +60,18 @@ func (l *Ledger) AddAccount(ctx context.Context, a Account, v *Verifier) error {
 	if err := a.Validate(); err != nil {
 		return err
 	}
+	err := l.batch(ctx, l.addAccount(&a, v, "account add")...)
+	switch {
+	case constraint(err, sqlite3.ErrConstraintUnique, "account.name"):
+		return fmt.Errorf("%s: %w (names of deleted accounts are not used again)", a.Name, ErrNameTaken)
+	case domainTaken(err):
+		return l.whoHas(ctx, a.Domains)
+	}
+	return err
+}
+
+// addAccount makes the statements for a new account, the first line of its history among them.
+func (l *Ledger) addAccount(a *Account, v *Verifier, action string) []statement {
 	now := l.opt.Now().UnixMilli()
 	batch := []statement{{`
 		INSERT INTO account (name, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
@@ -76,17 +88,9 @@ func (l *Ledger) AddAccount(ctx context.Context, a Account, v *Verifier) error {
 	if v != nil {
 		batch = append(batch, setVerifier(a.Name, a.Name, v, now))
 	}
-	batch = append(batch, statement{`
-		INSERT INTO change (at, who, account, action) VALUES (?, ?, ` + accountID + `, 'account add')`,
-		[]any{now, l.opt.Actor, a.Name}}, historyAfter)
-	err := l.batch(ctx, batch...)
-	switch {
-	case constraint(err, sqlite3.ErrConstraintUnique, "account.name"):
-		return fmt.Errorf("%s: %w (names of deleted accounts are not used again)", a.Name, ErrNameTaken)
-	case domainTaken(err):
-		return l.whoHas(ctx, a.Domains)
-	}
-	return err
+	return append(batch, statement{`
+		INSERT INTO change (at, who, account, action) VALUES (?, ?, ` + accountID + `, ?)`,
+		[]any{now, l.opt.Actor, a.Name, action}}, historyAfter)
 }
 
 // EditAccount changes what edit changes of the account, and nothing else: two processes that edit

@@ -16,7 +16,8 @@ func (c *console) accountCommand() *cobra.Command {
 		`An account is one customer, with a mode, domains and, where it fetches its mail, a log-in.
 Names are 1 to 32 of a-z, 0-9 and hyphen.`,
 		c.accountAddCommand(), c.accountListCommand(), c.accountShowCommand(), c.accountSetCommand(),
-		c.suspendCommand(), c.resumeCommand(), c.accountDeleteCommand(), c.historyCommand())
+		c.suspendCommand(), c.resumeCommand(), c.accountDeleteCommand(), c.historyCommand(),
+		c.accountExportCommand(), c.accountImportCommand())
 }
 
 func (c *console) accountAddCommand() *cobra.Command {

@@ -83,6 +83,11 @@ func (c *console) completeFlushable(cmd *cobra.Command, args []string, prefix st
 	})(cmd, args, prefix)
 }
 
+// completeFile leaves it to the shell to suggest files.
+func completeFile(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
 func (c *console) completeLogins(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	return c.suggest(0, func(_ context.Context, _ *desk, all *meter.Directory, args []string) []string {
 		if len(args) > 0 {

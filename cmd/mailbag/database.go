@@ -16,11 +16,9 @@ func (c *console) databaseCommand() *cobra.Command {
 readable by its owner only, because it holds the verifiers of passwords. To restore it, stop the
 daemons, put it in the place of the ledger, remove the ledger's -wal and -shm files if they are
 there, and start the daemons.`,
-			Example: "  mailbag database backup /var/backups/mailbag-$(date +%F).db",
-			Args:    arguments("FILE"),
-			ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-				return nil, cobra.ShellCompDirectiveDefault
-			},
+			Example:           "  mailbag database backup /var/backups/mailbag-$(date +%F).db",
+			Args:              arguments("FILE"),
+			ValidArgsFunction: completeFile,
 			RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
 				if err := d.ledger.Backup(ctx, args[0]); err != nil {
 					return err
