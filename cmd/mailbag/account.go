@@ -17,7 +17,7 @@ func (c *console) accountCommand() *cobra.Command {
 Names are 1 to 32 of a-z, 0-9 and hyphen.`,
 		c.accountAddCommand(), c.accountListCommand(), c.accountShowCommand(), c.accountSetCommand(),
 		c.suspendCommand(), c.resumeCommand(), c.accountDeleteCommand(), c.historyCommand(),
-		c.accountExportCommand(), c.accountImportCommand())
+		c.sheetCommand(), c.accountExportCommand(), c.accountImportCommand())
 }
 
 func (c *console) accountAddCommand() *cobra.Command {
