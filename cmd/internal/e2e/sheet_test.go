@@ -11,9 +11,9 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-// fetchmail runs the settings that an account's sheet has for it, once, with these pieces replaced: a host that
+// bySheet runs fetchmail with the settings that an account's sheet has for it, once, with these pieces replaced: a host that
 // only the story knows, a password that no sheet shows.
-func (s *story) fetchmail(account string, replace ...string) (string, error) {
+func (s *story) bySheet(account string, replace ...string) (string, error) {
 	s.t.Helper()
 	var sheet struct {
 		Settings []struct{ Title, Text string }
@@ -37,10 +37,52 @@ func TestFetchmailOfABackupCustomersSheetFlushes(t *testing.T) {
 	s.account("acme", "backup", "acme.example", "--host", server.Addr(), "--network", "127.0.0.1")
 	s.waits(2, "a@acme.example")
 	s.must(server.Start())
-	out, err := s.fetchmail("acme", "poll mx.provider.example", "poll "+host(s.postfix.Addr()), "protocol etrn", "protocol etrn port "+port(s.postfix.Addr()))
+	out, err := s.bySheet("acme", "poll mx.provider.example", "poll "+host(s.postfix.Addr()), "protocol etrn", "protocol etrn port "+port(s.postfix.Addr()))
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
 	_, err = server.WaitMessages(20*time.Second, 2)
 	s.must(err)
+}
+
+// TestFetchmailOfCustomersSheetsFetchesHeldMail has customers fetch with what they were given: the printed settings
+// and a password.
+func TestFetchmailOfCustomersSheetsFetchesHeldMail(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	s.must(s.Turnd.Start())
+	bolt, corp := postfixtest.RunSink(t), postfixtest.RunSink(t)
+	s.account("bolt", "etrn", "bolt.example", "--host", bolt.Addr(), "--network", "127.0.0.1")
+	s.withPassword("corp", "--mode", "atrn", "--domain", "corp.example", "--domain", "corp.test")
+	s.waits(1, "a@bolt.example")
+	s.waits(1, "b@corp.example")
+	s.waits(1, "c@corp.test")
+	here := []string{"poll mx.provider.example", "poll " + host(s.postfix.Addr())}
+
+	out, err := s.bySheet("bolt", append(here, "protocol etrn", "protocol etrn port "+port(s.postfix.Addr()))...)
+	if err != nil {
+		t.Fatalf("fetchmail: %v\n%s", err, out)
+	}
+	_, err = bolt.WaitMessages(20*time.Second, 1)
+	s.must(err)
+
+	out, err = s.bySheet("corp", append(here, "PASSWORD", sheetPassword, "smtphost localhost", "smtphost "+host(corp.Addr())+"/"+port(corp.Addr()))...)
+	if err != nil {
+		t.Fatalf("fetchmail: %v\n%s", err, out)
+	}
+	_, err = corp.WaitMessages(20*time.Second, 2)
+	s.must(err)
+	s.waitFor("nothing is left", func() bool { return s.queued() == 0 })
+}
+
+const sheetPassword = "was on the slip of paper"
+
+// withPassword adds an account with that password, and waits until it is in force.
+func (s *story) withPassword(name string, flags ...string) {
+	s.t.Helper()
+	cmd := s.Command("mailbag", append([]string{"account", "add", name, "--password-stdin"}, flags...)...)
+	cmd.Stdin = strings.NewReader(sheetPassword + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("adding %s: %v\n%s", name, err, out)
+	}
+	s.must(s.AwaitDomain(name+".example", name))
 }
