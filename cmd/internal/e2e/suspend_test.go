@@ -1,0 +1,52 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// TestASuspendedAccountHearsSoAndKeepsItsMail suspends customers of both kinds that fetch, and lets them try.
+func TestASuspendedAccountHearsSoAndKeepsItsMail(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	s.must(s.Turnd.Start())
+	bolt, corp := postfixtest.RunSink(t), postfixtest.RunSink(t)
+	s.account("bolt", "etrn", "bolt.example", "--host", bolt.Addr(), "--network", "127.0.0.1")
+	s.withPassword("corp", "--mode", "atrn", "--domain", "corp.example")
+	s.waits(1, "a@bolt.example")
+	s.waits(1, "b@corp.example")
+	fetch := func(account string) string {
+		out, _ := s.bySheet(account, "poll mx.provider.example", "poll "+host(s.postfix.Addr()), "protocol etrn", "protocol etrn port "+port(s.postfix.Addr()),
+			"PASSWORD", sheetPassword, "smtphost localhost", "smtphost "+host(corp.Addr())+"/"+port(corp.Addr()))
+		return out
+	}
+	for account, want := range map[string]string{
+		"bolt": "Etrn command rejected: Service for this domain is suspended, please call your provider",
+		"corp": "Service is suspended, please call your provider",
+	} {
+		s.mailbag("account", "suspend", account)
+		s.waitFor("new mail for "+account+" is deferred", func() bool {
+			outcome := s.send("x@elsewhere.example", "Subject: new\r\n\r\n", "a@"+account+".example")
+			return strings.HasPrefix(outcome.Recipients[0], "450 4.2.1 ")
+		})
+		if out := fetch(account); !strings.Contains(out, want) {
+			t.Errorf("%s is not told %q:\n%s", account, want, out)
+		}
+	}
+	if out := s.mailbag("expire"); out != "" {
+		t.Errorf("mail was returned: %s", out)
+	}
+	if n := s.queued(); n < 2 || len(bolt.Messages())+len(corp.Messages()) > 0 {
+		t.Errorf("%d messages are left, %d were delivered", n, len(bolt.Messages())+len(corp.Messages()))
+	}
+	for account, server := range map[string]*postfixtest.Sink{"bolt": bolt, "corp": corp} {
+		s.mailbag("account", "resume", account)
+		s.waitFor(account+" fetches again", func() bool {
+			fetch(account)
+			_, err := server.WaitMessages(2*time.Second, 1)
+			return err == nil
+		})
+	}
+}
