@@ -4,16 +4,14 @@ import (
 	"bytes"
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"html/template"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"mailbag/cmd/internal/units"
+	"mailbag/cmd/internal/wholefile"
 	"mailbag/meter"
 )
 
@@ -64,7 +62,7 @@ a closed month stays the same whenever it is written.`,
 				_, err = d.out.Write(text)
 				return outputError(err)
 			}
-			if err := replaceFile(file, text, 0o644); err != nil {
+			if err := wholefile.Replace(file, text, 0o644); err != nil {
 				return fmt.Errorf("the statement cannot be written: %w", err)
 			}
 			d.say("wrote the statement of %s for %s to %s", args[0], m, file)
@@ -72,23 +70,6 @@ a closed month stays the same whenever it is written.`,
 		})(cmd, args)
 	}
 	return cmd
-}
-
-// replaceFile writes a whole file or leaves what is there.
-func replaceFile(path string, text []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }
 
 // statementPage is what statement.html has, written as a customer reads it.

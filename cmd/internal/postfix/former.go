@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mailbag/cmd/internal/wholefile"
 )
 
 // FormerFile is the name, in Postfix's configuration directory, of the file that keeps what setup replaced.
@@ -64,35 +66,10 @@ func (f former) write(path string) error {
 	}
 	text, err := json.MarshalIndent(f, "", "  ")
 	if err == nil {
-		err = replaceFile(path, append(text, '\n'), 0o644)
+		err = wholefile.Replace(path, append(text, '\n'), 0o644)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot keep the former values of Postfix: %w", err)
 	}
 	return nil
-}
-
-// replaceFile writes a file so that a crash leaves the old or the new one.
-func replaceFile(path string, text []byte, mode fs.FileMode) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	_, err = tmp.Write(text)
-	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"mailbag/cmd/internal/wholefile"
 )
 
 // A Plan is a set of changes to one Postfix. It is good for the configuration that it was made from.
@@ -304,7 +306,7 @@ func (p *Plan) snapshot() (snapshot, error) {
 func (s snapshot) restore() error {
 	var failed error
 	for path, f := range s {
-		if err := replaceFile(path, f.text, f.mode); err != nil {
+		if err := wholefile.Replace(path, f.text, f.mode); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("cannot put %s back as it was: %w", path, err))
 		}
 	}
