@@ -70,18 +70,32 @@ func (d *Directory) Accepts(a *Account, addr Address) bool {
 	} else {
 		return true
 	}
+	for _, list := range lists {
+		if listed(list, addr) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// Delivery returns the key of the account's mailbox that mail for an address goes to: its own, or that of
+// the address without extension. Empty: none, so it is for the catch-all, where there is one.
+func (d *Directory) Delivery(a *Account, addr Address) string {
+	return listed(d.mailboxes[a.ID], addr)
+}
+
+// listed returns which key in a sorted list is the address's, with or without its extension; empty: none.
+func listed(list []string, addr Address) string {
 	keys := []string{addr.Key()}
 	if user, _, extended := strings.Cut(addr.Local, "+"); extended && user != "" {
 		keys = append(keys, Address{Local: user, Domain: addr.Domain}.Key())
 	}
-	for _, list := range lists {
-		for _, key := range keys {
-			if _, found := slices.BinarySearch(list, key); found {
-				return true
-			}
+	for _, key := range keys {
+		if _, found := slices.BinarySearch(list, key); found {
+			return key
 		}
 	}
-	return false
+	return ""
 }
 
 // Load reads a Directory, all of it as of one moment.
