@@ -1,0 +1,283 @@
+package popd
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"mailbag/meter"
+)
+
+const body = "Subject: x\r\n\r\n.dot\r\n\xff 8 bit\r\n"
+
+// head is what a message is given for one recipient.
+func head(to string) string {
+	return "Return-Path: <x@elsewhere.example>\r\nDelivered-To: " + to + "\r\nX-Envelope-To: " + to + "\r\n"
+}
+
+// content is what a mailbox has, message by message.
+func (d *desk) content(login string) []string {
+	d.t.Helper()
+	c := d.enter(login)
+	var n int
+	if _, err := fmt.Sscanf(c.say("STAT", "+OK"), "+OK %d", &n); err != nil {
+		d.t.Fatal(err)
+	}
+	all := []string{}
+	for i := range n {
+		all = append(all, c.fetch(i+1))
+	}
+	c.say("QUIT", "+OK")
+	c.closed()
+	return all
+}
+
+func TestMailGoesWhereItsAddressSays(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	long := strings.Repeat("l", 100)
+	to := []string{"Arthur@DENT.example.", "arthur+spam@dent.example", "ford@dent.example", `"a b"@dent.example`, long + "@dent.example"}
+	d.put(body, to...)
+	for login, want := range map[string][]string{
+		"arthur@dent.example": {head("Arthur@dent.example") + body, head("arthur+spam@dent.example") + body},
+		"zaphod%dent.example": {},
+		"@dent.example":       {head("ford@dent.example") + body, head(`"a b"@dent.example`) + body, head(long+"@dent.example") + body},
+	} {
+		got := d.content(login)
+		slices.Sort(got) // copies are written at the same time
+		slices.Sort(want)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s has (-want +got):\n%s", login, diff)
+		}
+	}
+}
+
+func TestSingleCopyListsEveryRecipient(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	d.put(body, "a@once.example", "b@once.example", "ford@dent.example")
+	want := "Return-Path: <x@elsewhere.example>\r\nDelivered-To: a@once.example\r\nDelivered-To: b@once.example\r\n" +
+		"X-Envelope-To: a@once.example,\r\n\tb@once.example\r\n" + body
+	if diff := cmp.Diff([]string{want}, d.content("once")); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	// Another account's recipients are nobody's business.
+	if diff := cmp.Diff([]string{head("ford@dent.example") + body}, d.content("dent")); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestRecipientsAreRefusedForAReason(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	d.must(d.ledger.AddAccount(t.Context(), meter.Account{Name: "relay", Mode: meter.Backup, Domains: []string{"relay.example"},
+		Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, nil))
+	d.account(meter.Account{Name: "gone", Domains: []string{"gone.example"}, CatchAll: true, Suspended: true})
+	for to, want := range map[string]string{
+		"han@solo.example":             "250 2.1.5",
+		"han+x@solo.example":           "250 2.1.5",
+		"leia@solo.example":            "550 5.1.1",
+		"a@nobody.example":             "451 4.3.5", // the MTA's tables are wrong, or the account was deleted a moment ago
+		"a@relay.example":              "451 4.3.5",
+		"a@gone.example":               "450 4.2.1",
+		"a@[192.0.2.1]":                "553 5.1.3",
+		"\"a\rX-Bad: 1\"@dent.example": "553 5.1.3",
+		"\"a\x00\"@dent.example":       "553 5.1.3",
+		"a@dent.example\x01":           "553 5.1.3",
+	} {
+		if reply := d.deliver("x@elsewhere.example", body, to)[0]; !strings.HasPrefix(reply, want) {
+			t.Errorf("%q: %s, want %s", to, reply, want)
+		}
+	}
+	for _, from := range []string{"\"x\rBcc: y\"@elsewhere.example", "\"\x00\"@x.example"} {
+		if reply := d.deliver(from, body, "ford@dent.example")[0]; !strings.HasPrefix(reply, "553") {
+			t.Errorf("a sender %q: %s", from, reply)
+		}
+	}
+	if n := d.stored("dent", ""); n != 0 {
+		t.Errorf("%d messages were stored", n)
+	}
+}
+
+func TestRecipientThatCameAMomentAgoIsTaken(t *testing.T) {
+	t.Parallel()
+	var d *desk
+	var before *meter.Directory
+	d = openDesk(t, func(cfg *Config) {
+		accounts := cfg.Accounts.(now)
+		before = accounts.Directory()
+		cfg.Accounts = stale{accounts, before}
+	})
+	address, err := meter.ParseAddress("leia@solo.example")
+	d.must(err)
+	d.must(d.ledger.AddMailbox(t.Context(), "solo", address, verifier))
+	d.account(meter.Account{Name: "young", Domains: []string{"young.example"}, CatchAll: true})
+	d.put(body, "leia@solo.example", "a@young.example")
+}
+
+// stale shows the accounts as they were.
+type stale struct {
+	now
+	then *meter.Directory
+}
+
+func (s stale) Directory() *meter.Directory { return s.then }
+
+func TestBounceHasAnEmptyReturnPath(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	if reply := d.deliver("", body, "ford@dent.example")[0]; !strings.HasPrefix(reply, "250") {
+		t.Fatal(reply)
+	}
+	if got := d.content("dent")[0]; !strings.HasPrefix(got, "Return-Path: <>\r\n") {
+		t.Errorf("it is %q", got)
+	}
+}
+
+func TestQuotaIsKeptAndRoomComesBack(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	message := func(size int) string { return "\r\n" + strings.Repeat("x", size) + "\r\n" }
+	d.put(message(500), "a@tiny.example")
+	if reply := d.deliver("x@elsewhere.example", message(500), "a@tiny.example")[0]; !strings.HasPrefix(reply, "452 4.2.2") {
+		t.Errorf("above the quota: %s", reply)
+	}
+	// Each of the two would fit.
+	replies := d.deliver("x@elsewhere.example", message(250), "a@tiny.example", "b@tiny.example")
+	slices.Sort(replies)
+	if !strings.HasPrefix(replies[0], "250") || !strings.HasPrefix(replies[1], "452 4.2.2") {
+		t.Errorf("two copies: %q", replies)
+	}
+	c := d.enter("tiny")
+	c.say("DELE 1", "+OK")
+	c.say("QUIT", "+OK")
+	d.put(message(500), "a@tiny.example")
+	if left, err := os.ReadDir(filepath.Join(d.store.Maildir("tiny", "").Path(), "tmp")); err != nil || len(left) > 0 {
+		t.Errorf("tmp has %v, %v", left, err)
+	}
+}
+
+func TestManyRecipientsAtOnce(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	var to []string
+	for i := range 40 {
+		to = append(to, fmt.Sprintf("user%d@dent.example", i))
+	}
+	large := strings.Repeat(strings.Repeat("x", 500)+"\r\n", 200)
+	d.put(large, to...)
+	if n := d.stored("dent", ""); n != 40 {
+		t.Errorf("%d messages", n)
+	}
+	got := d.content("dent")
+	slices.Sort(got)
+	slices.Sort(to)
+	for i, address := range to {
+		if got[i] != head(address)+large {
+			t.Errorf("the copy for %s is wrong", address)
+		}
+	}
+}
+
+func TestAbortedDeliveryLeavesNothing(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	conn, err := net.Dial("unix", d.lmtp)
+	d.must(err)
+	c := d.talk(conn)
+	c.want("220")
+	c.say("LHLO x", "250-")
+	for !strings.HasPrefix(c.line(), "250 ") {
+	}
+	c.say("MAIL FROM:<>", "250")
+	c.say("RCPT TO:<ford@dent.example>", "250")
+	c.say("DATA", "354")
+	fmt.Fprint(c, "Subject: half of it\r\n")
+	conn.Close()
+	tmp := filepath.Join(d.store.Maildir("dent", "").Path(), "tmp")
+	eventually(t, "the draft to be gone", func() bool {
+		left, err := os.ReadDir(tmp)
+		return err == nil && len(left) == 0
+	})
+	if n := d.stored("dent", ""); n != 0 {
+		t.Errorf("%d messages were stored", n)
+	}
+}
+
+func TestCommandWithoutEndIsCutOff(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	conn, err := net.Dial("unix", d.lmtp)
+	d.must(err)
+	defer conn.Close()
+	c := d.talk(conn)
+	c.want("220")
+	go conn.Write(make([]byte, 4*maxCommand))
+	c.want("421")
+	c.closed()
+}
+
+func TestMailboxesLieWhereNothingElseDoes(t *testing.T) {
+	t.Parallel()
+	s := NewStore("/store", time.Now)
+	seen := map[string]string{}
+	for _, key := range []string{
+		"", "a@x.example", "..@x.example", ".@x.example", "../../etc@x.example", "a/b@x.example", "a%2fb@x.example", "a%2Fb@x.example", ".a@x.example",
+		"%-a@x.example", "a b@x.example", "ä@x.example", "a\x00@x.example", "a@b@x.example", "a:2,@x.example", "catch-all@x.example",
+		strings.Repeat("ä", 100) + "@x.example", strings.Repeat("ö", 100) + "@x.example",
+	} {
+		path := s.Maildir("acme", key).Path()
+		if before, found := seen[path]; found {
+			t.Errorf("%q and %q have the same Maildir %s", before, key, path)
+		}
+		seen[path] = key
+		relative, err := filepath.Rel("/store/acme", path)
+		if err != nil || strings.HasPrefix(relative, "..") {
+			t.Errorf("%q lies at %s", key, path)
+		}
+		parts := strings.Split(relative, "/")
+		if want := 3; key != "" && (len(parts) != want || parts[0] != "mailboxes" || parts[1] != "x.example") {
+			t.Errorf("%q lies at %s", key, path)
+		}
+		for _, p := range parts {
+			if len(p) > maxFolder || strings.HasPrefix(p, ".") || strings.ContainsRune(p, 0) {
+				t.Errorf("%q lies at %q", key, path)
+			}
+		}
+	}
+}
+
+func TestStoreCountsSweepsAndPurges(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	d.put(body, "arthur@dent.example", "ford@dent.example", "han@solo.example")
+	stored, err := d.store.Stored("dent")
+	want := int64(len(strings.ReplaceAll(head("arthur@dent.example")+body+head("ford@dent.example")+body, "\r\n", "\n")))
+	if stored != (Stored{2, want}) || err != nil {
+		t.Errorf("stored are %+v, %v, want 2 messages of %d octets", stored, err, want)
+	}
+	old := filepath.Join(d.store.Maildir("dent", "arthur@dent.example").Path(), "tmp", "old")
+	d.must(os.WriteFile(old, nil, 0o600))
+	when := time.Now().Add(-40 * time.Hour)
+	d.must(os.Chtimes(old, when, when))
+	if n, err := d.store.Sweep(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d swept, %v", n, err)
+	}
+	d.must(d.store.Purge("dent"))
+	if stored, err := d.store.Stored("dent"); stored != (Stored{}) || err != nil {
+		t.Errorf("after the purge there are %+v, %v", stored, err)
+	}
+	if n := d.stored("solo", "han@solo.example"); n != 1 {
+		t.Error("another account's mail is gone")
+	}
+	if err := d.store.Purge(".."); err == nil {
+		t.Error("a purge of .. was done")
+	}
+}

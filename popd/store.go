@@ -1,0 +1,148 @@
+package popd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"mailbag/meter"
+	"mailbag/popd/maildir"
+)
+
+// A Store is where the mail of pop3 accounts is, a folder for each account:
+//
+//	ACCOUNT/catch-all                  the Maildir of the account itself
+//	ACCOUNT/mailboxes/DOMAIN/USER      that of a mailbox; in USER all but a-z, 0-9, -, _, +, = and inner dots
+//	                                   is written as % and two digits
+//
+// It knows nothing but these paths, and is safe for concurrent use by several processes.
+type Store struct {
+	root string
+	now  func() time.Time
+
+	mu       sync.Mutex
+	measured map[string]*storage // by account
+}
+
+// NewStore returns the store in a directory, which need not be there yet. now is time.Now but in tests.
+func NewStore(root string, now func() time.Time) *Store {
+	return &Store{root: root, now: now, measured: map[string]*storage{}}
+}
+
+// Maildir is where mail of an account is kept: of one of its mailboxes, by its key, or, where that is empty,
+// of its catch-all.
+func (s *Store) Maildir(account, mailbox string) *maildir.Maildir {
+	if mailbox == "" {
+		return maildir.At(filepath.Join(s.root, account, "catch-all"))
+	}
+	at := strings.LastIndexByte(mailbox, '@')
+	return maildir.At(filepath.Join(s.root, account, "mailboxes", mailbox[at+1:], folder(mailbox[:at])))
+}
+
+// maxFolder is the longest name of a directory (NAME_MAX).
+const maxFolder = 255
+
+// folder is a name for a local part that no other has, and that is neither hidden nor leads anywhere else.
+func folder(local string) string {
+	var b strings.Builder
+	for i := range len(local) {
+		c := local[i]
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("-_+=", c) >= 0 || c == '.' && i > 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	if b.Len() > maxFolder {
+		sum := sha256.Sum256([]byte(local))
+		return "%-" + hex.EncodeToString(sum[:])
+	}
+	return b.String()
+}
+
+// Maildirs yields all Maildirs of an account that are there.
+func (s *Store) Maildirs(account string) iter.Seq[*maildir.Maildir] {
+	return func(yield func(*maildir.Maildir) bool) {
+		if d := s.Maildir(account, ""); d.Exists() && !yield(d) {
+			return
+		}
+		// The pattern has no meaning to escape but the root's own.
+		mailboxes := filepath.Join(s.root, account, "mailboxes")
+		for _, domain := range subdirectories(mailboxes) {
+			for _, user := range subdirectories(filepath.Join(mailboxes, domain)) {
+				if d := maildir.At(filepath.Join(mailboxes, domain, user)); d.Exists() && !yield(d) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// subdirectories are the names of the directories in one, none where it is not there.
+func subdirectories(path string) []string {
+	entries, _ := os.ReadDir(path)
+	var names []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+	}
+	return names
+}
+
+// Stored is how much mail there is.
+type Stored struct {
+	Messages int64 `json:"messages"`
+	Bytes    int64 `json:"bytes"` // octets on the disk
+}
+
+// Stored is what an account has stored, in all its mailboxes, also those that were removed.
+func (s *Store) Stored(account string) (Stored, error) {
+	var all Stored
+	for d := range s.Maildirs(account) {
+		messages, octets, err := d.Usage()
+		if err != nil {
+			return all, fmt.Errorf("the mail of %s cannot be counted: %w", account, err)
+		}
+		all.Messages += messages
+		all.Bytes += octets
+	}
+	return all, nil
+}
+
+// Purge removes all the mail of an account, with its folder.
+func (s *Store) Purge(account string) error {
+	if !meter.ValidName(account) {
+		return fmt.Errorf("%q is not the name of an account", account)
+	}
+	return os.RemoveAll(filepath.Join(s.root, account))
+}
+
+// Sweep removes what deliveries began and gave up ([maildir.Abandoned] ago), in all accounts, and returns how
+// many files it were.
+func (s *Store) Sweep(ctx context.Context) (removed int, err error) {
+	before := s.now().Add(-maildir.Abandoned)
+	var errs []error
+	for _, account := range subdirectories(s.root) {
+		for d := range s.Maildirs(account) {
+			if ctx.Err() != nil {
+				return removed, ctx.Err()
+			}
+			n, err := d.Sweep(before)
+			removed += n
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return removed, errors.Join(errs...)
+}
