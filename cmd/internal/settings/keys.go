@@ -57,6 +57,7 @@ var keys = []key{
 
 	{"pop.listen", []any{"0.0.0.0:110", "[::]:110"}, into(func(s *Settings) *[]Address { return &s.POP.Listen }, list(address))},
 	{"pop.listen_tls", []any{"0.0.0.0:995", "[::]:995"}, into(func(s *Settings) *[]Address { return &s.POP.ListenTLS }, list(address))},
+	{"pop.plain_login", false, into(func(s *Settings) *bool { return &s.POP.PlainLogin }, boolean)},
 	{"pop.deliver", "unix:/run/mailbag/deliver.sock", into(func(s *Settings) *Address { return &s.POP.Deliver }, socketPath)},
 	{"pop.maildirs", "/var/lib/mailbag/maildirs", into(func(s *Settings) *string { return &s.POP.Maildirs }, absolutePath)},
 	{"pop.metrics", "127.0.0.1:9368", into(func(s *Settings) *Address { return &s.POP.Metrics }, optional(address))},

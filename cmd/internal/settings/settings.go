@@ -109,11 +109,12 @@ type Turn struct {
 
 // POP belongs to mailbag-popd.
 type POP struct {
-	Listen    []Address
-	ListenTLS []Address
-	Deliver   Address
-	Maildirs  string
-	Metrics   Address // zero: no metrics
+	Listen     []Address
+	ListenTLS  []Address
+	PlainLogin bool // passwords may cross the network in the clear
+	Deliver    Address
+	Maildirs   string
+	Metrics    Address // zero: no metrics
 }
 
 // Load reads the file that the flag --config names, else the one that MAILBAG_CONFIG names, else

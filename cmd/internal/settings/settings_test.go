@@ -166,6 +166,7 @@ func TestMistakesNameTheKeyAndTheLine(t *testing.T) {
 		{"relative socket", "[policy]\nlisten = 'unix:private/x'\n", "line 2: policy.listen: the path \"private/x\" must begin with /"},
 		{"long socket", "[policy]\nlisten = 'unix:/" + strings.Repeat("x", 107) + "'\n", "is longer than 107 octets"},
 		{"no socket", "[policy]\nlisten = ''\n", "line 2: policy.listen: \"\" is not an address"},
+		{"text in place of true", "[pop]\nplain_login = 'yes'\n", "line 2: pop.plain_login: takes true or false without quotes, not a text"},
 		{"port in place of a socket", "[pop]\ndeliver = '127.0.0.1:24'\n", "line 2: pop.deliver: \"127.0.0.1:24\" is no unix socket"},
 		{"address without a port", "[policy]\nmetrics = '127.0.0.1'\n", "line 2: policy.metrics: \"127.0.0.1\" is not an address"},
 		{"named port", "[policy]\nmetrics = '127.0.0.1:http'\n", "line 2: policy.metrics: \"127.0.0.1:http\" has the port \"http\""},

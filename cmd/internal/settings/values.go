@@ -79,6 +79,14 @@ func list[T any](read func(any) (T, error)) func(any) ([]T, error) {
 	}
 }
 
+func boolean(value any) (bool, error) {
+	b, ok := value.(bool)
+	if !ok {
+		return false, fmt.Errorf("takes true or false without quotes, not %s", tomlType(value))
+	}
+	return b, nil
+}
+
 // count reads a whole number from 1 to limit.
 func count[T int | int64](limit T) func(any) (T, error) {
 	return func(value any) (T, error) {
