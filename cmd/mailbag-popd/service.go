@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/settings"
+	"mailbag/cmd/internal/version"
+	"mailbag/meter"
+	"mailbag/meter/login"
+	"mailbag/popd"
+)
+
+// A service is one run of the daemon.
+type service struct {
+	settings *settings.Settings
+	log      *slog.Logger
+	metrics  *prometheus.Registry
+	follower atomic.Pointer[meter.Follower] // nil before the start
+}
+
+func newService(s *settings.Settings, log *slog.Logger) *service {
+	return &service{settings: s, log: log, metrics: daemon.NewRegistry(program)}
+}
+
+// Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order: first the sockets, so
+// that sessions come to their end, then the ledger, which has to have their records.
+func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
+	sockets, err := listen(graceful, d.settings.POP, d.log)
+	if err != nil {
+		return err
+	}
+	defer sockets.close()
+	hostname, err := hostname(graceful, d.settings.Hostname)
+	if err != nil {
+		return fmt.Errorf("this machine's name cannot be found out; set hostname in the settings: %w", err)
+	}
+	ledger := meter.New(d.settings.Database, meter.Options{Location: d.settings.Billing.Location, Logger: d.log})
+	defer ledger.Close()
+	follower := meter.Follow(context.Background(), ledger, d.log, nil)
+	defer follower.Close()
+	d.follower.Store(follower)
+	daemon.ShowLedger(d.metrics, follower)
+	store := popd.NewStore(d.settings.POP.Maildirs, time.Now)
+	server, err := d.newServer(ledger, follower, store, hostname)
+	if err != nil {
+		return err
+	}
+	scrapes := daemon.ServeMetrics(sockets.metrics, d.metrics, d.log)
+	defer func() {
+		if err := scrapes.Close(immediate); err != nil {
+			d.log.Warn("the metrics did not end well", "error", err)
+		}
+	}()
+
+	var all sync.WaitGroup
+	defer all.Wait()
+	running, stop := context.WithCancel(graceful)
+	defer stop()
+	all.Go(func() { d.tidyRepeatedly(running, ledger, store) })
+	broken := make(chan error, len(sockets.all()))
+	for _, s := range []struct {
+		name      string
+		listeners []net.Listener
+		serve     func(net.Listener) error
+	}{
+		{"pop3", sockets.pop3, server.ServePOP3},
+		{"pop3s", sockets.pop3s, server.ServePOP3S},
+		{"deliver", sockets.deliver, server.ServeDeliveries},
+	} {
+		for _, l := range s.listeners {
+			d.log.Info("listening", "socket", s.name, "address", l.Addr().String())
+			all.Go(func() {
+				if err := s.serve(l); err != nil {
+					broken <- fmt.Errorf("the %s socket cannot be served any longer: %w", s.name, err)
+				}
+			})
+		}
+	}
+	ready()
+	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database,
+		"maildirs", d.settings.POP.Maildirs, "hostname", hostname)
+
+	var failure error
+	select {
+	case <-graceful.Done():
+	case failure = <-broken:
+	}
+	stop()
+	// Without a signal nobody else bounds the stop.
+	draining, cancel := context.WithTimeout(immediate, drainTime)
+	defer cancel()
+	if err := server.Shutdown(draining); err != nil {
+		d.log.Warn("sessions were cut off; nothing was deleted in them, and Postfix delivers again what was not answered", "error", err)
+	}
+	return failure
+}
+
+// accounts are the follower's, and the ledger's own for what may be newer.
+type accounts struct {
+	*meter.Follower
+	*meter.Ledger
+}
+
+func (d *service) newServer(ledger *meter.Ledger, follower *meter.Follower, store *popd.Store, hostname string) (*popd.Server, error) {
+	logins, err := login.New(login.Config{
+		Service:   "popd",
+		Hostname:  hostname,
+		Accounts:  follower,
+		Verifiers: ledger,
+		Names:     login.MailboxNames,
+		Admit:     popd.Admit,
+		Logger:    d.log,
+		Metrics:   d.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return popd.New(popd.Config{
+		Accounts: accounts{follower, ledger},
+		Logins:   logins,
+		Sessions: ledger,
+		Store:    store,
+		Hostname: hostname,
+		TLS:      daemon.NewCertificates(d.settings.TLS, d.log).Config,
+		Plain:    d.settings.POP.PlainLogin,
+		Logger:   d.log,
+		Metrics:  d.metrics,
+	})
+}
+
+// hostname greets customers: the one of the settings, else Postfix's, else the machine's.
+func hostname(ctx context.Context, configured string) (string, error) {
+	if configured != "" {
+		return configured, nil
+	}
+	if id, err := (postfix.Instance{}).Identity(ctx); err == nil {
+		return id.Hostname, nil
+	}
+	return os.Hostname()
+}
+
+// tidyEvery is how often what was given up is swept, and old records are forgotten.
+const tidyEvery = time.Hour
+
+func (d *service) tidyRepeatedly(ctx context.Context, ledger *meter.Ledger, store *popd.Store) {
+	for {
+		d.tidy(ctx, ledger, store)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(tidyEvery):
+		}
+	}
+}
+
+func (d *service) tidy(ctx context.Context, ledger *meter.Ledger, store *popd.Store) {
+	switch n, err := store.Sweep(ctx); {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		d.log.Warn("files of deliveries that were given up could not be removed", "error", err)
+	case n > 0:
+		d.log.Info("removed files of deliveries that were given up", "files", n)
+	}
+	if err := ledger.ForgetPopSessions(ctx, time.Now().Add(-d.settings.Retention.Sessions)); err != nil && ctx.Err() == nil {
+		d.log.Warn("old records of sessions could not be removed", "error", err)
+	}
+}
+
+var errStalled = errors.New("the ledger is not followed any longer")
+
+// Health tells of what a restart heals; a ledger that is away is not among it.
+func (d *service) Health(context.Context) error {
+	if f := d.follower.Load(); f != nil && !f.Alive() {
+		return errStalled
+	}
+	return nil
+}
+
+// Status is the line that systemctl status shows.
+func (d *service) Status() string {
+	f := d.follower.Load()
+	if f == nil {
+		return "starting"
+	}
+	if err := f.Available(); err != nil {
+		return fmt.Sprintf("nobody new can log in: %v", err)
+	}
+	return fmt.Sprintf("serving %d accounts", daemon.Accounts(f))
+}
