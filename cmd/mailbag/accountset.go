@@ -82,6 +82,9 @@ func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, 
 	if before.Mode == after.Mode {
 		return nil
 	}
+	if before.Mode == meter.POP3 {
+		d.pointOutStored(name)
+	}
 	return d.moveWaiting(ctx, after)
 }
 
@@ -164,20 +167,32 @@ func (d *desk) suspend(ctx context.Context, name string, suspended bool) error {
 
 func (c *console) accountDeleteCommand() *cobra.Command {
 	var back bool
+	var mail keepOrPurge
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Take an account out of service for good",
 		Long: `Take an account out of service with all that is its own. Its usage and history stay, it is billed for
 the months in which it was used, and its name is not used again. Refused while mail waits for it in
-Postfix's queue: have it delivered first, or return it to the senders.`,
+Postfix's queue: have it delivered first, or return it to the senders. Refused as well while mail is
+stored in the account's Maildirs, unless one of --keep-mail and --purge-mail says what becomes of it.`,
 		Example: `  mailbag account delete acme
-  mailbag account delete acme --return`,
+  mailbag account delete acme --return
+  mailbag account delete dent --purge-mail`,
 		Args:              arguments("NAME"),
 		ValidArgsFunction: c.completeAccounts,
 	}
 	returnFlag(cmd, &back)
-	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
+	cmd.Flags().BoolVar(&mail.keep, "keep-mail", false, "leave stored mail in its Maildirs")
+	cmd.Flags().BoolVar(&mail.purge, "purge-mail", false, "remove stored mail for good")
+	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, cmd *cobra.Command, args []string) error {
+		if mail.keep && mail.purge {
+			return wrongUsage(cmd, "--keep-mail and --purge-mail contradict each other")
+		}
 		_, a, err := d.account(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		stored, err := d.settle(a.Name, mail)
 		if err != nil {
 			return err
 		}
@@ -188,10 +203,7 @@ Postfix's queue: have it delivered first, or return it to the senders.`,
 			return err
 		}
 		d.say("deleted %s", a.Name)
-		if a.Mode == meter.POP3 {
-			d.note("its Maildirs under %s are not touched; remove them when they are not needed", d.settings.POP.Maildirs)
-		}
-		return nil
+		return d.dispose(a.Name, stored, mail)
 	})
 	return cmd
 }

@@ -13,6 +13,7 @@ import (
 
 	"mailbag/cmd/internal/units"
 	"mailbag/meter"
+	"mailbag/popd"
 )
 
 // listedAccount is an account in --json. The limits are the account's own, 0 or empty where the
@@ -60,6 +61,7 @@ type shownAccount struct {
 	Month          string        `json:"month"`
 	Usage          meter.Usage   `json:"usage"`
 	Waiting        meter.Waiting `json:"waiting"`
+	Stored         popd.Stored   `json:"stored"`
 }
 
 func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
@@ -146,7 +148,7 @@ func (c *console) accountShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:               "show NAME",
-		Short:             "Show an account with what is in force, this month's usage, and what waits",
+		Short:             "Show an account with what is in force, this month's usage, what waits and what is stored",
 		Example:           "  mailbag account show acme",
 		Args:              arguments("NAME"),
 		ValidArgsFunction: c.completeAccounts,
@@ -184,7 +186,10 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 	if s.Usage, err = d.ledger.Usage(ctx, a.ID, month); err != nil {
 		return nil, err
 	}
-	s.Waiting, err = d.ledger.Waiting(ctx, a.ID)
+	if s.Waiting, err = d.ledger.Waiting(ctx, a.ID); err != nil {
+		return nil, err
+	}
+	s.Stored, err = d.store().Stored(a.Name)
 	return s, err
 }
 
@@ -217,6 +222,9 @@ func (d *desk) showAccount(s *shownAccount) {
 		if s.Quota > 0 {
 			line("quota", "%s", units.FormatSize(s.Quota))
 		}
+	}
+	if s.Mode == meter.POP3 || s.Stored.Messages > 0 {
+		line("stored", "%s", amount(s.Stored.Messages, s.Stored.Bytes))
 	}
 	if hasLogin(&meter.Account{Mode: s.Mode, CatchAll: s.CatchAll}) {
 		line("password", "%s%s", map[bool]string{true: "set", false: "none"}[s.PasswordSet],

@@ -47,13 +47,14 @@ func TestStories(t *testing.T) {
 			env.Setenv("MAILBAG_CONFIG", env.WorkDir+"/mailbag.toml")
 			env.Setenv("SUDO_USER", "operator")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command of a story ends a second later under -race
-			settings := fmt.Sprintf("database = \"%s/ledger/mailbag.db\"\n[policy]\nlookup = \"unix:%s/lookup\"\n[turn]\ncontrol = \"unix:%s/turnd.sock\"\n", env.WorkDir, env.WorkDir, env.WorkDir)
+			settings := fmt.Sprintf("database = \"%s/ledger/mailbag.db\"\n[policy]\nlookup = \"unix:%s/lookup\"\n[turn]\ncontrol = \"unix:%s/turnd.sock\"\n[pop]\nmaildirs = \"%s/maildirs\"\n",
+				env.WorkDir, env.WorkDir, env.WorkDir, env.WorkDir)
 			return errors.Join(os.Mkdir(env.WorkDir+"/ledger", 0o755),
 				os.WriteFile(env.WorkDir+"/mailbag.toml", []byte(settings), 0o644))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"accept": accept, "daemon": daemon, "status": status,
-			"turnd": turnd, "turn": recordTurn,
+			"turnd": turnd, "turn": recordTurn, "session": recordSession,
 		},
 	})
 }
