@@ -175,6 +175,7 @@ func (s *session) quit(string) error {
 		return errQuit
 	}
 	deleted, err := s.drop.update(&s.server.syncer)
+	s.drop.close() // before the answer: the client may come again at once
 	s.record.Deleted = int64(deleted)
 	if deleted > 0 {
 		s.server.cfg.Store.freed(s.record.Account)

@@ -3,15 +3,11 @@ package popd
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,6 +20,7 @@ import (
 	"github.com/xdg-go/scram"
 
 	"mailbag/meter"
+	"mailbag/testdata/certificate"
 )
 
 func TestNothingIsDeletedBeforeQuit(t *testing.T) {
@@ -160,23 +157,8 @@ func TestLogInBySASL(t *testing.T) {
 	}
 }
 
-// certificate is one that signs itself.
-func certificate(t testing.TB) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"mx.example"}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
 func withTLS(t testing.TB) func(*Config) {
-	config := &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
+	config := &tls.Config{Certificates: []tls.Certificate{certificate.New(t, "mx.example").Pair}}
 	return func(cfg *Config) { cfg.TLS = func() *tls.Config { return config } }
 }
 
