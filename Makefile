@@ -12,7 +12,7 @@ PROGRAMS  = $(notdir $(patsubst %/,%,$(dir $(wildcard cmd/*/main.go))))
 PACKAGES  = ./... $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(wildcard testdata/*/*.go)))))
 SOURCES   = $(wildcard meter policy turnd popd cmd testdata)
 
-DEBIAN    = ca-certificates curl fetchmail gcc gsasl libc6-dev postfix procps python3 sqlite3 swaks
+DEBIAN    = ca-certificates curl dovecot-core dovecot-lmtpd dovecot-pop3d fetchmail gcc getmail6 gsasl libc6-dev mpop mutt postfix procps python3 sqlite3 swaks
 # A browser, and fonts for it, to look at the pages for customers.
 DEBIAN   += chromium fonts-dejavu-core
 # For Exim, whose package excludes that of Postfix: it is unpacked, and these are the libraries it wants.
