@@ -16,14 +16,15 @@ import (
 
 func main() {
 	bin := flag.String("bin", "bin", "directory of the programs")
+	only := flag.String("only", "", "measure this alone")
 	flag.Parse()
-	if err := bench(*bin); err != nil {
+	if err := bench(*bin, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(bin string) error {
+func bench(bin, only string) error {
 	if err := postfixtest.Available(); err != nil {
 		return fmt.Errorf("the bench needs a real Postfix: %w", err)
 	}
@@ -42,7 +43,11 @@ func bench(bin string) error {
 	for _, m := range []struct {
 		name    string
 		measure func(bin, dir string) error
-	}{{"acceptance", acceptance}, {"commits", commits}, {"memory", memory}} {
+	}{{"acceptance", acceptance}, {"commits", commits}, {"memory", memory},
+		{"mailboxes", mailboxes}, {"deliver", deliver}, {"idle", idle}} {
+		if only != "" && only != m.name {
+			continue
+		}
 		own := filepath.Join(dir, m.name)
 		if err := os.Mkdir(own, 0o755); err != nil {
 			return err

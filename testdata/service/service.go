@@ -60,12 +60,11 @@ func New(bin, dir string, postfix *postfixtest.Instance) (*Service, error) {
 		}
 		*at = fmt.Sprintf("127.0.0.1:%d", port)
 	}
-	deliver := filepath.Join(dir, "deliver.sock")
 	s.Daemon = &Daemon{Program: "mailbag-policyd", Metrics: metrics[0], service: s, sockets: []socket{
 		{"policy", "unix", s.Socket("policy")}, {"lookup", "unix", s.Socket("lookup")}, {"milter", "unix", s.Socket("milter")}}}
 	s.Turnd = &Daemon{Program: "mailbag-turnd", Metrics: metrics[1], service: s, sockets: []socket{{"odmr", "tcp", s.ODMR}}}
 	s.Popd = &Daemon{Program: "mailbag-popd", Metrics: metrics[2], service: s, sockets: []socket{
-		{"pop3", "tcp", s.POP3}, {"pop3s", "tcp", s.POP3S}, {"deliver", "unix", deliver}}}
+		{"pop3", "tcp", s.POP3}, {"pop3s", "tcp", s.POP3S}, {"deliver", "unix", s.Deliver()}}}
 	for _, sub := range []string{"turn", "tls"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, err
@@ -94,7 +93,7 @@ maildirs   = %q
 metrics    = %q
 `, s.Ledger, s.Certificate(), s.Key(), s.Socket("policy"), s.Socket("lookup"), s.Socket("milter"), metrics[0],
 		s.ODMR, s.ODMRTLS, filepath.Join(dir, "turn"), filepath.Join(dir, "turnd.sock"), metrics[1],
-		s.POP3, s.POP3S, deliver, s.Maildirs, metrics[2])
+		s.POP3, s.POP3S, s.Deliver(), s.Maildirs, metrics[2])
 	return s, os.WriteFile(s.Config, []byte(settings), 0o644)
 }
 
@@ -110,6 +109,9 @@ func (s *Service) Socket(name string) string {
 	}
 	return filepath.Join(s.dir, name)
 }
+
+// Deliver is the path of the socket of mailbag-popd through which Postfix delivers.
+func (s *Service) Deliver() string { return filepath.Join(s.dir, "deliver.sock") }
 
 // TurnSocket is the path of the socket of an account's turn, which is there while the turn is open.
 func (s *Service) TurnSocket(account string) string {
