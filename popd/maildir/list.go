@@ -8,13 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // A Message is one file in new or cur.
 type Message struct {
 	name   string
-	came   uint64 // as its name says, seconds since 1970
 	unique uint16 // length of what identifies it
 	seen   bool   // it is in cur
 	gone   bool   // it was not found any more
@@ -52,49 +50,75 @@ type List struct {
 
 // List lists the messages. Where their names say it all, it reads the two directories and nothing else.
 func (d *Maildir) List() (*List, error) {
-	l := &List{dir: d}
+	var f found
 	// new before cur: a message that another program moves meanwhile is seen twice rather than not at all.
 	for _, sub := range []string{new, cur} {
-		names, err := d.names(sub)
-		if err != nil {
+		if err := d.names(sub, func(s string) { f.add(s, sub == cur) }); err != nil {
 			return nil, err
 		}
-		l.Messages = slices.Grow(l.Messages, len(names))
-		for _, s := range names {
-			n := parseName(s)
-			l.Messages = append(l.Messages, Message{
-				name: s, came: seconds(s), unique: uint16(n.unique), seen: sub == cur, size: n.sent})
-		}
 	}
-	slices.SortFunc(l.Messages, inOrder)
-	l.Messages = slices.CompactFunc(l.Messages, func(a, b Message) bool { return a.base() == b.base() })
-	for i := 1; i < len(l.Messages); i++ {
-		a, b := &l.Messages[i-1], &l.Messages[i]
-		if a.name[:a.unique] == b.name[:b.unique] {
-			a.twin, b.twin = true, true
-		}
-	}
+	l := &List{dir: d, Messages: f.inOrder()}
 	l.measure()
 	return l, nil
 }
 
-// names are the files in new or cur; those that begin with a dot are none (maildir(5)).
-func (d *Maildir) names(sub string) ([]string, error) {
-	dir, err := os.Open(filepath.Join(d.path, sub))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	return slices.DeleteFunc(names, func(s string) bool { return s[0] == '.' }), err
+// found are the messages of a Maildir as they are read. They are looked at while they are in the processor's cache, and
+// moved once.
+type found struct {
+	pieces [][]Message
+	keys   []key
 }
 
-// inOrder orders messages by the time in their names, then by what identifies them. Of one that was seen
-// twice that in cur is first.
-func inOrder(a, b Message) int {
-	if c := cmp.Compare(a.came, b.came); c != 0 {
-		return c
+// A key is when a message came, and which it is of those that were found.
+type key struct {
+	came  uint64
+	index uint32
+}
+
+const pieceSize = 1024
+
+func (f *found) add(s string, seen bool) {
+	if len(f.keys)%pieceSize == 0 {
+		f.pieces = append(f.pieces, nil)
 	}
+	n := parseName(s)
+	piece := &f.pieces[len(f.pieces)-1]
+	*piece = append(*piece, Message{name: s, unique: uint16(n.unique), seen: seen, size: n.sent})
+	f.keys = append(f.keys, key{came(s), uint32(len(f.keys))})
+}
+
+func (f *found) message(k key) *Message {
+	return &f.pieces[k.index/pieceSize][k.index%pieceSize]
+}
+
+// inOrder returns the messages by the time in their names, then by what identifies them. One that was seen twice is
+// there once, and twins are marked.
+func (f *found) inOrder() []Message {
+	slices.SortFunc(f.keys, func(a, b key) int {
+		if a.came != b.came {
+			return cmp.Compare(a.came, b.came)
+		}
+		return order(f.message(a), f.message(b))
+	})
+	all := make([]Message, 0, len(f.keys))
+	for i, k := range f.keys {
+		m := f.message(k)
+		if i > 0 && f.keys[i-1].came == k.came {
+			last := &all[len(all)-1]
+			if last.base() == m.base() {
+				continue
+			}
+			if last.name[:last.unique] == m.name[:m.unique] {
+				last.twin, m.twin = true, true
+			}
+		}
+		all = append(all, *m)
+	}
+	return all
+}
+
+// order orders messages of the same time. Of one that was seen twice that in cur is first.
+func order(a, b *Message) int {
 	if c := strings.Compare(a.name[:a.unique], b.name[:b.unique]); c != 0 {
 		return c
 	}
@@ -117,19 +141,7 @@ func (l *List) Open(m *Message) (int, error) {
 	return fd, err
 }
 
-func (l *List) open(m *Message) (int, error) {
-	path := l.path(m)
-	for {
-		fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-		switch {
-		case err == syscall.EINTR:
-		case err != nil:
-			return -1, &fs.PathError{Op: "open", Path: path, Err: err}
-		default:
-			return fd, nil
-		}
-	}
-}
+func (l *List) open(m *Message) (int, error) { return openFile(l.path(m), 0) }
 
 func (l *List) path(m *Message) string {
 	if m.seen {
@@ -146,13 +158,12 @@ func (l *List) find(m *Message) bool {
 	}
 	where := map[string]Message{}
 	for _, sub := range []string{new, cur} {
-		names, err := l.dir.names(sub)
-		if err != nil {
-			return false
-		}
-		for _, s := range names {
+		err := l.dir.names(sub, func(s string) {
 			there := Message{name: s, seen: sub == cur}
 			where[there.base()] = there
+		})
+		if err != nil {
+			return false
 		}
 	}
 	for i := range l.Messages {
@@ -201,20 +212,16 @@ const maxErrors = 10
 // Usage is how many messages a Maildir has and how many octets they take as they are stored.
 func (d *Maildir) Usage() (messages, octets int64, err error) {
 	for _, sub := range []string{new, cur} {
-		names, err := d.names(sub)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return 0, 0, err
-		}
-		for _, s := range names {
+		err := d.names(sub, func(s string) {
 			messages++
 			if n := parseName(s); n.stored >= 0 {
 				octets += n.stored
 			} else if info, err := os.Stat(filepath.Join(d.path, sub, s)); err == nil {
 				octets += info.Size()
 			}
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, 0, err
 		}
 	}
 	return messages, octets, nil

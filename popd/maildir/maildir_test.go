@@ -469,12 +469,24 @@ func FuzzWire(f *testing.F) {
 	})
 }
 
+func FuzzDirectory(f *testing.F) {
+	f.Add("0123456789012345\x18\x00\x08name\x00")
+	f.Fuzz(func(t *testing.T, entries string) {
+		split(entries, func(name string) {
+			if name == "" || name[0] == '.' || strings.ContainsRune(name, 0) {
+				t.Errorf("%q has the name %q", entries, name)
+			}
+		})
+	})
+}
+
 func FuzzSizes(f *testing.F) {
 	f.Add("6 1700000000.M5P1.host,S=4\n-1 x\n6\n 6\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		for base, size := range readSizes(strings.NewReader(text)) {
-			if base == "" || size < 0 {
-				t.Errorf("%q has %q of %d octets", text, base, size)
+		sizes := readSizes(text)
+		for _, line := range slices.Backward(sizes.lines) {
+			if octets, known := sizes.of(line.base); !known || octets < 0 || line.base == "" {
+				t.Errorf("%q has %q of %d octets, %t", text, line.base, octets, known)
 			}
 		}
 	})
@@ -483,7 +495,7 @@ func FuzzSizes(f *testing.F) {
 func BenchmarkListOf100000(b *testing.B) {
 	d := box(b)
 	for i := range 100_000 {
-		plant(b, d, fmt.Sprintf("new/17%08d.M%06dP12Q%dR0123abcd.mx.example,S=2000,W=2040", i/10, i%10, i), "")
+		plant(b, d, fmt.Sprintf("new/17%08d.M%06dP4711Q%dR0123abcd.mx.example,S=2000,W=2040", i/10, i*7919%1000000, i), "")
 	}
 	for b.Loop() {
 		if l := list(b, d); len(l.Messages) != 100_000 {

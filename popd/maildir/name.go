@@ -79,13 +79,24 @@ func parseName(s string) name {
 	return n
 }
 
-// seconds is the time at which a name says that its message came, 0 where it says none.
-func seconds(s string) uint64 {
-	var t uint64
-	for i := 0; i < len(s) && i < 18 && s[i] >= '0' && s[i] <= '9'; i++ {
-		t = 10*t + uint64(s[i]-'0')
+// came is the time at which a name says that its message came, in microseconds since 1970: seconds before the
+// first dot, and behind it M and microseconds where there are. 0: it says none.
+func came(s string) uint64 {
+	seconds, rest := digits(s)
+	micros := uint64(0)
+	if strings.HasPrefix(rest, ".M") {
+		micros, _ = digits(rest[2:])
 	}
-	return t
+	return seconds*1_000_000 + micros%1_000_000
+}
+
+// digits reads a number of twelve digits at most, so that it still fits when it is multiplied.
+func digits(s string) (n uint64, rest string) {
+	i := 0
+	for ; i < len(s) && i < 12 && s[i] >= '0' && s[i] <= '9'; i++ {
+		n = 10*n + uint64(s[i]-'0')
+	}
+	return n, s[i:]
 }
 
 // maxUniqueID is what RFC 1939, section 7, allows: 1 to 70 characters from 0x21 to 0x7E.

@@ -1,10 +1,8 @@
 package maildir
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,7 +17,7 @@ const sizesFile = "mailbag-sizes"
 
 // measure fills in the sizes that names do not tell.
 func (l *List) measure() {
-	var kept map[string]int64
+	var kept *sizes
 	computed, unnamed := false, 0 // unnamed have no size in their names
 	for i := range l.Messages {
 		m := &l.Messages[i]
@@ -30,15 +28,15 @@ func (l *List) measure() {
 			kept = l.dir.sizes()
 		}
 		unnamed++
-		if size, known := kept[m.base()]; known {
-			m.size = size
+		var known bool
+		if m.size, known = kept.of(m.base()); known {
 			continue
 		}
 		if m.size, m.unread = l.compute(m); !m.unread {
 			computed = true
 		}
 	}
-	if computed || unnamed != len(kept) {
+	if computed || kept != nil && unnamed != len(kept.lines) {
 		l.Unkept = l.keep()
 	}
 }
@@ -67,26 +65,55 @@ func (l *List) compute(m *Message) (size int64, failed bool) {
 	}
 }
 
-// sizes reads what was kept. Whatever is wrong with it is computed again.
-func (d *Maildir) sizes() map[string]int64 {
-	file, err := os.Open(filepath.Join(d.path, sizesFile))
-	if err != nil {
-		return map[string]int64{}
-	}
-	defer file.Close()
-	return readSizes(file)
+// sizes are those that were kept, in the order of the list that they were kept of.
+type sizes struct {
+	lines []size
+	next  int            // the line after the one that was asked for last
+	index map[string]int // of all lines; nil while nobody asks out of order
 }
 
-func readSizes(r io.Reader) map[string]int64 {
-	sizes := map[string]int64{}
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		number, base, _ := strings.Cut(lines.Text(), " ")
-		if size, err := strconv.ParseInt(number, 10, 64); err == nil && size >= 0 && base != "" {
-			sizes[base] = size
+type size struct {
+	base   string
+	octets int64
+}
+
+// sizes reads what was kept. Whatever is wrong with it is computed again.
+func (d *Maildir) sizes() *sizes {
+	text, err := os.ReadFile(filepath.Join(d.path, sizesFile))
+	if err != nil {
+		return &sizes{}
+	}
+	return readSizes(string(text))
+}
+
+func readSizes(text string) *sizes {
+	s := &sizes{}
+	for line := range strings.SplitSeq(text, "\n") {
+		number, base, _ := strings.Cut(line, " ")
+		if octets, err := strconv.ParseInt(number, 10, 64); err == nil && octets >= 0 && base != "" {
+			s.lines = append(s.lines, size{base, octets})
 		}
 	}
-	return sizes
+	return s
+}
+
+// of returns the size of a message. Asking in the order in which they were kept is fastest.
+func (s *sizes) of(base string) (octets int64, known bool) {
+	if s.next >= len(s.lines) || s.lines[s.next].base != base {
+		if s.index == nil {
+			s.index = make(map[string]int, len(s.lines))
+			for i, line := range s.lines {
+				s.index[line.base] = i
+			}
+		}
+		i, found := s.index[base]
+		if !found {
+			return 0, false
+		}
+		s.next = i
+	}
+	s.next++
+	return s.lines[s.next-1].octets, true
 }
 
 // keep writes the sizes that names do not tell, in place of the former ones.
