@@ -1,6 +1,6 @@
 // Demo shows mailbag at work in a few seconds: a private Postfix on loopback, wired by mailbag postfix
-// setup, with customers, real mail over SMTP, a customer's server that is away and comes back, and
-// the usage that was metered. It touches nothing outside its own temporary directory and leaves
+// setup, with customers, real mail over SMTP, a customer's server that is away and comes back, customers
+// who fetch their mail by ATRN and ETRN with fetchmail, and the usage that was metered. It touches nothing outside its own temporary directory and leaves
 // nothing behind.
 package main
 
@@ -66,8 +66,11 @@ func demo(bin string) (err error) {
 // stage is what the demo plays on.
 type stage struct {
 	*service.Service
+	dir      string
 	postfix  *postfixtest.Instance
 	customer *postfixtest.Sink // acme's mail server
+	globex   *postfixtest.Sink // and those of the customers who fetch
+	bolt     *postfixtest.Sink
 }
 
 func build(bin, dir string) (*stage, error) {
@@ -82,18 +85,23 @@ func build(bin, dir string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	customer, err := postfixtest.NewSink()
-	if err != nil {
-		return nil, err
+	var servers [3]*postfixtest.Sink
+	for i := range servers {
+		if servers[i], err = postfixtest.NewSink(); err != nil {
+			return nil, err
+		}
+		servers[i].Extensions = postfixtest.Chunking
 	}
 	programs, err := service.New(bin, dir, postfix)
-	return &stage{programs, postfix, customer}, err
+	return &stage{programs, dir, postfix, servers[0], servers[1], servers[2]}, err
 }
 
 // strike takes the stage down.
 func (s *stage) strike() error {
-	s.customer.Stop()
-	return errors.Join(s.postfix.Stop(), s.Stop())
+	for _, server := range []*postfixtest.Sink{s.customer, s.globex, s.bolt} {
+		server.Stop()
+	}
+	return errors.Join(s.postfix.Stop(), s.Turnd.Stop(), s.Stop())
 }
 
 func (s *stage) play() error {
@@ -105,6 +113,9 @@ func (s *stage) play() error {
 		{"Customers", s.customers},
 		{"Mail arrives while the customer's server is away", s.arrive},
 		{"The customer's server comes back", s.deliver},
+		{"Mail is held for customers who fetch it", s.hold},
+		{"globex fetches by ATRN", s.reverse},
+		{"bolt has its mail delivered by ETRN", s.trigger},
 		{"What it all adds up to", s.bill},
 	} {
 		fmt.Printf("\n\033[1m== %s\033[0m\n", act.title)
@@ -123,7 +134,7 @@ func (s *stage) wire() error {
 	if err := s.mailbag("postfix", "setup", "--config-dir", s.postfix.ConfigDir()); err != nil {
 		return err
 	}
-	if err := s.postfix.Start(); err != nil {
+	if err := errors.Join(s.postfix.Start(), s.globex.Start(), s.bolt.Start()); err != nil {
 		return err
 	}
 	fmt.Printf("Postfix answers on %s; its settings are Debian's with the lines above.\n", s.postfix.Addr())
@@ -134,8 +145,16 @@ func (s *stage) customers() error {
 	for _, args := range [][]string{
 		{"account", "add", "acme", "--mode", "backup", "--domain", "acme.example", "--host", s.customer.Addr(), "--recipients", "list"},
 		{"recipient", "add", "acme", "info@acme.example", "sales@acme.example"},
-		{"account", "add", "globex", "--mode", "atrn", "--domain", "globex.example", "--generate-password"},
-		{"postfix", "setup", "--config-dir", s.postfix.ConfigDir()}, // as the line before asks
+	} {
+		if err := s.mailbag(args...); err != nil {
+			return err
+		}
+	}
+	if err := s.asking(); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"postfix", "setup", "--config-dir", s.postfix.ConfigDir()}, // as the lines before ask
 		{"account", "list"},
 	} {
 		if err := s.mailbag(args...); err != nil {
