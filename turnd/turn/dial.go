@@ -23,7 +23,15 @@ const (
 func (t *turn) connect(ctx context.Context) (*relay.Channel, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	defer context.AfterFunc(t.immediate, cancel)()
+	go func() { // ends with ctx
+		select {
+		case <-t.stop:
+			cancel()
+		case <-t.immediate.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	host, err := meter.ParseHost(t.account.Host)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -48,6 +56,11 @@ func (t *turn) connect(ctx context.Context) (*relay.Channel, string, error) {
 			return channel, address.String(), nil
 		}
 		failures = errors.Join(failures, fmt.Errorf("%s: %w", address, err))
+		select {
+		case <-t.stop:
+			return nil, "", ErrClosing
+		default:
+		}
 		if ctx.Err() != nil {
 			break
 		}

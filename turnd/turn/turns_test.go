@@ -512,3 +512,25 @@ func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 		t.Errorf("%v; %d messages wait by the index, recorded %+v", err, h.waiting("globex"), h.record())
 	}
 }
+
+func TestShutdownWaitsForNoHostThatHangs(t *testing.T) {
+	t.Parallel()
+	dialling := make(chan struct{})
+	h := newHouse(t, func(c *Config) {
+		c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			close(dialling)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	h.hold(true, hello, "a@hooli.example")
+	dialled := make(chan error, 1)
+	go func() { dialled <- h.etrn("192.0.2.7") }()
+	<-dialling
+	if err := h.turns.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-dialled; !errors.Is(err, ErrClosing) {
+		t.Errorf("the one who asked is told %v", err)
+	}
+}
