@@ -9,12 +9,15 @@ import (
 type Keep struct {
 	Messages time.Duration // evidence
 	Turns    time.Duration
+	Sessions time.Duration
 }
 
-// Pruned says how many records were older than that.
+// Pruned says how many records were older than that, and how many idle POP3 sessions became counts of their day.
 type Pruned struct {
 	Messages int64 `json:"messages"`
 	Turns    int64 `json:"turns"`
+	Sessions int64 `json:"sessions"`
+	Idle     int64 `json:"idle"`
 	Notices  int64 `json:"notices"`
 }
 
@@ -25,7 +28,8 @@ const (
 	keepNotices = 400 * 24 * time.Hour
 )
 
-// Prune deletes what is older than it is to be kept. Usage, invoices and the accounts' history stay.
+// Prune deletes what is older than it is to be kept, and keeps POP3 sessions of earlier days that fetched
+// nothing as one count a day. Usage, invoices and the accounts' history stay.
 func (l *Ledger) Prune(ctx context.Context, keep Keep) (Pruned, error) {
 	var p Pruned
 	now := l.opt.Now()
@@ -40,6 +44,12 @@ func (l *Ledger) Prune(ctx context.Context, keep Keep) (Pruned, error) {
 		}
 	}
 	if err := l.prune(ctx, &p.Turns, "turn", "token", "began < ? AND ended IS NOT NULL", before(keep.Turns)); err != nil {
+		return p, err
+	}
+	if err := l.prune(ctx, &p.Sessions, "pop_session", "id", "ended < ?", before(keep.Sessions)); err != nil {
+		return p, err
+	}
+	if err := l.countIdleSessions(ctx, &p.Idle); err != nil {
 		return p, err
 	}
 	err = l.prune(ctx, &p.Notices, "notice", "id", "made < ? AND sent IS NOT NULL", before(keepNotices))

@@ -174,9 +174,6 @@ func (d *service) tidy(ctx context.Context, ledger *meter.Ledger, store *popd.St
 	case n > 0:
 		d.log.Info("removed files of deliveries that were given up", "files", n)
 	}
-	if err := ledger.ForgetPopSessions(ctx, time.Now().Add(-d.settings.Retention.Sessions)); err != nil && ctx.Err() == nil {
-		d.log.Warn("old records of sessions could not be removed", "error", err)
-	}
 }
 
 var errStalled = errors.New("the ledger is not followed any longer")

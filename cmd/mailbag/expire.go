@@ -65,13 +65,13 @@ Then delete records older than [retention] in the settings says. Run it by a tim
 
 // prune deletes old records. What went is nobody's concern but of who looks for it.
 func (d *desk) prune(ctx context.Context) error {
-	pruned, err := d.ledger.Prune(ctx, meter.Keep{Messages: d.settings.Retention.Messages, Turns: d.settings.Retention.Turns})
+	pruned, err := d.ledger.Prune(ctx, meter.Keep{Messages: d.settings.Retention.Messages, Turns: d.settings.Retention.Turns, Sessions: d.settings.Retention.Sessions})
 	if err != nil {
 		return fmt.Errorf("old records cannot be deleted: %w", err)
 	}
 	if pruned != (meter.Pruned{}) {
-		d.note("deleted old records: %s of evidence, %s of turns, %s of notices",
-			grouped(pruned.Messages), grouped(pruned.Turns), grouped(pruned.Notices))
+		d.note("deleted old records: %s of evidence, %s of turns, %s of sessions, %s of notices; %s sessions that fetched nothing are counts of their day now",
+			grouped(pruned.Messages), grouped(pruned.Turns), grouped(pruned.Sessions), grouped(pruned.Notices), grouped(pruned.Idle))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func (c *console) sessionsCommand() *cobra.Command {
 		Use:   "sessions [NAME]",
 		Short: "Show the POP3 sessions in which mail was fetched",
 		Long: `Show the POP3 sessions of all accounts or of one, the latest first: which mailbox, from where, how much
-was fetched and deleted, how long it took and how it ended. A session is shown when it is over. Log-ins that failed are
+was fetched and deleted, how long it took and how it ended. Those of earlier days that fetched nothing are one line a day. A session is shown when it is over. Log-ins that failed are
 in the log of mailbag-popd.`,
 		Example: `  mailbag sessions
   mailbag sessions dent --limit 100 --json`,
@@ -82,8 +82,12 @@ func (d *desk) sessions(ctx context.Context, limit int, names ...string) ([]show
 func (d *desk) showSessions(sessions []shownSession) {
 	t := table{heads: []string{"BEGAN", "ACCOUNT", "MAILBOX", "CLIENT", "TLS", ">FETCHED", ">SIZE", ">DELETED", ">TOOK", "OUTCOME"}}
 	for _, s := range sessions {
+		took, outcome := took(s.Seconds), s.Outcome
+		if s.Sessions > 0 {
+			took, outcome = "", grouped(s.Sessions)+" "+verb(s.Sessions, "session", "sessions")+" of that day that fetched nothing"
+		}
 		t.add(s.Began.In(d.settings.Billing.Location).Format(time.DateTime), s.Account, cmp.Or(s.Mailbox, "catch-all"), s.Client,
-			cmp.Or(s.TLS, "no"), grouped(s.Fetched), units.RoundSize(s.Bytes), grouped(s.Deleted), took(s.Seconds), s.Outcome)
+			cmp.Or(s.TLS, "no"), grouped(s.Fetched), units.RoundSize(s.Bytes), grouped(s.Deleted), took, outcome)
 	}
 	d.table(&t)
 }
