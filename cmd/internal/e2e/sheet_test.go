@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,4 +86,48 @@ func (s *story) withPassword(name string, flags ...string) {
 		s.t.Fatalf("adding %s: %v\n%s", name, err, out)
 	}
 	s.must(s.AwaitDomain(name+".example", name))
+}
+
+// TestFetchmailOfAPOP3CustomersSheetKeepsEnvelopeRecipients has customers fetch by POP3 what names them nowhere but in
+// the envelope, one from a catch-all and one from a mailbox.
+func TestFetchmailOfAPOP3CustomersSheetKeepsEnvelopeRecipients(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	s.must(s.Popd.Start())
+	s.withPassword("dent", "--mode", "pop3", "--domain", "dent.example")
+	s.account("ford", "pop3", "ford.example", "--catch-all", "no")
+	mailbox := s.Command("mailbag", "mailbox", "add", "ford", "prefect@ford.example", "--password-stdin")
+	mailbox.Stdin = strings.NewReader(sheetPassword + "\n")
+	if out, err := mailbox.CombinedOutput(); err != nil {
+		t.Fatalf("adding the mailbox: %v\n%s", err, out)
+	}
+	data := "From: x@elsewhere.example\r\nTo: undisclosed-recipients:;\r\nSubject: bcc\r\n\r\nhello\r\n"
+	s.accept(data, "arthur@dent.example", "trillian@dent.example")
+	s.waitFor("the mailbox takes mail", func() bool {
+		return s.send("x@elsewhere.example", data, "prefect@ford.example").Accepted()
+	})
+	s.waitFor("all of it is in the Maildirs", func() bool { return s.queued() == 0 })
+	for account, want := range map[string][]string{"dent": {"arthur@dent.example", "trillian@dent.example"}, "ford": {"prefect@ford.example"}} {
+		server := postfixtest.RunSink(t)
+		fetch := func() (string, error) {
+			return s.bySheet(account, "poll mx.provider.example", "poll "+host(s.POP3), "PASSWORD", sheetPassword,
+				"smtphost localhost", "smtphost "+host(server.Addr())+"/"+port(server.Addr()))
+		}
+		out, err := fetch()
+		if err != nil {
+			t.Fatalf("fetchmail of %s: %v\n%s", account, err, out)
+		}
+		var got []string
+		for _, m := range server.Messages() {
+			got = append(got, m.Recipients...)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: mail arrived for %v, want %v", account, got, want)
+		}
+		s.mailbag("account", "suspend", account)
+		s.waitFor(account+" is told that it is suspended", func() bool {
+			out, err = fetch()
+			return err != nil && strings.Contains(strings.ToLower(out), "suspended")
+		})
+	}
 }
