@@ -120,6 +120,7 @@ func (d *service) newServer(ledger *meter.Ledger, follower *meter.Follower, stor
 		Accounts:  follower,
 		Verifiers: ledger,
 		Names:     login.MailboxNames,
+		Modes:     []meter.Mode{meter.POP3},
 		Admit:     popd.Admit,
 		Logger:    d.log,
 		Metrics:   d.metrics,

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/emersion/go-sasl"
@@ -34,12 +35,12 @@ func bindable(_ *Checker, p Peer) bool {
 	return ok
 }
 
-// someCRAM reports whether any account keeps what CRAM-MD5 needs. Clients often prefer it to a
-// mechanism that would have worked.
+// someCRAM reports whether any account that logs in here keeps what CRAM-MD5 needs. Clients often prefer
+// it to a mechanism that would have worked.
 func someCRAM(c *Checker, _ Peer) bool {
 	if d := c.cfg.Accounts.Directory(); d != nil {
 		for a := range d.Accounts() {
-			if a.CRAMMD5 {
+			if a.CRAMMD5 && (c.cfg.Modes == nil || slices.Contains(c.cfg.Modes, a.Mode)) {
 				return true
 			}
 		}

@@ -104,6 +104,10 @@ type Config struct {
 	Verifiers Verifiers
 	Names     Names // AccountNames or MailboxNames
 
+	// Modes are those of the accounts that log in here at all: what others keep is not offered for
+	// it. Nil: every one.
+	Modes []meter.Mode
+
 	// Admit is asked about who gave the right password and is not suspended. Its error is why this
 	// log-in may not be used here, such as the account's mode or the client's network. Nil: all may.
 	Admit func(Identity, netip.Addr) error

@@ -120,6 +120,14 @@ func TestMechanismsAreThoseThatTheClientMayUse(t *testing.T) {
 func TestCRAMIsOfferedOnlyWhereAnAccountHasIt(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, AccountNames)
+	g.cfg.Modes = []meter.Mode{meter.POP3} // whose accounts do not
+	if got := g.Mechanisms(outside); !slices.Equal(got, []string{"SCRAM-SHA-256"}) {
+		t.Errorf("to pop3 accounts offered are %s", got)
+	}
+	g.cfg.Modes = []meter.Mode{meter.ATRN, meter.POP3}
+	if got := g.Mechanisms(outside); !slices.Contains(got, "CRAM-MD5") {
+		t.Errorf("to atrn accounts offered are %s", got)
+	}
 	for _, name := range []string{"acme", "closed"} {
 		if _, _, err := g.ledger.EditAccount(t.Context(), name, "account set", func(a *meter.Account) error { a.CRAMMD5 = false; return nil }); err != nil {
 			t.Fatal(err)
