@@ -108,24 +108,24 @@ func (d *delivery) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 		}
 		return nil
 	}
+	// They are made one after another, in the order of the recipients, and brought to the disk at the same time.
 	var others sync.WaitGroup
-	var reading sync.Mutex // of the first copy
 	at := make(chan struct{}, copiesAtOnce)
 	for _, c := range copies[1:] {
+		err := d.begin(c)
+		if err == nil {
+			err = c.draft.Append(first.draft)
+		}
+		if err != nil {
+			c.draft.Discard()
+			answer(c, err)
+			continue
+		}
 		at <- struct{}{}
 		others.Go(func() {
 			defer func() { <-at }()
-			reading.Lock()
-			err := d.begin(c)
-			if err == nil {
-				defer c.draft.Discard()
-				err = c.draft.Append(first.draft)
-			}
-			reading.Unlock()
-			if err == nil {
-				err = d.server.finish(c)
-			}
-			answer(c, err)
+			defer c.draft.Discard()
+			answer(c, d.server.finish(c))
 		})
 	}
 	others.Wait()

@@ -60,7 +60,7 @@ func openDesk(t testing.TB, change func(*Config)) *desk {
 		Store:    d.store,
 		Hostname: "mx.example",
 	}
-	cfg.Logins, err = login.New(login.Config{Service: "popd", Accounts: now{ledger}, Verifiers: ledger, Names: login.MailboxNames, Admit: Admit,
+	cfg.Logins, err = login.New(login.Config{Service: "popd", Accounts: now{ledger}, Verifiers: ledger, Names: login.MailboxNames, Modes: []meter.Mode{meter.POP3}, Admit: Admit,
 		Guard: &login.Guard{Wait: func(context.Context, time.Duration) error { return nil }}})
 	if err != nil {
 		t.Fatal(err)

@@ -144,9 +144,9 @@ func (w *Draft) Deliver(syncer *Syncer) error {
 	return nil
 }
 
-// Discard takes the draft away. After Deliver it does nothing.
+// Discard takes the draft away. After Deliver, or of no draft, it does nothing.
 func (w *Draft) Discard() {
-	if w.buffer == nil {
+	if w == nil || w.buffer == nil {
 		return
 	}
 	w.release()
