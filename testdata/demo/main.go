@@ -101,7 +101,7 @@ func (s *stage) strike() error {
 	for _, server := range []*postfixtest.Sink{s.customer, s.globex, s.bolt} {
 		server.Stop()
 	}
-	return errors.Join(s.postfix.Stop(), s.Turnd.Stop(), s.Stop())
+	return errors.Join(s.postfix.Stop(), s.Turnd.Stop(), s.Popd.Stop(), s.Stop())
 }
 
 func (s *stage) play() error {
@@ -116,6 +116,7 @@ func (s *stage) play() error {
 		{"Mail is held for customers who fetch it", s.hold},
 		{"globex fetches by ATRN", s.reverse},
 		{"bolt has its mail delivered by ETRN", s.trigger},
+		{"A catch-all for a POP3 connector", s.mailboxes},
 		{"What it all adds up to", s.bill},
 	} {
 		fmt.Printf("\n\033[1m== %s\033[0m\n", act.title)
