@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -42,6 +43,12 @@ func (s *story) pop3(name, domain string, more ...string) string {
 	s.t.Helper()
 	out := s.mailbag(append([]string{"account", "add", name, "--mode", "pop3", "--domain", domain, "--generate-password"}, more...)...)
 	s.must(s.AwaitDomain(domain, name))
+	s.waitFor("mailbag-popd to know "+name, func() bool {
+		var list []any
+		s.must(json.Unmarshal([]byte(s.mailbag("account", "list", "--json")), &list))
+		known, err := s.Popd.Metric("mailbag_accounts")
+		return err == nil && int(known) == len(list)
+	})
 	_, password, found := strings.Cut(out, "password: ")
 	if !found {
 		s.t.Fatalf("there is no password in %q", out)
