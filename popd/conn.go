@@ -92,9 +92,6 @@ func (c *conn) line(limit int) ([]byte, error) {
 	}
 }
 
-// pending reports whether a whole line is there already.
-func (c *conn) pending() bool { return bytes.IndexByte(c.in[c.start:c.end], '\n') >= 0 }
-
 // fill reads more behind what is held of a line.
 func (c *conn) fill() error {
 	rest := c.in[c.start:c.end]

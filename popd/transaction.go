@@ -188,8 +188,7 @@ func (s *session) content(fd int, part *excerpt) error {
 type excerpt struct {
 	lines int  // of the body, still wanted
 	body  bool // the header is over
-	blank bool // the line that was begun has nothing in it so far but maybe a CR; at first there is none
-	begun bool
+	begun bool // the present line has something in it
 }
 
 // take cuts a piece of the message where it has had enough, and reports whether it wants more.
