@@ -15,7 +15,6 @@ import (
 
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
-	"mailbag/popd"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -115,10 +114,6 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 		Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, v); err != nil {
 		t.Fatal(err)
 	}
-	if err := ledger.RecordPopSessions(t.Context(), []meter.PopSession{
-		{Account: "dent", Ended: time.Now().Add(-s.Retention.Sessions - time.Hour)}, {Account: "dent", Ended: time.Now()}}); err != nil {
-		t.Fatal(err)
-	}
 	if err := postfixtest.Wait(20*time.Second, "the account to be in force", func() bool { return d.Status() == "serving 1 accounts" }); err != nil {
 		t.Fatal(err)
 	}
@@ -129,10 +124,6 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	client.say("USER dent\r\nPASS open sesame\r\nSTAT")
 	client.expect("+OK 1 messages")
 	client.expect("+OK 1 ")
-	d.tidy(t.Context(), ledger, popd.NewStore(s.POP.Maildirs, time.Now))
-	if list, err := ledger.PopSessions(t.Context(), "dent", 10); err != nil || len(list) != 1 {
-		t.Errorf("%d records are kept, %v", len(list), err)
-	}
 	if err := d.Health(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -154,7 +145,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if list, err := ledger.PopSessions(t.Context(), "dent", 10); err != nil || len(list) != 2 || list[0].Outcome != "the server stopped" {
+	if list, err := ledger.PopSessions(t.Context(), "dent", 10); err != nil || len(list) != 1 || list[0].Outcome != "the server stopped" {
 		t.Errorf("the sessions are %+v, %v", list, err)
 	}
 }

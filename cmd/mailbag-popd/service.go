@@ -68,7 +68,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	defer all.Wait()
 	running, stop := context.WithCancel(graceful)
 	defer stop()
-	all.Go(func() { d.tidyRepeatedly(running, ledger, store) })
+	all.Go(func() { d.sweepRepeatedly(running, store) })
 	broken := make(chan error, len(sockets.all()))
 	for _, s := range []struct {
 		name      string
@@ -152,28 +152,24 @@ func hostname(ctx context.Context, configured string) (string, error) {
 	return os.Hostname()
 }
 
-// tidyEvery is how often what was given up is swept, and old records are forgotten.
-const tidyEvery = time.Hour
+// sweepEvery is how often files are looked for that deliveries began and gave up.
+const sweepEvery = time.Hour
 
-func (d *service) tidyRepeatedly(ctx context.Context, ledger *meter.Ledger, store *popd.Store) {
+func (d *service) sweepRepeatedly(ctx context.Context, store *popd.Store) {
 	for {
-		d.tidy(ctx, ledger, store)
+		switch n, err := store.Sweep(ctx); {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			d.log.Warn("files of deliveries that were given up could not be removed", "error", err)
+		case n > 0:
+			d.log.Info("removed files of deliveries that were given up", "files", n)
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(tidyEvery):
+		case <-time.After(sweepEvery):
 		}
-	}
-}
-
-func (d *service) tidy(ctx context.Context, ledger *meter.Ledger, store *popd.Store) {
-	switch n, err := store.Sweep(ctx); {
-	case ctx.Err() != nil:
-		return
-	case err != nil:
-		d.log.Warn("files of deliveries that were given up could not be removed", "error", err)
-	case n > 0:
-		d.log.Info("removed files of deliveries that were given up", "files", n)
 	}
 }
 
