@@ -34,8 +34,9 @@ func (s *stage) mailboxes() error {
 		return err
 	}
 	if err := postfixtest.Wait(patience, "mailbag-popd knows dent", func() bool {
-		accounts, err := s.Popd.Metric("mailbag_accounts")
-		return err == nil && accounts == 3
+		list, _, err := s.Mailbag("account", "list", "--json")
+		known, metricErr := s.Popd.Metric("mailbag_accounts")
+		return err == nil && metricErr == nil && int(known) == strings.Count(list, `"name":`)
 	}); err != nil {
 		return err
 	}

@@ -63,21 +63,21 @@ func postfixUser() (uid, gid int, err error) {
 
 var given struct {
 	sync.Mutex
-	ports map[int]bool
+	ports map[int]net.Listener
 }
 
-// FreePort returns a TCP port of 127.0.0.1 that nobody listens on, and never the same one twice in one process. It is
-// below the range from which the kernel takes the ports of outgoing connections, so that it stays free while its
-// server is being restarted.
+// FreePort returns a TCP port of 127.0.0.1 that nobody listens on, and never the same one twice, in one process or in
+// several that run at once. It is below the range from which the kernel takes the ports of outgoing connections, so that it
+// stays free while its server is being restarted.
 func FreePort() (int, error) {
 	given.Lock()
 	defer given.Unlock()
 	if given.ports == nil {
-		given.ports = map[int]bool{}
+		given.ports = map[int]net.Listener{}
 	}
 	for range 1000 {
 		port := 10000 + rand.IntN(20000)
-		if given.ports[port] {
+		if given.ports[port] != nil {
 			continue
 		}
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -87,7 +87,12 @@ func FreePort() (int, error) {
 		if err := l.Close(); err != nil {
 			return 0, fmt.Errorf("cannot release port %d: %w", port, err)
 		}
-		given.ports[port] = true
+		// The name is this process's for its whole life (unix(7), abstract sockets).
+		mark, err := net.Listen("unix", fmt.Sprintf("@mailbag-test-port-%d", port))
+		if err != nil {
+			continue
+		}
+		given.ports[port] = mark
 		return port, nil
 	}
 	return 0, errors.New("no free TCP port on 127.0.0.1 between 10000 and 30000")
