@@ -5,16 +5,10 @@ import "strings"
 // maxKnown bounds what is remembered of a connection, in addresses.
 const maxKnown = 20_000
 
-// learn remembers what the server accepted of a transaction. c.mu is held.
-func (c *Channel) learn(d *Delivery) {
-	if len(c.known)+1+len(d.to) > maxKnown {
-		return
-	}
-	c.known["MAIL"+address(d.from)] = true
-	for i, to := range d.to {
-		if d.accepted[i] {
-			c.known["RCPT"+address(to)] = true
-		}
+// learn remembers that the server accepted a path behind MAIL or RCPT. c.mu is held.
+func (c *Channel) learn(command, path string) {
+	if len(c.known) < maxKnown {
+		c.known[command+address(path)] = true
 	}
 }
 

@@ -15,7 +15,6 @@ type command int
 const (
 	toMail command = iota
 	toRcpt
-	toAskedRset // the end of a transaction that only asked
 	toData      // 354 goes on
 	toChunk     // BDAT without LAST
 	toEnd       // BDAT LAST, or the final dot: the message is the server's, or not
@@ -86,20 +85,18 @@ func (c *Channel) apply(r Reply) error {
 	d := to.delivery
 	switch to.to {
 	case toMail:
-		d.mail = r
-		if !r.Positive() {
+		if d.mail = r; r.Positive() {
+			c.learn("MAIL", d.from)
+		} else {
 			d.refuse(r)
 		}
 	case toRcpt:
-		d.accepted[to.rcpt] = r.Positive()
+		if d.accepted[to.rcpt] = r.Positive(); r.Positive() {
+			c.learn("RCPT", d.to[to.rcpt])
+		}
 		if d.mail.Positive() && !r.Positive() {
 			d.replies[to.rcpt] = r
 		}
-	case toAskedRset:
-		if r.Code != 250 {
-			return fmt.Errorf("%w: RSET was answered %v", ErrSequence, r)
-		}
-		c.answered(d)
 	case toData:
 		if r.Code != 354 && r.Code/100 < 4 {
 			return fmt.Errorf("%w: DATA was answered %v", ErrSequence, r)
@@ -123,23 +120,13 @@ func (c *Channel) apply(r Reply) error {
 	return nil
 }
 
-// answered ends the asking about a delivery: the server has said what it takes.
-func (c *Channel) answered(d *Delivery) {
-	if !d.anyAccepted() {
-		c.settle(d, Reply{451, "4.3.0 The customer's server gave no answer"})
-		return
-	}
-	c.learn(d)
-	c.asked = append(c.asked, d)
-}
-
 // end applies the server's word on a whole message.
 func (c *Channel) end(d *Delivery, r Reply) error {
 	if !d.anyAccepted() {
 		// A refused transaction had its content sent behind it. Whether the server has read it as
 		// content cannot be told from here, so nothing that follows can be trusted.
 		c.settle(d, r)
-		return fmt.Errorf("%w: it refused a transaction that it had accepted when it was asked", ErrSequence)
+		return fmt.Errorf("%w: it refused a sender or recipients that it had accepted before", ErrSequence)
 	}
 	if d.failed.Code != 0 {
 		r = d.failed

@@ -6,10 +6,9 @@
 // offers:
 //
 //   - CHUNKING and PIPELINING (RFC 3030, RFC 2920): MAIL, RCPT, BDAT and the content go out together and the
-//     channel never waits. A sender and recipients whom this server has not accepted before on this
-//     connection are asked about first, in a transaction of their own that ends in RSET, while other
-//     messages go on: some servers answer BDAT after a refusal without reading the chunk, and then
-//     take the content for commands.
+//     channel does not wait, unless the sender or a recipient is one whom this server has not accepted
+//     before on this connection. Then it waits for its answers first: some servers answer BDAT after a
+//     refusal without reading the chunk, and then take the content for commands.
 //   - PIPELINING alone: one round trip a message. The end of one message, and MAIL, RCPT and DATA of the
 //     next, are one group (RFC 2920, section 3.1).
 //   - neither: lock step, with BDAT where CHUNKING is offered.
@@ -98,8 +97,7 @@ type Channel struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond      // of everything below
-	queue   []*Delivery     // to be asked about or sent, oldest first
-	asked   []*Delivery     // asked about, to be sent
+	queue   []*Delivery     // to be sent, oldest first
 	due     []due           // replies that the server owes, in their order
 	known   map[string]bool // what the server accepted on this connection: MAIL or RCPT, and a path
 	quit    bool            // nothing more is to come
@@ -277,12 +275,10 @@ func (c *Channel) fail(err error) {
 			c.settle(d.delivery, lost(err))
 		}
 	}
-	for _, list := range [][]*Delivery{c.queue, c.asked} {
-		for _, d := range list {
-			c.settle(d, lost(err))
-		}
+	for _, d := range c.queue {
+		c.settle(d, lost(err))
 	}
-	c.due, c.queue, c.asked = nil, nil, nil
+	c.due, c.queue = nil, nil
 	c.changed.Broadcast()
 }
 

@@ -172,36 +172,59 @@ func TestEachRecipientGetsTheServersWord(t *testing.T) {
 	})
 }
 
-func TestServerIsAskedBeforeContentIsSentBehindANewAddress(t *testing.T) {
+func TestContentWaitsForTheAnswerAboutANewAddress(t *testing.T) {
 	t.Parallel()
+	answer := make(chan string)
 	s := &server{extensions: allExtensions, rcpt: func(path string) string {
-		if path == "<bad@x>" {
-			return "550 5.1.1 no"
+		if path == "<known@x>" {
+			return ""
 		}
-		return ""
+		return <-answer
 	}}
 	c := open(t, s)
-	for _, test := range []struct {
-		from, to string
-		asked    int // MAIL in all, one for each transaction
-		sent     int // BDAT in all
-	}{
-		{"<a@x>", "<b@x>", 2, 1},   // asked, then sent
-		{"<a@x>", "<b@x>", 3, 2},   // known
-		{"<c@x>", "<b@x>", 5, 3},   // a new sender
-		{"<a@x>", "<d@x>", 7, 4},   // a new recipient
-		{"<a@x>", "<bad@x>", 8, 4}, // refused: nothing is sent
-		{"<c@x>", "<d@x>", 9, 5},
-	} {
-		deliver(c, test.from, letter, test.to)
-		if asked, sent := s.said("MAIL"), s.said("BDAT"); asked != test.asked || sent != test.sent {
-			t.Errorf("after %s to %s: %d transactions and %d chunks, want %d and %d", test.from, test.to, asked, sent, test.asked, test.sent)
+	deliver(c, "<a@x>", letter, "<known@x>")
+	for i, reply := range []string{"250 fine", "550 5.1.1 no"} {
+		chunks := s.said("BDAT")
+		reported := make(chan []Reply, 1)
+		go func() { reported <- deliver(c, "<a@x>", letter, fmt.Sprintf("<new%d@x>", i)) }()
+		answer <- reply // the server is at RCPT now
+		if got := codes(<-reported); got != reply[:3] {
+			t.Errorf("reported %s, the server said %s", got, reply)
 		}
+		if n := s.said("BDAT") - chunks; n != []int{1, 0}[i] {
+			t.Errorf("behind %q came %d chunks", reply, n)
+		}
+	}
+	chunks := s.said("BDAT")
+	s.mail = func(string) string { return "550 5.7.1 blocked" }
+	if got := codes(deliver(c, "<blocked@x>", letter, "<known@x>")); got != "550" || s.said("BDAT") != chunks {
+		t.Errorf("reported %s; behind a refused sender came %d chunks", got, s.said("BDAT")-chunks)
+	}
+	if n := s.said("MAIL"); n != 4 {
+		t.Errorf("%d transactions for 4 messages", n)
 	}
 }
 
-// A server that takes a refused chunk for commands gets none to take, and where it changes its mind
-// after having been asked nothing is believed any more.
+// Exim ends a session in which more than ten commands do nothing for a message, one RSET behind each aside.
+func TestNoCommandIsSentInVain(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, extensions []string) {
+		s := &server{extensions: extensions}
+		c := open(t, s)
+		var senders sync.WaitGroup
+		for i := range 40 {
+			senders.Go(func() { deliver(c, fmt.Sprintf("<%d@x>", i), letter, fmt.Sprintf("<to%d@x>", i)) })
+		}
+		senders.Wait()
+		c.Quit()
+		if messages, resets := len(s.taken()), s.said("RSET"); messages != 40 || resets > 40 {
+			t.Errorf("%d messages, RSET was said %d times", messages, resets)
+		}
+	})
+}
+
+// A server that takes a refused chunk for commands gets none to take, and where it refuses what it
+// accepted before nothing is believed any more.
 func TestContentIsNeverTakenForCommands(t *testing.T) {
 	t.Parallel()
 	smuggled := "Received: by mx.provider.example\r\nNOOP\r\nRSET\r\nMAIL FROM:<evil@x>\r\nRCPT TO:<ceo@x>\r\nBDAT 5 LAST\r\nevil\n\r\n"

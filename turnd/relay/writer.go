@@ -24,10 +24,10 @@ func (c *Channel) write() {
 			c.put("QUIT")
 			c.flush()
 			return
-		case ask:
-			c.ask(d)
 		case send:
-			c.send(d)
+			c.send(d, true)
+		case meet:
+			c.send(d, false)
 		case converse:
 			c.converse(d)
 		}
@@ -54,9 +54,9 @@ type step int
 const (
 	over     step = iota // the channel ended
 	leave                // say QUIT
-	ask                  // ask the server whether it takes a delivery
-	send                 // send one that it takes
-	converse             // ask and send, waiting for its replies
+	send                 // send a delivery without waiting
+	meet                 // send one when the server has said whether it takes it
+	converse             // send one, waiting for replies where the server needs it
 )
 
 // next waits for something to do. What is buffered is written before it waits.
@@ -67,13 +67,6 @@ func (c *Channel) next() (*Delivery, step) {
 		switch {
 		case c.failure != nil || c.unsent != nil:
 			return nil, over
-		case len(c.asked) > 0:
-			d := c.asked[0]
-			c.asked = slices.Delete(c.asked, 0, 1)
-			if !c.abandoned(d) {
-				return d, send
-			}
-			continue
 		case len(c.queue) > 0:
 			d := c.queue[0]
 			c.queue = slices.Delete(c.queue, 0, 1)
@@ -85,7 +78,7 @@ func (c *Channel) next() (*Delivery, step) {
 			case c.knows(d):
 				return d, send
 			}
-			return d, ask
+			return d, meet
 		case c.quit && len(c.due) == 0:
 			return nil, leave
 		}
@@ -112,17 +105,21 @@ func (c *Channel) abandoned(d *Delivery) bool {
 	return d.aborted
 }
 
-// ask asks the server about a delivery, in a transaction that carries nothing.
-func (c *Channel) ask(d *Delivery) {
+// send writes a whole transaction, of which the server knows sender and recipients or is to answer first. The RSET
+// behind it puts the server into a known state whatever it said, and shows by its own reply that both
+// sides count the same. Exim lets one RSET behind each message pass uncounted, and few besides
+// (smtp_accept_max_nonmail), which is why no transaction is made only to ask.
+func (c *Channel) send(d *Delivery, known bool) {
 	c.envelope(d)
-	c.owe(due{to: toAskedRset, delivery: d})
-	c.put("RSET")
-}
-
-// send writes a whole transaction without waiting. The RSET behind it puts the server into a known state
-// whatever it said, and shows by its own reply that both sides count the same.
-func (c *Channel) send(d *Delivery) {
-	c.envelope(d)
+	if !known {
+		if !c.sync() {
+			return
+		}
+		if !c.goesOn(d) {
+			c.refused(d)
+			return
+		}
+	}
 	for last := false; !last; {
 		var content [][]byte
 		var ok bool
@@ -131,27 +128,34 @@ func (c *Channel) send(d *Delivery) {
 		}
 		c.chunk(d, content, last)
 	}
+	c.reset()
+}
+
+// envelope writes MAIL and RCPT.
+func (c *Channel) envelope(d *Delivery) {
+	c.owe(due{to: toMail, delivery: d})
+	c.put("MAIL FROM:", d.from)
+	for i, to := range d.to {
+		c.owe(due{to: toRcpt, delivery: d, rcpt: i})
+		c.put("RCPT TO:", to)
+	}
+}
+
+// reset gives the transaction up that may be open.
+func (c *Channel) reset() {
 	c.owe(due{to: toRset})
 	c.put("RSET")
 }
 
-// envelope writes MAIL and RCPT for the recipients that are not refused yet.
-func (c *Channel) envelope(d *Delivery) {
+// refused ends a delivery of which the server takes nothing. Where it refused MAIL there is no
+// transaction to give up.
+func (c *Channel) refused(d *Delivery) {
 	c.mu.Lock()
-	var to []int
-	for i := range d.to {
-		if d.replies[i].Code == 0 {
-			to = append(to, i)
-		}
-	}
-	d.mail = Reply{}
-	clear(d.accepted)
+	open := d.mail.Positive()
+	c.settle(d, d.data)
 	c.mu.Unlock()
-	c.owe(due{to: toMail, delivery: d})
-	c.put("MAIL FROM:", d.from)
-	for _, i := range to {
-		c.owe(due{to: toRcpt, delivery: d, rcpt: i})
-		c.put("RCPT TO:", d.to[i])
+	if open {
+		c.reset()
 	}
 }
 
@@ -234,11 +238,7 @@ func (c *Channel) converse(d *Delivery) {
 		c.owe(due{to: toNoContent, delivery: d})
 		c.put(".")
 	default:
-		c.mu.Lock()
-		c.settle(d, d.data)
-		c.mu.Unlock()
-		c.owe(due{to: toRset})
-		c.put("RSET")
+		c.refused(d)
 	}
 	c.step()
 }
@@ -255,8 +255,7 @@ func (c *Channel) sendChunks(d *Delivery) {
 	for {
 		content, last, ok := c.content(d)
 		if !ok {
-			c.owe(due{to: toRset})
-			c.put("RSET")
+			c.reset()
 			return
 		}
 		c.chunk(d, content, last)

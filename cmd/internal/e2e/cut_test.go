@@ -162,6 +162,15 @@ func inMidTurn(t *testing.T, again int, do func(s *story)) {
 	do(s)
 	calling.Wait()
 	s.fetch("acme", customer.Addr(), 20)
+	// What the customer confirmed and a Postfix that was killed did not hear of waits again from the next pass over
+	// the queue on, which mailbag-policyd makes when it starts.
+	s.must(s.Stop())
+	s.must(s.Start())
+	s.waitFor("a pass over the queue", func() bool {
+		passed, err := s.Metric("mailbag_queue_pass_timestamp_seconds")
+		return err == nil && passed > 0
+	})
+	s.fetch("acme", customer.Addr(), 20)
 	// A message that was under way over Postfix's restart stays for a minute, without a recipient.
 	s.must(s.postfix.WaitQueue(30*time.Second, "nothing left to deliver", func(q []postfixtest.Entry) bool {
 		return !slices.ContainsFunc(q, func(e postfixtest.Entry) bool { return len(e.Recipients) > 0 })
