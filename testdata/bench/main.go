@@ -44,7 +44,8 @@ func bench(bin, only string) error {
 		name    string
 		measure func(bin, dir string) error
 	}{{"acceptance", acceptance}, {"commits", commits}, {"memory", memory},
-		{"mailboxes", mailboxes}, {"deliver", deliver}, {"idle", idle}} {
+		{"mailboxes", mailboxes}, {"deliver", deliver}, {"idle", idle},
+		{"turns", turns}, {"idleturns", idleTurns}, {"flood", flood}} {
 		if only != "" && only != m.name {
 			continue
 		}

@@ -146,10 +146,12 @@ func (p *Proxy) relay(near *net.TCPConn) {
 	p.open[c] = true
 	p.mu.Unlock()
 	if line.Rate > 0 {
-		// Small buffers, or the kernel swallows for minutes of a narrow line.
+		// Small buffers, or the kernel swallows for minutes of a narrow line. Where the line is wide, some of the
+		// loopback's own segments of 64 kB have to fit in.
+		buffer := max(smallBuffer, int(line.Rate/8))
 		for _, conn := range []*net.TCPConn{c.near, c.far} {
-			_ = conn.SetReadBuffer(socketBuffer)
-			_ = conn.SetWriteBuffer(socketBuffer)
+			_ = conn.SetReadBuffer(buffer)
+			_ = conn.SetWriteBuffer(buffer)
 		}
 	}
 	var both sync.WaitGroup
@@ -164,9 +166,9 @@ func (p *Proxy) relay(near *net.TCPConn) {
 }
 
 const (
-	socketBuffer = 16 << 10
-	pieceSize    = 16 << 10 // octets that are carried together, where the line has no rate
-	inFlight     = 4 << 20  // octets on a line without a rate
+	smallBuffer = 16 << 10
+	pieceSize   = 16 << 10 // octets that are carried together, where the line has no rate
+	inFlight    = 4 << 20  // octets on a line without a rate
 )
 
 // A relayed connection has two ends.

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"mailbag/testdata/peer"
+	postfixtest "mailbag/testdata/postfix"
+	"mailbag/testdata/service"
+)
+
+// A customer is a mail server that notes when messages arrive.
+type customer struct {
+	*postfixtest.Sink
+
+	mu          sync.Mutex
+	want        int
+	n           int
+	octets      int64 // of all but the first
+	first, last time.Time
+	all         chan struct{} // closed when as many as wanted are there
+}
+
+func newCustomer(extensions ...string) (*customer, error) {
+	sink, err := postfixtest.NewSink()
+	if err != nil {
+		return nil, err
+	}
+	c := &customer{Sink: sink}
+	sink.Extensions = extensions
+	sink.OnMessage = c.message
+	return c, sink.Start()
+}
+
+func (c *customer) message(m postfixtest.Message) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n++
+	c.last = time.Now()
+	if c.n == 1 {
+		c.first = c.last
+	} else {
+		c.octets += int64(len(m.Data))
+	}
+	if c.n == c.want {
+		close(c.all)
+	}
+	return ""
+}
+
+// takes starts the delivery of so many messages and returns how many, and how many octets of content, arrive a second.
+// The first message is where the clock starts.
+func (c *customer) takes(n int, start func() error) (messages, octets float64, err error) {
+	c.mu.Lock()
+	c.want, c.n, c.octets, c.all = n, 0, 0, make(chan struct{})
+	c.mu.Unlock()
+	if err := start(); err != nil {
+		return 0, 0, err
+	}
+	select {
+	case <-c.all:
+	case <-time.After(3 * time.Minute):
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n < n {
+		return 0, 0, fmt.Errorf("only %d of %d messages arrived", c.n, n)
+	}
+	took := c.last.Sub(c.first).Seconds()
+	return float64(n-1) / took, float64(c.octets) / took, nil
+}
+
+// A path is how one kind of mail gets to one kind of customer.
+type path struct {
+	name       string
+	extensions []string // of the customer's server
+	line       peer.Line
+	size       int // octets of a message
+	number     int // of messages by a turn
+	plain      int // of messages by Postfix's own client, which is slow over a distance
+	sessions   int // of that client at once
+}
+
+const roundTrip = 100 * time.Millisecond
+
+var (
+	withChunking = postfixtest.Chunking
+	noChunking   = []string{"PIPELINING", "8BITMIME", "SIZE", "ENHANCEDSTATUSCODES"}
+
+	far    = peer.Line{Delay: roundTrip / 2}
+	narrow = peer.Line{Delay: roundTrip / 2, Rate: 20_000_000 / 8}
+)
+
+// turns is how fast held mail reaches a customer in a turn: against Postfix's own smtp client on the same path, and against
+// the line.
+func turns(bin, dir string) error {
+	for _, p := range []struct {
+		path
+		judge func(p path, turn, postfix, octets float64)
+	}{
+		{path{"chunking", withChunking, far, 4096, 3000, 40, 1}, func(p path, turn, postfix, _ float64) {
+			atLeast("100 ms, CHUNKING: a turn / Postfix, one connection", turn/postfix, 30, "")
+		}},
+		{path{"pipelining", noChunking, far, 4096, 150, 40, 1}, func(p path, turn, postfix, _ float64) {
+			atLeast("100 ms, PIPELINING: a turn / Postfix, likewise", turn/postfix, 2, "")
+		}},
+		{path{"narrow", withChunking, narrow, 50_000, 500, 0, 0}, func(p path, _, _, octets float64) {
+			atLeast("100 ms, 20 Mbit/s, 50 kB: content / the line", octets/float64(p.line.Rate), 0.85, "")
+		}},
+		{path{"near", withChunking, peer.Line{}, 4096, 4000, 4000, 20}, func(p path, turn, postfix, _ float64) {
+			atLeast("no delay: a turn / Postfix, 20 connections", turn/postfix, 0.8, "")
+		}},
+	} {
+		turn, postfix, octets, err := p.measure(bin, filepath.Join(dir, p.name))
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		if p.plain > 0 {
+			fmt.Printf("%s: a turn delivers %.0f messages/s, Postfix %.1f\n", p.name, turn, postfix)
+		} else {
+			fmt.Printf("%s: a turn delivers %.0f messages/s\n", p.name, turn)
+		}
+		p.judge(p.path, turn, postfix, octets)
+	}
+	return nil
+}
+
+func (p path) measure(bin, dir string) (turn, postfix, octets float64, err error) {
+	server, err := newCustomer(p.extensions...)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	defer server.Stop()
+	line, err := peer.NewProxy(server.Addr(), p.line)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	defer line.Stop()
+	addr := line.Addr()
+	if p.line == (peer.Line{}) {
+		addr = server.Addr() // straight to it
+	}
+	if p.plain > 0 {
+		if postfix, err = p.byPostfix(dir+"-postfix", addr, server); err != nil {
+			return 0, 0, 0, err
+		}
+	}
+	turn, octets, err = p.byTurn(bin, dir, addr, server)
+	return turn, postfix, octets, err
+}
+
+// byPostfix is the rate of Postfix's own client from a full queue.
+func (p path) byPostfix(dir, addr string, server *customer) (rate float64, err error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0, err
+	}
+	sessions := strconv.Itoa(p.sessions)
+	postfix, err := newPostfix(dir, map[string]string{
+		"relay_domains":                         "acme.example",
+		"transport_maps":                        fmt.Sprintf("inline:{ { acme.example = relay:[%s]:%s } }", host, port),
+		"relay_destination_concurrency_limit":   sessions,
+		"relay_initial_destination_concurrency": sessions,
+		"defer_transports":                      "relay",
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := postfix.Start(); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, postfix.Stop()) }()
+	if err := p.hold(postfix, p.plain); err != nil {
+		return 0, err
+	}
+	if err := postfix.Set("defer_transports", ""); err != nil {
+		return 0, err
+	}
+	rate, _, err = server.takes(p.plain, func() error { return errors.Join(postfix.Reload(), postfix.FlushQueue()) })
+	return rate, err
+}
+
+// byTurn is the rate of a turn.
+func (p path) byTurn(bin, dir, addr string, server *customer) (rate, octets float64, err error) {
+	postfix, err := newPostfix(dir, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	account := []string{"account", "add", "acme", "--mode", "etrn", "--domain", "acme.example", "--host", addr, "--network", "127.0.0.0/8"}
+	err = beside(bin, dir, postfix, [][]string{account}, func(s *service.Service) (err error) {
+		if err := errors.Join(s.Turnd.Start(), postfix.Start()); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.Turnd.Stop(), postfix.Stop()) }()
+		if err := p.hold(postfix, p.number); err != nil {
+			return err
+		}
+		rate, octets, err = server.takes(p.number, func() error {
+			_, _, err := s.Mailbag("flush", "acme")
+			return err
+		})
+		return err
+	})
+	return rate, octets, err
+}
+
+// hold has a Postfix accept mail and defer it.
+func (p path) hold(postfix *postfixtest.Instance, n int) error {
+	out, err := exec.Command("smtp-source", "-s", strconv.Itoa(min(n, sessions)), "-m", strconv.Itoa(n), "-l", strconv.Itoa(p.size),
+		"-f", "x@elsewhere.example", "-t", "a@acme.example", postfix.Addr()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("smtp-source: %w: %s", err, out)
+	}
+	return postfix.WaitQueue(2*time.Minute, "the mail is held", func(queue []postfixtest.Entry) bool {
+		held := 0
+		for _, e := range queue {
+			if e.Queue == "deferred" {
+				held++
+			}
+		}
+		return held == n
+	})
+}
