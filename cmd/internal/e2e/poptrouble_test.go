@@ -79,7 +79,8 @@ func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 		t.Fatalf("only %d messages were accepted; the test shows nothing", accepted)
 	}
 	// What a killed delivery left in Postfix's queue comes too.
-	s.waitFor("Postfix's queue to be empty", func() bool { return s.queued() == 0 })
+	t.Logf("%d messages wait in Postfix's queue", s.queued())
+	s.must(postfixtest.Wait(2*time.Minute, "Postfix's queue to be empty", func() bool { return s.queued() == 0 }))
 	for account, password := range passwords {
 		all, err := fetchAll(s.POP3, account, password, true)
 		s.must(err)
