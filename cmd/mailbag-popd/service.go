@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailbag/cmd/internal/daemon"
-	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/version"
 	"mailbag/meter"
@@ -37,14 +34,17 @@ func newService(s *settings.Settings, log *slog.Logger) *service {
 // Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order: first the sockets, so
 // that sessions come to their end, then the ledger, which has to have their records.
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
-	sockets, err := listen(graceful, d.settings.POP, d.log)
+	at := d.settings.POP
+	fronts, err := daemon.OpenFronts(graceful, d.log,
+		daemon.Front{Name: "pop3", At: at.Listen}, daemon.Front{Name: "pop3s", At: at.ListenTLS},
+		daemon.Front{Name: "deliver", At: []settings.Address{at.Deliver}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
 		return err
 	}
-	defer sockets.close()
-	hostname, err := hostname(graceful, d.settings.Hostname)
+	defer fronts.Close()
+	hostname, err := daemon.Hostname(graceful, d.settings.Hostname)
 	if err != nil {
-		return fmt.Errorf("this machine's name cannot be found out; set hostname in the settings: %w", err)
+		return err
 	}
 	ledger := meter.New(d.settings.Database, meter.Options{Location: d.settings.Billing.Location, Logger: d.log})
 	defer ledger.Close()
@@ -57,46 +57,26 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err != nil {
 		return err
 	}
-	scrapes := daemon.ServeMetrics(sockets.metrics, d.metrics, d.log)
+	scrapes := daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics, d.log)
 	defer func() {
 		if err := scrapes.Close(immediate); err != nil {
 			d.log.Warn("the metrics did not end well", "error", err)
 		}
 	}()
 
-	var all sync.WaitGroup
-	defer all.Wait()
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
 	running, stop := context.WithCancel(graceful)
 	defer stop()
-	all.Go(func() { d.sweepRepeatedly(running, store) })
-	broken := make(chan error, len(sockets.all()))
-	for _, s := range []struct {
-		name      string
-		listeners []net.Listener
-		serve     func(net.Listener) error
-	}{
-		{"pop3", sockets.pop3, server.ServePOP3},
-		{"pop3s", sockets.pop3s, server.ServePOP3S},
-		{"deliver", sockets.deliver, server.ServeDeliveries},
-	} {
-		for _, l := range s.listeners {
-			d.log.Info("listening", "socket", s.name, "address", l.Addr().String())
-			all.Go(func() {
-				if err := s.serve(l); err != nil {
-					broken <- fmt.Errorf("the %s socket cannot be served any longer: %w", s.name, err)
-				}
-			})
-		}
-	}
+	sweeping.Go(func() { d.sweepRepeatedly(running, store) })
+	fronts.Serve("pop3", server.ServePOP3)
+	fronts.Serve("pop3s", server.ServePOP3S)
+	fronts.Serve("deliver", server.ServeDeliveries)
 	ready()
 	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database,
 		"maildirs", d.settings.POP.Maildirs, "hostname", hostname)
 
-	var failure error
-	select {
-	case <-graceful.Done():
-	case failure = <-broken:
-	}
+	failure := fronts.Wait(graceful)
 	stop()
 	// Without a signal nobody else bounds the stop.
 	draining, cancel := context.WithTimeout(immediate, drainTime)
@@ -139,17 +119,6 @@ func (d *service) newServer(ledger *meter.Ledger, follower *meter.Follower, stor
 		Logger:   d.log,
 		Metrics:  d.metrics,
 	})
-}
-
-// hostname greets customers: the one of the settings, else Postfix's, else the machine's.
-func hostname(ctx context.Context, configured string) (string, error) {
-	if configured != "" {
-		return configured, nil
-	}
-	if id, err := (postfix.Instance{}).Identity(ctx); err == nil {
-		return id.Hostname, nil
-	}
-	return os.Hostname()
 }
 
 // sweepEvery is how often files are looked for that deliveries began and gave up.
