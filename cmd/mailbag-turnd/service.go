@@ -145,6 +145,7 @@ func (d *service) newFront(ledger *meter.Ledger, follower *meter.Follower, turns
 		Accounts:  follower,
 		Verifiers: ledger,
 		Names:     login.AccountNames,
+		Modes:     []meter.Mode{meter.ATRN, meter.ETRN},
 		Admit:     turnd.Admit,
 		Logger:    d.log,
 		Metrics:   d.metrics,
