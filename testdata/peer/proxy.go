@@ -8,8 +8,10 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -40,11 +42,9 @@ func (h *Heard) Octets() []byte {
 }
 
 func (h *Heard) add(octets []byte) {
-	if h != nil {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.octets = append(h.octets, octets...)
-	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.octets = append(h.octets, octets...)
 }
 
 // A Proxy is a TCP port through which a server is reached over a line. It keeps at most a line's worth of
@@ -176,14 +176,37 @@ type relayed struct {
 	near, far *net.TCPConn
 	once      sync.Once
 	over      chan struct{} // closed when it is cut
+	hearing   sync.Mutex    // held while something that is to be heard is written
 }
 
 func (c *relayed) cut() {
 	c.once.Do(func() {
 		close(c.over)
+		// What was heard has arrived, or it would not be known what the server can know.
+		c.hearing.Lock()
+		defer c.hearing.Unlock()
+		drain(c.far)
 		abort(c.near)
 		abort(c.far)
 	})
+}
+
+// drain waits for a moment until the receiver's kernel has everything that was written.
+func drain(conn *net.TCPConn) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	for range 100 {
+		unsent := int32(0)
+		err := raw.Control(func(fd uintptr) {
+			syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&unsent)))
+		})
+		if err != nil || unsent == 0 {
+			return
+		}
+		<-time.After(time.Millisecond)
+	}
 }
 
 // abort closes a connection with a reset: what is in its buffers is lost.
@@ -245,6 +268,23 @@ func (c *relayed) carry(to, from *net.TCPConn, line Line, d direction) {
 	writing.Wait()
 }
 
+// write writes octets, and has them heard where that is wanted.
+func (c *relayed) write(to *net.TCPConn, octets []byte, heard *Heard) (int, error) {
+	if heard == nil {
+		return to.Write(octets)
+	}
+	c.hearing.Lock()
+	defer c.hearing.Unlock()
+	select {
+	case <-c.over:
+		return 0, net.ErrClosed
+	default:
+	}
+	n, err := to.Write(octets)
+	heard.add(octets[:n])
+	return n, err
+}
+
 // deliver writes each piece when it is due, and passes the end of the stream on.
 func (c *relayed) deliver(to *net.TCPConn, onLine <-chan piece, d direction) {
 	total := int64(0)
@@ -264,10 +304,9 @@ func (c *relayed) deliver(to *net.TCPConn, onLine <-chan piece, d direction) {
 		if cut {
 			octets = octets[:d.cutAfter-total]
 		}
-		n, err := to.Write(octets)
+		n, err := c.write(to, octets, d.heard)
 		total += int64(n)
 		d.carried.Add(int64(n))
-		d.heard.add(octets[:n])
 		if err != nil || cut {
 			c.cut() // what was written is in the receiver's buffer already
 			failed = true
