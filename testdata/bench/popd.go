@@ -107,7 +107,7 @@ func fill(d *dovecot.Instance, user, names string, messages, size int) error {
 			return err
 		}
 	}
-	return d.Own()
+	return d.Own(user)
 }
 
 // A server is one of the two, as a client sees it.

@@ -125,8 +125,8 @@ func (in *Instance) Stop() error {
 	return err
 }
 
-// Own gives all mail to the user mail, whoever put it there.
-func (in *Instance) Own() error {
+// Own gives all mail to the user mail, whoever put it there, or what is below the given users' Maildirs.
+func (in *Instance) Own(users ...string) error {
 	mail, err := user.Lookup("mail")
 	if err != nil {
 		return err
@@ -139,10 +139,16 @@ func (in *Instance) Own() error {
 	if err != nil {
 		return err
 	}
-	return filepath.WalkDir(in.Users, func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(path, uid, gid)
-	})
+	if len(users) == 0 {
+		users = []string{""}
+	}
+	for _, user := range users {
+		err = errors.Join(err, filepath.WalkDir(filepath.Join(in.Users, user), func(path string, _ os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return os.Lchown(path, uid, gid)
+		}))
+	}
+	return err
 }
