@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -16,14 +15,15 @@ import (
 // contents are what must arrive as it is, by its Subject. All lines end in CRLF, as they came.
 func contents() map[string]string {
 	head := func(subject string) string { return "Subject: " + subject + "\r\n" }
-	random := make([]byte, 25<<20)
-	chacha := rand.NewChaCha8([32]byte{1})
-	_, _ = chacha.Read(random)
-	big := bytes.NewBufferString(head("big") + "\r\n")
-	for line := range bytes.SplitSeq(random, []byte{'\n'}) {
-		// All octets but NUL, CR and LF, which mean something to Postfix.
-		big.Write(bytes.Map(func(r rune) rune { return r }, bytes.ReplaceAll(bytes.ReplaceAll(line, []byte{0}, []byte{'0'}), []byte{'\r'}, []byte{'R'})))
-		big.WriteString("\r\n")
+	big := make([]byte, 25<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(big)
+	for i, b := range big { // all octets, but NUL, CR and LF mean something to Postfix
+		switch {
+		case b == 0, b == '\r', b == '\n' && (i == 0 || big[i-1] == '\n'):
+			big[i] = 'x'
+		case b == '\n':
+			big[i-1] = '\r'
+		}
 	}
 	return map[string]string{
 		"dots":     head("dots") + "\r\n.\r\n..\r\n...\r\n.leading\r\n.\r\n\r\n.\r\n",
@@ -33,7 +33,7 @@ func contents() map[string]string {
 		"no body":  head("no body") + "\r\n",
 		"headers":  head("headers") + "X-Empty:\r\nX-Folded: a\r\n\tb\r\n  c\r\n",
 		"commands": head("commands") + "\r\nQUIT\r\n.\rMAIL FROM:<evil@x.example>\r\nRSET\r\nBDAT 5 LAST\r\n",
-		"big":      big.String(),
+		"big":      head("big") + "\r\n" + string(big) + "\r\n",
 	}
 }
 
@@ -61,7 +61,7 @@ func wantContents(t *testing.T, want map[string]string, got [][]byte) {
 		subject = strings.TrimSuffix(subject, "\r")
 		text := "Subject: " + string(rest)
 		seen[subject] = true
-		if !bytes.HasPrefix(received, []byte("Received: ")) || sha256.Sum256([]byte(text)) != sha256.Sum256([]byte(want[subject])) {
+		if !bytes.HasPrefix(received, []byte("Received: ")) || text != want[subject] {
 			at := 0
 			for at < len(text) && at < len(want[subject]) && text[at] == want[subject][at] {
 				at++

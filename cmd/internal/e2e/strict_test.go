@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"net"
 	"strings"
 	"testing"
@@ -138,4 +139,16 @@ func TestMessageForTwoAccountsReachesEachInItsOwnTurn(t *testing.T) {
 	if n := len(acme.Messages()); n != 1 {
 		t.Errorf("acme got the message %d times", n)
 	}
+}
+
+// The replies of RFC 2645 and RFC 1985 that need no mail; the other stories have 250, 253, 451 and 458.
+func TestPort366WhileNothingWaits(t *testing.T) {
+	s := turning(t, postfixtest.Config{})
+	s.atrn("acme", "acme.example")
+	s.dialled("globex", "globex.example", "192.0.2.1")
+	secret := func(password string) string {
+		return base64.StdEncoding.EncodeToString([]byte("\x00acme\x00" + password))
+	}
+	s.must(postfixtest.Dialogue(s.ODMR, "127.0.0.1", "testdata/atrn-and-etrn.smtp",
+		map[string]string{"RIGHT": secret(password), "WRONG": secret("wrong")}))
 }
