@@ -74,7 +74,7 @@ server, retried while it is away), etrn and atrn (held until the customer asks f
 	root.AddCommand(c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(), c.mailboxCommand(),
 		c.recipientCommand(), c.usageCommand(), c.invoiceCommand(), c.statementCommand(),
 		c.queueCommand(), c.flushCommand(), c.turnsCommand(), c.sessionsCommand(), c.expireCommand(), c.notifyCommand(),
-		c.postfixCommand(), c.databaseCommand(), c.completionCommand(), c.manualCommand())
+		c.postfixCommand(), c.doctorCommand(), c.databaseCommand(), c.completionCommand(), c.manualCommand())
 	return root
 }
 

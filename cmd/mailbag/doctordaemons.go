@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mailbag/cmd/internal/settings"
+	"mailbag/meter"
+	"mailbag/turnd/control"
+)
+
+// answerTime bounds what a daemon is asked. systemd may have to start it first.
+const answerTime = 15 * time.Second
+
+// maxReply bounds what is read of an answer, in octets.
+const maxReply = 4 << 10
+
+// A question is one that a daemon is asked as Postfix or a customer would, or none where the daemon greets.
+type question struct {
+	at       settings.Address
+	tls      bool
+	text     string
+	end      byte   // of the answer
+	answer   string // what is in it
+	farewell string
+}
+
+// examineDaemons asks each daemon something at each of its sockets, and for its metrics.
+func examineDaemons(ctx context.Context, s *settings.Settings, all *meter.Directory) []diagnosis {
+	lookup := question{at: s.Policy.Lookup, end: ',', text: netstring("relay-domains doctor.invalid"), answer: ":NOTFOUND "}
+	if domain := someDomain(all); domain != "" {
+		lookup.text, lookup.answer = netstring("relay-domains "+domain), ":OK "
+	}
+	policyd := []question{
+		// VRFY, because a recipient of a message would be noted.
+		{at: s.Policy.Listen, end: '\n', text: "request=smtpd_access_policy\nprotocol_state=VRFY\nrecipient=postmaster@doctor.invalid\n\n", answer: "action=DUNNO"},
+		lookup,
+	}
+	smtp := question{end: '\n', answer: "220 ", farewell: "QUIT\r\n"}
+	pop3 := question{end: '\n', answer: "+OK ", farewell: "QUIT\r\n"}
+	deliver := smtp
+	deliver.at = s.POP.Deliver
+	turnd := slices.Concat(questions(s.Turn.Listen, false, smtp), questions(s.Turn.ListenTLS, true, smtp))
+	popd := slices.Concat(questions(s.POP.Listen, false, pop3), questions(s.POP.ListenTLS, true, pop3), []question{deliver})
+
+	found := examineDaemon(ctx, "policyd", policyd, s.Policy.Metrics, nil)
+	found = append(found, examineDaemon(ctx, "turnd", turnd, s.Turn.Metrics, func(ctx context.Context) error {
+		_, err := control.NewClient(s.Turn.Control.Address).List(ctx)
+		return err
+	})...)
+	return append(found, examineDaemon(ctx, "popd", popd, s.POP.Metrics, nil)...)
+}
+
+// questions asks at the first of the addresses: the others are for other kinds of network, which this machine need not have.
+func questions(at []settings.Address, tls bool, q question) []question {
+	if len(at) == 0 {
+		return nil
+	}
+	q.at, q.tls = at[0], tls
+	return []question{q}
+}
+
+func someDomain(all *meter.Directory) string {
+	if all != nil {
+		for a := range all.Accounts() {
+			if len(a.Domains) > 0 {
+				return a.Domains[0]
+			}
+		}
+	}
+	return ""
+}
+
+func netstring(text string) string { return fmt.Sprintf("%d:%s,", len(text), text) }
+
+func examineDaemon(ctx context.Context, name string, all []question, metrics settings.Address, also func(context.Context) error) []diagnosis {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	remedy := "see: systemctl status 'mailbag-*', journalctl -u mailbag-" + name
+	var found []diagnosis
+	asked := 0
+	for _, q := range all {
+		if q.at.IsZero() {
+			continue
+		}
+		asked++
+		if err := q.ask(ctx); err != nil {
+			found = append(found, diagnosis{name, illness, fmt.Sprintf("at %s: %v", q.at, err), remedy})
+		}
+	}
+	if also != nil {
+		if err := also(ctx); err != nil {
+			found = append(found, diagnosis{name, illness, err.Error(), remedy})
+		}
+	}
+	if !metrics.IsZero() {
+		found = append(found, examineMetrics(ctx, name, metrics, remedy)...)
+	}
+	if found == nil {
+		found = []diagnosis{{Part: name, Result: well, Text: fmt.Sprintf("mailbag-%s answers as it should (%d questions)", name, asked)}}
+	}
+	return found
+}
+
+// ask asks the question. Whoever listens on every address of the machine is asked at its loopback.
+func (q question) ask(ctx context.Context) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, q.at.Network, q.at.Address)
+	if err != nil {
+		return fmt.Errorf("nobody answers: %w", err)
+	}
+	defer conn.Close()
+	if end, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(end)
+	}
+	if q.tls {
+		// Whether customers can trust the certificate is looked at in its file; there may be no name here to verify it by.
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	if _, err := io.WriteString(conn, q.text); err != nil {
+		return fmt.Errorf("no answer: %w", err)
+	}
+	answers := bufio.NewReader(io.LimitReader(conn, maxReply))
+	got, err := answers.ReadString(q.end)
+	if err != nil {
+		return fmt.Errorf("the answer %q is cut off: %w", got, err)
+	}
+	if !strings.Contains(got, q.answer) {
+		return fmt.Errorf("the answer is %q, where %q should be in it", got, q.answer)
+	}
+	if q.farewell != "" {
+		// A daemon that could not say good-bye would log it.
+		if _, err = io.WriteString(conn, q.farewell); err == nil {
+			_, err = io.Copy(io.Discard, answers)
+		}
+		if err != nil {
+			return fmt.Errorf("the connection broke off: %w", err)
+		}
+	}
+	return nil
+}
+
+// examineMetrics looks at those that tell of trouble.
+func examineMetrics(ctx context.Context, name string, at settings.Address, remedy string) []diagnosis {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.Address+"/metrics", nil)
+	if err != nil {
+		return []diagnosis{{name, doubt, err.Error(), remedy}}
+	}
+	var client http.Client
+	defer client.CloseIdleConnections()
+	response, err := client.Do(request)
+	if err != nil {
+		return []diagnosis{{name, doubt, "its metrics cannot be had: " + err.Error(), remedy}}
+	}
+	defer response.Body.Close()
+	var found []diagnosis
+	sums := map[string]float64{}
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		metric, value, _ := strings.Cut(lines.Text(), " ")
+		metric, _, _ = strings.Cut(metric, "{")
+		if n, err := strconv.ParseFloat(value, 64); err == nil {
+			sums[metric] += n
+		}
+	}
+	if err := errors.Join(lines.Err(), statusError(response)); err != nil {
+		return []diagnosis{{name, doubt, "its metrics cannot be read: " + err.Error(), remedy}}
+	}
+	if available, ok := sums["mailbag_ledger_available"]; ok && available == 0 {
+		found = append(found, diagnosis{name, illness, "the daemon cannot use the ledger, and defers the accounts' mail", remedy})
+	}
+	if n := sums["mailbag_policy_unattributed_messages_total"]; n > 0 {
+		found = append(found, diagnosis{name, doubt, fmt.Sprintf("%.0f messages since its start were not counted", n), "mailbag postfix check tells what lets mail pass unasked"})
+	}
+	return found
+}
+
+func statusError(r *http.Response) error {
+	if r.StatusCode != http.StatusOK {
+		return errors.New(r.Status)
+	}
+	return nil
+}

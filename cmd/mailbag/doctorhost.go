@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/settings"
+	"mailbag/cmd/internal/units"
+)
+
+// examineHost looks at what the service stands on: certificate, clock and disks.
+func examineHost(ctx context.Context, s *settings.Settings, now time.Time) []diagnosis {
+	queue, hostname := "/var/spool/postfix", s.Hostname
+	if id, err := (postfix.Instance{}).Identity(ctx); err == nil {
+		queue = id.QueueDirectory
+		if hostname == "" {
+			hostname = id.Hostname
+		}
+	}
+	found := []diagnosis{examineCertificate(s.TLS, hostname, now), examineClock()}
+	return append(found, examineDisks(filepath.Dir(s.Database), s.POP.Maildirs, queue)...)
+}
+
+// renewal is how long before its end a certificate should have been replaced.
+const renewal = 14 * 24 * time.Hour
+
+func examineCertificate(files settings.TLS, hostname string, now time.Time) diagnosis {
+	pair, err := tls.LoadX509KeyPair(files.Certificate, files.Key)
+	if err != nil {
+		return diagnosis{"certificate", illness, "TLS is not offered: " + err.Error(), "put a certificate chain and its key there; README.md shows how certbot does it"}
+	}
+	leaf, left := pair.Leaf, pair.Leaf.NotAfter.Sub(now)
+	switch {
+	case left <= 0:
+		return diagnosis{"certificate", illness, fmt.Sprintf("%s ended on %s", files.Certificate, leaf.NotAfter.Format(time.DateOnly)), "renew it; the daemons see new files by themselves"}
+	case bytes.Equal(leaf.RawIssuer, leaf.RawSubject):
+		return diagnosis{"certificate", doubt, files.Certificate + " signs itself, so that customers cannot verify it", "replace it; README.md shows how certbot does it"}
+	case left < renewal:
+		return diagnosis{"certificate", doubt, fmt.Sprintf("%s ends on %s", files.Certificate, leaf.NotAfter.Format(time.DateOnly)), "renew it; the daemons see new files by themselves"}
+	}
+	if err := leaf.VerifyHostname(hostname); err != nil {
+		return diagnosis{"certificate", doubt, fmt.Sprintf("%s does not fit the name by which the daemons greet: %v", files.Certificate, err), "get one for " + hostname + ", or set hostname in the settings"}
+	}
+	return diagnosis{Part: "certificate", Result: well, Text: fmt.Sprintf("for %s until %s", hostname, leaf.NotAfter.Format(time.DateOnly))}
+}
+
+// staUnsync is STA_UNSYNC of adjtimex(2): nobody keeps the clock right.
+const staUnsync = 0x40
+
+func examineClock() diagnosis {
+	var clock syscall.Timex
+	_, err := syscall.Adjtimex(&clock)
+	switch {
+	case err != nil:
+		return diagnosis{"clock", doubt, "it cannot be seen whether the clock is kept right: " + err.Error(), "see: timedatectl"}
+	case clock.Status&staUnsync != 0:
+		return diagnosis{"clock", doubt, "nobody keeps the clock right, by which usage falls into days and months", "install an NTP client, such as systemd-timesyncd"}
+	}
+	return diagnosis{Part: "clock", Result: well, Text: "kept right by NTP"}
+}
+
+// Free space below which it is high time, and below which Postfix soon takes no more mail, in per cent.
+const (
+	littleSpace = 10
+	noSpace     = 2
+)
+
+// examineDisks looks at each file system once.
+func examineDisks(directories ...string) []diagnosis {
+	var found []diagnosis
+	seen := map[uint64]bool{}
+	for _, dir := range directories {
+		info, err := os.Stat(dir)
+		var disk syscall.Statfs_t
+		if err == nil {
+			if device := info.Sys().(*syscall.Stat_t).Dev; seen[device] {
+				continue
+			} else {
+				seen[device] = true
+			}
+			err = syscall.Statfs(dir, &disk)
+		}
+		if err != nil {
+			found = append(found, diagnosis{"disk", illness, err.Error(), "make the directory, or correct the settings"})
+			continue
+		}
+		free := int64(disk.Bavail) * disk.Bsize
+		space, inodes := percent(disk.Bavail, disk.Blocks), percent(disk.Ffree, disk.Files)
+		d := diagnosis{"disk", well, fmt.Sprintf("%s free at %s (%d %% of space, %d %% of inodes)", units.RoundSize(free), dir, space, inodes), ""}
+		switch least := min(space, inodes); {
+		case least < noSpace:
+			d.Result, d.Remedy = illness, "make room, or mail is refused soon"
+		case least < littleSpace:
+			d.Result, d.Remedy = doubt, "make room"
+		}
+		found = append(found, d)
+	}
+	return found
+}
+
+// percent is how much of all is left; file systems that have no bound are all free.
+func percent(left, all uint64) int {
+	if all == 0 {
+		return 100
+	}
+	return int(left * 100 / all)
+}
