@@ -1,4 +1,5 @@
-# Targets: build (the programs, into bin/), test, check, bench, fuzz, demo, deps, clean.
+# Targets: build (the programs, into bin/), test, check, bench, fuzz, demo, deb (the package, into dist/),
+# test-install (the package on a machine of its own), deps, clean.
 # Needed: Go and a C compiler; the tests use a real Postfix and real mail clients as well, which
 # "make deps" installs on Debian.
 
@@ -17,11 +18,21 @@ DEBIAN    = ca-certificates curl dovecot-core dovecot-lmtpd dovecot-pop3d fetchm
 DEBIAN   += chromium fonts-dejavu-core
 # For Exim, whose package excludes that of Postfix: it is unpacked, and these are the libraries it wants.
 DEBIAN   += libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
+# For the package: what looks at it, and what its test makes a machine of.
+DEBIAN   += debootstrap fail2ban lintian mandoc prometheus systemd-container
 UNPACKED  = exim4-daemon-light libnss-wrapper
 
 export CGO_ENABLED = 1
 
-.PHONY: all build test check bench fuzz demo deps exim clean
+# The package. All that is in it has the time of the last commit, so that it comes out the same each time.
+DEB_ARCH    = $(shell dpkg --print-architecture)
+DEB_VERSION = $(shell packaging/version)
+DEB         = dist/mailbag_$(DEB_VERSION)_$(DEB_ARCH).deb
+NFPM        = $(GO) tool -modfile=packaging/nfpm.mod nfpm
+HARDENED    = -buildmode=pie -ldflags '-s -w -linkmode=external -extldflags "-Wl,-z,relro,-z,now" \
+	-X mailbag/cmd/internal/version.version=$(DEB_VERSION)'
+
+.PHONY: all build test check bench fuzz demo deb test-install deps exim clean
 
 all: build
 
@@ -90,5 +101,22 @@ exim:
 		for p in *.deb; do dpkg -x $$p . && rm $$p || exit 1; done && mv ../new ../exim || echo "no Exim for the tests"; \
 	fi
 
+deb: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+deb: deps
+	@rm -rf dist/build && mkdir -p dist/build/man dist/build/completion
+	$(GO) build -trimpath -buildvcs=false $(HARDENED) -o dist/build/ $(addprefix ./cmd/,$(PROGRAMS))
+	dist/build/mailbag manual dist/build/man
+	cat packaging/man/mailbag.8.end >>dist/build/man/mailbag.8
+	packaging/man/pages $(DEB_VERSION) dist/build/man
+	for shell in bash zsh fish; do dist/build/mailbag completion $$shell >dist/build/completion/mailbag.$$shell || exit 1; done
+	packaging/changelog $(DEB_VERSION) >dist/build/changelog
+	gzip -9n dist/build/changelog dist/build/man/*
+	DEB_ARCH=$(DEB_ARCH) DEB_VERSION=$(DEB_VERSION) $(NFPM) package --config packaging/nfpm.yaml --packager deb --target $(DEB)
+	lintian --allow-root --fail-on error,warning $(DEB)
+
+# On a Debian in a container, which takes root; it is made once, with debootstrap.
+test-install: deb
+	packaging/test/install $(DEB)
+
 clean:
-	rm -rf bin .cache
+	rm -rf bin dist .cache
