@@ -201,11 +201,11 @@ func TestAbortedDeliveryLeavesNothing(t *testing.T) {
 	c.say("DATA", "354")
 	fmt.Fprint(c, "Subject: half of it\r\n")
 	conn.Close()
-	tmp := filepath.Join(d.store.Maildir("dent", "").Path(), "tmp")
-	eventually(t, "the draft to be gone", func() bool {
-		left, err := os.ReadDir(tmp)
-		return err == nil && len(left) == 0
-	})
+	eventually(t, "the session to end", func() bool { return len(d.mta.all()) == 0 })
+	left, err := os.ReadDir(filepath.Join(d.store.Maildir("dent", "").Path(), "tmp"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("tmp has %v, %v", left, err)
+	}
 	if n := d.stored("dent", ""); n != 0 {
 		t.Errorf("%d messages were stored", n)
 	}

@@ -17,14 +17,21 @@ type maildrop struct {
 	octets int64
 }
 
-// openMaildrop locks and lists a Maildir, which is made where no mail ever came. Errors: [maildir.ErrInUse].
+// openMaildrop locks and lists a Maildir. One that is not there is made, and so is what a delivery has begun to
+// make. Errors: [maildir.ErrInUse].
 func openMaildrop(d *maildir.Maildir) (*maildrop, error) {
-	lock, err := d.Lock()
+	m, err := lockAndList(d)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = d.Create(); err == nil {
-			lock, err = d.Lock()
+		if err := d.Create(); err != nil {
+			return nil, err
 		}
+		m, err = lockAndList(d)
 	}
+	return m, err
+}
+
+func lockAndList(d *maildir.Maildir) (*maildrop, error) {
+	lock, err := d.Lock()
 	if err != nil {
 		return nil, err
 	}

@@ -315,6 +315,15 @@ func TestMailboxThatChangesUnderASession(t *testing.T) {
 	}
 }
 
+func TestMailboxThatIsBeingMadeOpens(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	d.must(os.MkdirAll(filepath.Join(d.store.Maildir("dent", "").Path(), "new"), 0o700))
+	c := d.enter("dent")
+	c.say("STAT", "+OK 0 0")
+	d.put(body, "ford@dent.example")
+}
+
 func TestMessageThatCannotBeReadDoesNotHideOthers(t *testing.T) {
 	t.Parallel()
 	d := openDesk(t, nil)
@@ -366,7 +375,7 @@ func TestLimitsOfAClient(t *testing.T) {
 				<-time.After(20 * time.Millisecond)
 			}
 		}},
-		"silence": {Bounds{Idle: 50 * time.Millisecond}, func(d *desk, c *client) {
+		"silence": {Bounds{Idle: time.Second}, func(d *desk, c *client) {
 			c.say("USER dent", "+OK")
 			c.say("PASS secret word", "+OK")
 			c.want("-ERR")

@@ -28,7 +28,8 @@ const (
 
 // Create makes the Maildir durably where it is not there, with the directories above it.
 func (d *Maildir) Create() error {
-	for _, sub := range []string{tmp, new, cur} {
+	// tmp last: where a draft can be begun the rest is there.
+	for _, sub := range []string{new, cur, tmp} {
 		if err := makeDirectory(filepath.Join(d.path, sub)); err != nil {
 			return fmt.Errorf("the Maildir %s cannot be made: %w", d.path, err)
 		}
