@@ -81,10 +81,11 @@ type path struct {
 	name       string
 	extensions []string // of the customer's server
 	line       peer.Line
-	size       int // octets of a message
-	number     int // of messages by a turn
-	plain      int // of messages by Postfix's own client, which is slow over a distance
-	sessions   int // of that client at once
+	size       int  // octets of a message
+	number     int  // of messages by a turn
+	plain      int  // of messages by Postfix's own client, which is slow over a distance
+	sessions   int  // of that client at once
+	strangers  bool // every message has a recipient of its own
 }
 
 const roundTrip = 100 * time.Millisecond
@@ -104,16 +105,20 @@ func turns(bin, dir string) error {
 		path
 		judge func(p path, turn, postfix, octets float64)
 	}{
-		{path{"chunking", withChunking, far, 4096, 3000, 40, 1}, func(p path, turn, postfix, _ float64) {
+		{path{"chunking", withChunking, far, 4096, 3000, 40, 1, false}, func(p path, turn, postfix, _ float64) {
 			atLeast("100 ms, CHUNKING: a turn / Postfix, one connection", turn/postfix, 30, "")
 		}},
-		{path{"pipelining", noChunking, far, 4096, 150, 40, 1}, func(p path, turn, postfix, _ float64) {
+		// An answer is waited for where the server has not accepted the sender and the recipient before.
+		{path{"strangers", withChunking, far, 4096, 150, 40, 1, true}, func(p path, turn, postfix, _ float64) {
+			atLeast("100 ms, CHUNKING, new recipients: a turn / Postfix", turn/postfix, 2, "")
+		}},
+		{path{"pipelining", noChunking, far, 4096, 150, 40, 1, false}, func(p path, turn, postfix, _ float64) {
 			atLeast("100 ms, PIPELINING: a turn / Postfix, likewise", turn/postfix, 2, "")
 		}},
-		{path{"narrow", withChunking, narrow, 50_000, 500, 0, 0}, func(p path, _, _, octets float64) {
+		{path{"narrow", withChunking, narrow, 50_000, 500, 0, 0, false}, func(p path, _, _, octets float64) {
 			atLeast("100 ms, 20 Mbit/s, 50 kB: content / the line", octets/float64(p.line.Rate), 0.85, "")
 		}},
-		{path{"near", withChunking, peer.Line{}, 4096, 4000, 4000, 20}, func(p path, turn, postfix, _ float64) {
+		{path{"near", withChunking, peer.Line{}, 4096, 4000, 4000, 20, false}, func(p path, turn, postfix, _ float64) {
 			atLeast("no delay: a turn / Postfix, 20 connections", turn/postfix, 0.8, "")
 		}},
 	} {
@@ -212,8 +217,12 @@ func (p path) byTurn(bin, dir, addr string, server *customer) (rate, octets floa
 
 // hold has a Postfix accept mail and defer it.
 func (p path) hold(postfix *postfixtest.Instance, n int) error {
-	out, err := exec.Command("smtp-source", "-s", strconv.Itoa(min(n, sessions)), "-m", strconv.Itoa(n), "-l", strconv.Itoa(p.size),
-		"-f", "x@elsewhere.example", "-t", "a@acme.example", postfix.Addr()).CombinedOutput()
+	args := []string{"-s", strconv.Itoa(min(n, sessions)), "-m", strconv.Itoa(n), "-l", strconv.Itoa(p.size),
+		"-f", "x@elsewhere.example", "-t", "a@acme.example", postfix.Addr()}
+	if p.strangers {
+		args = append([]string{"-N"}, args...)
+	}
+	out, err := exec.Command("smtp-source", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("smtp-source: %w: %s", err, out)
 	}
