@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,10 +158,12 @@ func (s *story) send(from string, data string, to ...string) postfixtest.Outcome
 	return outcome
 }
 
-// accept sends a message from outside that has to be accepted.
+// accept sends a message from outside that has to be accepted, for every recipient.
 func (s *story) accept(data string, to ...string) {
 	s.t.Helper()
-	if outcome := s.send("x@elsewhere.example", data, to...); !outcome.Accepted() {
+	outcome := s.send("x@elsewhere.example", data, to...)
+	refused := slices.ContainsFunc(outcome.Recipients, func(reply string) bool { return reply[0] != '2' })
+	if refused || !outcome.Accepted() {
 		s.t.Fatalf("not accepted: %+v", outcome)
 	}
 }
