@@ -42,7 +42,7 @@ func (p Postfix) Release(ctx context.Context, ids ...string) error {
 		if err == nil {
 			continue
 		}
-		if ctx.Err() != nil || p.Otherwise == nil {
+		if over(ctx) || p.Otherwise == nil {
 			return fmt.Errorf("cannot release message %s: %w", id, err)
 		}
 		if other := p.Otherwise.Release(ctx, ids[i:]...); other != nil {
@@ -64,13 +64,19 @@ func (p Postfix) FlushSite(ctx context.Context, domain string) error {
 		return nil
 	}
 	// postqueue cannot do what Postfix does not want to.
-	if ctx.Err() != nil || p.Otherwise == nil || errors.Is(err, errDenied) {
+	if over(ctx) || p.Otherwise == nil || errors.Is(err, errDenied) {
 		return fmt.Errorf("cannot flush %s: %w", domain, err)
 	}
 	if other := p.Otherwise.Flush(ctx, domain); other != nil {
 		return errors.Join(err, other)
 	}
 	return nil
+}
+
+// over reports whether a context has ended. At its deadline the connection, which has the same one, may say so first.
+func over(ctx context.Context) bool {
+	end, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && !time.Now().Before(end)
 }
 
 // ask makes one request; flush(8) serves one for each connection.
