@@ -78,10 +78,7 @@ func build(bin, dir string) (*stage, error) {
 	if err := os.Mkdir(home, 0o755); err != nil {
 		return nil, err
 	}
-	postfix, err := postfixtest.New(home, postfixtest.Config{Main: map[string]string{
-		// Nobody wants to wait five minutes for the first retry.
-		"minimal_backoff_time": "2s", "maximal_backoff_time": "4s", "queue_run_delay": "2s", "transport_retry_time": "1s",
-	}})
+	postfix, err := postfixtest.New(home, postfixtest.Config{Main: postfixtest.Restless()}) // nobody wants to wait five minutes for the first retry
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,15 @@ import (
 	"time"
 )
 
+// Restless are the parameters of a Postfix that tries deferred mail again within seconds, and scans its queue all the
+// time. A message is due a second before its time; one that its last delivery agent still has open by then is "skipped,
+// still being delivered", which is for a minute and until new mail comes. Hence the backoff of not less than three seconds.
+func Restless() map[string]string {
+	return map[string]string{
+		"queue_run_delay": "1s", "minimal_backoff_time": "3s", "maximal_backoff_time": "4s", "transport_retry_time": "1s",
+	}
+}
+
 // Entry is one message in the queue, as postqueue -j shows it.
 type Entry struct {
 	Queue       string      `json:"queue_name"` // "active", "deferred", "hold", "incoming" or "maildrop"

@@ -17,10 +17,7 @@ func awkward() string {
 }
 
 func TestBackupHoldsMailUntilTheServerReturns(t *testing.T) {
-	s := begin(t, postfixtest.Config{Main: map[string]string{
-		// The standard intervals, shortened: the test waits for Postfix's own retry.
-		"minimal_backoff_time": "2s", "maximal_backoff_time": "4s", "queue_run_delay": "2s", "transport_retry_time": "1s",
-	}}, nil)
+	s := begin(t, restless, nil) // the test waits for Postfix's own retry
 	server, err := postfixtest.NewSink()
 	s.must(err)
 	t.Cleanup(server.Stop)
@@ -76,9 +73,9 @@ func TestListedRecipients(t *testing.T) {
 }
 
 func TestVerifiedRecipients(t *testing.T) {
-	s := begin(t, postfixtest.Config{Main: map[string]string{
-		"address_verify_poll_delay": "1s", "minimal_backoff_time": "2s", "maximal_backoff_time": "4s", "queue_run_delay": "2s",
-	}}, nil)
+	main := postfixtest.Restless()
+	main["address_verify_poll_delay"] = "1s"
+	s := begin(t, postfixtest.Config{Main: main}, nil)
 	server, err := postfixtest.NewSink()
 	s.must(err)
 	t.Cleanup(server.Stop)

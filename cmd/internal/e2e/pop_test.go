@@ -23,9 +23,7 @@ import (
 // beginPOP is begin with mailbag-popd running, and with a certificate.
 func beginPOP(t *testing.T, prepare func(*postfixtest.Instance)) *story {
 	t.Helper()
-	s := begin(t, postfixtest.Config{Main: map[string]string{
-		"minimal_backoff_time": "1s", "maximal_backoff_time": "2s", "queue_run_delay": "1s", "transport_retry_time": "1s",
-	}}, prepare)
+	s := begin(t, restless, prepare)
 	certificate.New(t, "mx.example").Write(t, s.Certificate(), s.Key())
 	s.must(s.Popd.Start())
 	return s

@@ -38,9 +38,7 @@ func turning(t *testing.T, c postfixtest.Config, settings ...string) *story {
 }
 
 // restless makes Postfix look at its queue all the time.
-var restless = postfixtest.Config{Main: map[string]string{
-	"queue_run_delay": "1s", "minimal_backoff_time": "1s", "maximal_backoff_time": "2s",
-}}
+var restless = postfixtest.Config{Main: postfixtest.Restless()}
 
 // atrn adds an account that fetches its mail by ATRN, and waits until it is in force.
 func (s *story) atrn(name string, domains ...string) {
