@@ -86,7 +86,7 @@ func (c *conn) fill() error {
 			return badInput("the connection ended within a request")
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
-		case c.server.closing.Load() && !c.busy.Load():
+		case c.server.Closing() && !c.busy.Load():
 			return io.EOF
 		case time.Now().Before(c.readUntil):
 			// Shutdown shortened the deadline while what it waits for had just begun.
@@ -112,13 +112,13 @@ func (c *conn) readDeadline(within bool) {
 		c.readUntil = now.Add(limit)
 		c.SetReadDeadline(c.readUntil)
 	}
-	if c.server.closing.Load() {
-		c.drain()
+	if c.server.Closing() {
+		c.Drain()
 	}
 }
 
-// drain is shutdown's word to a connection: what was sent by now is read, and no more.
-func (c *conn) drain() {
+// Drain is shutdown's word to a connection: what was sent by now is read, and no more.
+func (c *conn) Drain() {
 	if !c.busy.Load() {
 		c.SetReadDeadline(c.server.drained)
 	}

@@ -40,7 +40,7 @@ func (p *Policy) used(ctx context.Context, a *meter.Account) (meter.Usage, bool)
 	if err == nil {
 		return used, true
 	}
-	if n, ok := p.unrecorded.allow(); ok {
+	if n, ok := p.unrecorded.Allow(); ok {
 		p.log.Error("an account's usage cannot be read, its mail is deferred", "account", a.Name, "error", err, "more", n)
 	}
 	return used, false

@@ -149,14 +149,14 @@ func (p *Policy) record(ctx context.Context, r *request, accounts []*meter.Accou
 }
 
 func (p *Policy) reportUnrecorded(queueID string, err error) {
-	if n, ok := p.unrecorded.allow(); ok {
+	if n, ok := p.unrecorded.Allow(); ok {
 		p.log.Error("a message cannot be recorded and is deferred", "queue_id", queueID, "error", err, "more", n)
 	}
 }
 
 func (p *Policy) reportUnattributed(r *request, a *meter.Account) {
 	p.metrics.unattributed.Inc()
-	if n, ok := p.unattributed.allow(); ok {
+	if n, ok := p.unattributed.Allow(); ok {
 		p.log.Warn("a message was not counted: its recipient was accepted without asking mailbag, or it was sent in a second time by a content filter; mailbag postfix check tells which",
 			"account", a.Name, "queue_id", string(r.queueID), "instance", string(r.instance), "more", n)
 	}
@@ -176,7 +176,7 @@ func (p *Policy) withoutRefused(r *request, accounts []noted, total int64) []not
 		refused -= min(count, refused)
 	}
 	if refused > 0 && slices.ContainsFunc(accounts, func(n noted) bool { return n.count <= refused }) {
-		if n, ok := p.uncertain.allow(); ok {
+		if n, ok := p.uncertain.Allow(); ok {
 			p.log.Warn("a restriction after mailbag's refused recipients of a message that was counted for all accounts that it named; mailbag postfix check tells which",
 				"queue_id", string(r.queueID), "noted", total, "accepted", r.recipients, "more", n)
 		}

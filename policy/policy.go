@@ -36,6 +36,7 @@ import (
 	"time"
 
 	"mailbag/meter"
+	"mailbag/meter/door"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -118,9 +119,9 @@ type Policy struct {
 	lookups  *server
 	milters  *server
 
-	unattributed throttle
-	uncertain    throttle
-	unrecorded   throttle
+	unattributed door.Throttle
+	uncertain    door.Throttle
+	unrecorded   door.Throttle
 }
 
 // New returns a Policy that takes over from now on: what Postfix began to receive earlier belonged

@@ -6,10 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
+
+	"mailbag/meter/door"
 )
 
 // Bounds are what a peer may take of a server. Zero fields stand for the defaults.
@@ -45,9 +47,10 @@ func (b Bounds) withDefaults() Bounds {
 // the peer had already sent.
 const drainTime = 100 * time.Millisecond
 
-// A server is the life of the connections to one kind of socket. What is spoken on them is session's
-// part: it returns nil when the peer is done, or a badInput.
+// A server has the connections to one kind of socket. What is spoken on them is session's part: it returns nil
+// when the peer is done, or a badInput.
 type server struct {
+	*door.Door
 	name    string
 	limit   int           // octets of a request
 	idle    time.Duration // between two requests
@@ -56,102 +59,31 @@ type server struct {
 	metrics *metrics
 	session func(context.Context, *conn) error
 
-	refused throttle
-	bad     throttle
-	accept  throttle
-
-	ctx     context.Context // of the sessions; ends when shutdown lost patience
-	abandon context.CancelFunc
-	closing atomic.Bool
-
-	mu        sync.Mutex
-	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	drained   time.Time // set before closing, not changed after
-	wait      sync.WaitGroup
+	bad     door.Throttle
+	stop    sync.Once
+	drained time.Time // set before the door closes, not changed after
 }
 
 func (s *server) init() *server {
-	s.ctx, s.abandon = context.WithCancel(context.Background())
-	s.listeners = map[net.Listener]struct{}{}
-	s.conns = map[*conn]struct{}{}
+	s.Door = door.New(door.Config{Socket: s.name, Most: s.bounds.Connections, Logger: s.log,
+		Inside: s.metrics.connections[s.name], Refused: s.metrics.refused[s.name]})
 	return s
 }
 
-func (s *server) serve(l net.Listener) error {
-	defer l.Close()
-	if !s.listen(l) {
-		return nil
-	}
-	defer s.wait.Done()
-	for {
-		peer, err := l.Accept()
-		switch {
-		case err == nil:
-			s.take(peer)
-		case s.closing.Load():
-			return nil
-		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED):
-			if n, ok := s.accept.allow(); ok {
-				s.log.Error("cannot accept a connection; is the limit of open files too low?",
-					"socket", s.name, "error", err, "more", n)
-			}
-			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-s.ctx.Done():
-			}
-		default:
-			return err
-		}
-	}
-}
+func (s *server) serve(l net.Listener) error { return s.Serve(l, s.take) }
 
-func (s *server) listen(l net.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing.Load() {
-		return false
-	}
-	s.listeners[l] = struct{}{}
-	s.wait.Add(1)
-	return true
-}
-
-// take starts a session, or closes the connection where there are too many: the ones that are open
-// are not to suffer.
+// take starts a session, or closes the connection where there are too many.
 func (s *server) take(peer net.Conn) {
 	c := &conn{Conn: rawSocket(peer), server: s, limit: s.limit, idle: s.idle}
-	s.mu.Lock()
-	full := len(s.conns) >= s.bounds.Connections
-	closing := s.closing.Load()
-	if !full && !closing {
-		s.conns[c] = struct{}{}
-		s.wait.Add(1)
-	}
-	s.mu.Unlock()
-	if full || closing {
-		peer.Close()
-		s.metrics.refused[s.name].Inc()
-		if n, ok := s.refused.allow(); full && ok {
-			s.log.Warn("too many connections, a new one was closed",
-				"socket", s.name, "limit", s.bounds.Connections, "more", n)
-		}
+	if s.Enter(c, netip.Addr{}) != nil {
+		c.Close()
 		return
 	}
-	s.metrics.connections[s.name].Inc()
 	go func() {
-		defer s.wait.Done()
-		defer s.drop(c)
-		s.report(s.session(s.ctx, c))
+		defer s.Leave(c)
+		defer c.Close()
+		s.report(s.session(s.Context(), c))
 	}()
-}
-
-func (s *server) drop(c *conn) {
-	c.Close()
-	s.mu.Lock()
-	delete(s.conns, c)
-	s.mu.Unlock()
-	s.metrics.connections[s.name].Dec()
 }
 
 // report logs why a session ended, unless it ended as sessions do.
@@ -166,44 +98,14 @@ func (s *server) report(err error) {
 	default:
 		s.metrics.broken[s.name].Inc()
 	}
-	if n, ok := s.bad.allow(); ok {
+	if n, ok := s.bad.Allow(); ok {
 		s.log.Warn("connection closed", "socket", s.name, "reason", err.Error(), "more", n)
 	}
 }
 
 func (s *server) shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.closing.Load() {
-		s.drained = time.Now().Add(drainTime)
-		s.closing.Store(true)
-	}
-	for l := range s.listeners {
-		l.Close()
-	}
-	for c := range s.conns {
-		c.drain()
-	}
-	s.mu.Unlock()
-
-	done := make(chan struct{})
-	go func() {
-		s.wait.Wait()
-		close(done)
-	}()
-	defer s.abandon()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-	}
-	s.abandon()
-	s.mu.Lock()
-	for c := range s.conns {
-		c.Close()
-	}
-	s.mu.Unlock()
-	<-done
-	return ctx.Err()
+	s.stop.Do(func() { s.drained = time.Now().Add(drainTime) })
+	return s.Shutdown(ctx)
 }
 
 // badInput is what a peer sent that nobody can answer.

@@ -58,7 +58,7 @@ func (s *session) pass(password string) error {
 	if err := s.conn.flush(); err != nil { // the check may take long
 		return err
 	}
-	id, err := s.server.cfg.Logins.Password(s.server.ctx, s.peer(), user, password)
+	id, err := s.server.cfg.Logins.Password(s.server.clients.Context(), s.peer(), user, password)
 	return s.enter(id, err)
 }
 
@@ -68,7 +68,7 @@ func (s *session) auth(args string) error {
 	if name == "" {
 		return s.lines("These are the mechanisms", s.server.cfg.Logins.Mechanisms(s.peer())...)
 	}
-	exchange, err := s.server.cfg.Logins.Start(s.server.ctx, s.peer(), name)
+	exchange, err := s.server.cfg.Logins.Start(s.server.clients.Context(), s.peer(), name)
 	if err != nil {
 		return s.enter(login.Identity{}, err)
 	}

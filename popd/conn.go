@@ -114,11 +114,11 @@ func (c *conn) fill() error {
 	case n > 0:
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if c.server.closing.Load() {
+		if c.server.clients.Closing() {
 			return errStopping
 		}
 		return why
-	case c.server.ctx.Err() != nil:
+	case c.server.clients.Context().Err() != nil:
 		return errStopping
 	case err == nil:
 		return io.ErrNoProgress
@@ -137,14 +137,14 @@ func (c *conn) readDeadline() error {
 		until, why = c.until, errLogin
 	}
 	c.SetReadDeadline(until)
-	if c.server.closing.Load() {
-		c.drain()
+	if c.server.clients.Closing() {
+		c.Drain()
 	}
 	return why
 }
 
-// drain ends the session at the client's next pause, or at once where nobody is logged in.
-func (c *conn) drain() {
+// Drain ends the session at the client's next pause, or at once where nobody is logged in.
+func (c *conn) Drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.SetReadDeadline(time.Now().Add(drainPause))
@@ -211,7 +211,7 @@ func (c *conn) send() error {
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errStalled
-	case c.server.ctx.Err() != nil:
+	case c.server.clients.Context().Err() != nil:
 		return errStopping
 	}
 	return errGone

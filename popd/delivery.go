@@ -44,7 +44,7 @@ func (d *delivery) Mail(from string, opts *smtp.MailOptions) error {
 
 // Rcpt takes a recipient whose account has room for the message.
 func (d *delivery) Rcpt(to string, _ *smtp.RcptOptions) error {
-	r, refusal := d.server.route(d.server.ctx, to)
+	r, refusal := d.server.route(d.server.mta.Context(), to)
 	if refusal == nil {
 		refusal = d.server.room(r.account, d.size)
 	}
@@ -235,7 +235,7 @@ func (s *Server) storageError(err error) *smtp.SMTPError {
 	if errors.Is(err, context.Canceled) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return reply // the client went away, and nobody reads this
 	}
-	if n, ok := s.trouble.allow(); ok {
+	if n, ok := s.trouble.Allow(); ok {
 		s.log.Error("mail could not be stored; it stays in the MTA's queue", "error", err, "more", n)
 	}
 	return reply

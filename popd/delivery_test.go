@@ -201,7 +201,7 @@ func TestAbortedDeliveryLeavesNothing(t *testing.T) {
 	c.say("DATA", "354")
 	fmt.Fprint(c, "Subject: half of it\r\n")
 	conn.Close()
-	eventually(t, "the session to end", func() bool { return len(d.mta.all()) == 0 })
+	eventually(t, "the session to end", func() bool { return len(d.mta.Guests()) == 0 })
 	left, err := os.ReadDir(filepath.Join(d.store.Maildir("dent", "").Path(), "tmp"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("tmp has %v, %v", left, err)

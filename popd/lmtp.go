@@ -49,7 +49,7 @@ func (l *lmtpListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		c := &lmtpConn{Conn: conn, server: l.server}
-		if l.server.mta.enter(c, netip.Prefix{}) {
+		if l.server.mta.Enter(c, netip.Addr{}) == nil {
 			return c, nil
 		}
 		conn.Close()
@@ -75,8 +75,8 @@ func (c *lmtpConn) Read(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded // go-smtp ends the session with 421
 	}
 	c.Conn.SetReadDeadline(time.Now().Add(c.server.cfg.Bounds.Delivery))
-	if c.server.closing.Load() {
-		c.drain()
+	if c.server.mta.Closing() {
+		c.Drain()
 	}
 	n, err := c.Conn.Read(p)
 	if c.content.Load() {
@@ -97,20 +97,20 @@ func (c *lmtpConn) Write(p []byte) (int, error) {
 }
 
 func (c *lmtpConn) Close() error {
-	c.server.mta.leave(c)
+	c.server.mta.Leave(c)
 	return c.Conn.Close()
 }
 
 // rest is the end of a message.
 func (c *lmtpConn) rest() {
 	c.busy.Store(false)
-	if c.server.closing.Load() {
-		c.drain()
+	if c.server.mta.Closing() {
+		c.Drain()
 	}
 }
 
-// drain ends the session, unless a message is on its way.
-func (c *lmtpConn) drain() {
+// Drain ends the session, unless a message is on its way.
+func (c *lmtpConn) Drain() {
 	if !c.busy.Load() {
 		c.Conn.SetReadDeadline(time.Now())
 	}

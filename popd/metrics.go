@@ -57,8 +57,6 @@ func counter(name, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_pop_" + name, Help: help})
 }
 
-func (m *metrics) turnedAway(socket string) { m.turned[socket].Inc() }
-
 func (m *metrics) refused(code int) { m.deliveries.WithLabelValues(fmt.Sprint(code)).Inc() }
 
 func (m *metrics) delivered(octets int64) {

@@ -37,13 +37,13 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailbag/meter"
+	"mailbag/meter/door"
 	"mailbag/meter/login"
 	"mailbag/popd/maildir"
 )
@@ -124,18 +124,11 @@ type Server struct {
 	names   *maildir.Names
 	syncer  maildir.Syncer
 	journal *journal
-	trouble throttle
+	trouble door.Throttle
 
 	lmtp    *smtp.Server
-	mta     door // LMTP connections
-	clients door // POP3 connections
-
-	ctx     context.Context // of the sessions; ends when shutdown lost patience
-	abandon context.CancelFunc
-	closing atomic.Bool
-	mu      sync.Mutex
-	open    map[net.Listener]struct{} // of POP3
-	wait    sync.WaitGroup
+	mta     *door.Door // LMTP connections
+	clients *door.Door // POP3 connections
 }
 
 // New returns a server. The error says which metric is registered already.
@@ -160,13 +153,16 @@ func New(cfg Config) (*Server, error) {
 		metrics: m,
 		names:   maildir.NewNames(cfg.Hostname, cfg.Now),
 		journal: newJournal(cfg.Sessions, cfg.Logger),
-		open:    map[net.Listener]struct{}{},
 	}
-	s.ctx, s.abandon = context.WithCancel(context.Background())
-	s.mta = door{name: "deliver", most: cfg.Bounds.Deliveries, server: s}
-	s.clients = door{name: "pop3", most: cfg.Bounds.Connections, perAddress: cfg.Bounds.PerAddress, server: s}
+	s.mta = s.door("deliver", cfg.Bounds.Deliveries, 0)
+	s.clients = s.door("pop3", cfg.Bounds.Connections, cfg.Bounds.PerAddress)
 	s.lmtp = s.newLMTP()
 	return s, nil
+}
+
+func (s *Server) door(socket string, most, perNetwork int) *door.Door {
+	return door.New(door.Config{Socket: socket, Most: most, PerNetwork: perNetwork, Logger: s.log,
+		Inside: s.metrics.connections[socket], Refused: s.metrics.turned[socket]})
 }
 
 // Shutdown stops accepting, lets every message finish that is being delivered and every session whose
@@ -174,39 +170,17 @@ func New(cfg Config) (*Server, error) {
 // closed as they are and its error is returned: nothing of those sessions is deleted, and Postfix
 // delivers again what was not answered.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.closing.Store(true)
-	for l := range s.open {
-		l.Close()
-	}
-	s.mu.Unlock()
-	for _, d := range []*door{&s.mta, &s.clients} {
-		for _, g := range d.all() {
-			g.drain()
-		}
-	}
-	done := make(chan error, 1)
-	go func() {
-		err := s.lmtp.Shutdown(context.Background())
-		s.wait.Wait()
-		done <- err
-	}()
 	defer s.journal.close()
-	defer s.abandon()
-	select {
-	case err := <-done:
-		if errors.Is(err, net.ErrClosed) || errors.Is(err, smtp.ErrServerClosed) {
-			err = nil // the listener was closed by its owner, or this is the second Shutdown
+	var errs [3]error
+	var wait sync.WaitGroup
+	wait.Go(func() { errs[0] = s.mta.Shutdown(ctx) })
+	wait.Go(func() { errs[1] = s.clients.Shutdown(ctx) })
+	wait.Go(func() {
+		err := s.lmtp.Shutdown(context.Background()) // its connections are the door's
+		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, smtp.ErrServerClosed) {
+			errs[2] = err // else the listener was closed by its owner, or this is the second Shutdown
 		}
-		return err
-	case <-ctx.Done():
-	}
-	s.abandon()
-	for _, d := range []*door{&s.mta, &s.clients} {
-		for _, g := range d.all() {
-			g.Close()
-		}
-	}
-	<-done
-	return ctx.Err()
+	})
+	wait.Wait()
+	return errors.Join(errs[:]...)
 }

@@ -31,7 +31,7 @@ func TestNothingIsDeletedBeforeQuit(t *testing.T) {
 	c := d.enter("dent")
 	c.say("DELE 1", "+OK")
 	c.Close()
-	eventually(t, "the session to end", func() bool { return len(d.clients.all()) == 0 })
+	eventually(t, "the session to end", func() bool { return len(d.clients.Guests()) == 0 })
 	if n := d.stored("dent", ""); n != 2 {
 		t.Errorf("%d messages are left", n)
 	}
@@ -393,7 +393,7 @@ func TestLimitsOfAClient(t *testing.T) {
 			c := d.dial()
 			try.do(d, c)
 			c.closed()
-			eventually(t, "the session to end", func() bool { return len(d.clients.all()) == 0 })
+			eventually(t, "the session to end", func() bool { return len(d.clients.Guests()) == 0 })
 		})
 	}
 }
@@ -407,7 +407,7 @@ func TestClientThatStopsReadingIsLeft(t *testing.T) {
 	d.must(os.WriteFile(files[0], bytes.Repeat([]byte("a line of a large message\n"), 1<<20), 0o600))
 	c := d.enter("dent")
 	fmt.Fprint(c, "DELE 1\r\nRSET\r\nRETR 1\r\n")
-	eventually(t, "the session to end", func() bool { return len(d.clients.all()) == 0 })
+	eventually(t, "the session to end", func() bool { return len(d.clients.Guests()) == 0 })
 	var got []meter.PopSession
 	eventually(t, "its record", func() bool {
 		got, _ = d.ledger.PopSessions(t.Context(), "dent", 1)
@@ -444,7 +444,7 @@ func TestTooManyConnections(t *testing.T) {
 		}
 	}
 	inside[0].Close()
-	eventually(t, "room", func() bool { return len(d.clients.all()) < 3 })
+	eventually(t, "room", func() bool { return len(d.clients.Guests()) < 3 })
 	conn, err := from("127.0.0.4")
 	d.must(err)
 	defer conn.Close()
@@ -524,7 +524,7 @@ func FuzzCommands(f *testing.F) {
 		}()
 		here.Write(said)
 		here.Write([]byte("\r\n\r\n*\r\nQUIT\r\nQUIT\r\n")) // out of whatever it began
-		eventually(t, "the session to end", func() bool { return len(d.clients.all()) == 0 })
+		eventually(t, "the session to end", func() bool { return len(d.clients.Guests()) == 0 })
 		here.Close()
 		if n := d.stored("dent", ""); n == 0 {
 			d.put(body, "ford@dent.example")

@@ -31,7 +31,7 @@ func (c *session) atrn(args string) reply {
 	if a == nil {
 		return refusal
 	}
-	reversal, err := c.server.cfg.Turns.Reverse(c.server.ctx, a, domains, c.asker())
+	reversal, err := c.server.cfg.Turns.Reverse(c.server.door.Context(), a, domains, c.asker())
 	if err != nil {
 		return c.notReversed(a, err)
 	}

@@ -31,7 +31,7 @@ func (c *session) auth(args string) reply {
 	if !wellFormed {
 		return say(501, "5.5.4", "AUTH takes a mechanism and an initial response")
 	}
-	exchange, err := c.server.cfg.Logins.Start(c.server.ctx, c.peer(), mechanism)
+	exchange, err := c.server.cfg.Logins.Start(c.server.door.Context(), c.peer(), mechanism)
 	if err != nil {
 		return authFailure(err)
 	}

@@ -33,7 +33,7 @@ func (c *session) etrn(args string) reply {
 		c.refused("ETRN", a.Name, "the account is suspended")
 		return notAllowed(n, "service is suspended, please call your provider")
 	case a.Mode == meter.Backup:
-		if err := c.server.cfg.Turns.Flush(c.server.ctx, a); err != nil {
+		if err := c.server.cfg.Turns.Flush(c.server.door.Context(), a); err != nil {
 			return c.notFlushed(a, n, err)
 		}
 		return say(250, "2.0.0", "OK, queuing for node %s started", n)
@@ -47,7 +47,7 @@ func (c *session) etrn(args string) reply {
 // dial opens a turn to the account's host, which takes along what waits for its other domains.
 func (c *session) dial(a *meter.Account, domains []string, n node) reply {
 	turns := c.server.cfg.Turns
-	w, err := turns.Waiting(c.server.ctx, a, domains)
+	w, err := turns.Waiting(c.server.door.Context(), a, domains)
 	switch {
 	case err != nil:
 		return c.notFlushed(a, n, err)
@@ -56,7 +56,7 @@ func (c *session) dial(a *meter.Account, domains []string, n node) reply {
 	case w.Messages == 0:
 		return say(251, "2.0.0", "OK, no messages waiting for node %s", n)
 	}
-	switch err := turns.Dial(c.server.ctx, a, c.asker()); {
+	switch err := turns.Dial(c.server.door.Context(), a, c.asker()); {
 	case errors.Is(err, turn.ErrNothingWaits):
 		return say(251, "2.0.0", "OK, no messages waiting for node %s", n)
 	case errors.Is(err, turn.ErrOpen):

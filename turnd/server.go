@@ -30,14 +30,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailbag/meter"
+	"mailbag/meter/door"
 	"mailbag/meter/login"
 	"mailbag/turnd/turn"
 )
@@ -136,17 +134,7 @@ type Server struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-
-	ctx     context.Context // of the sessions; ends when Shutdown lost patience
-	abandon context.CancelFunc
-	closing atomic.Bool
-
-	mu        sync.Mutex
-	listeners map[net.Listener]struct{}
-	sessions  map[*session]struct{}
-	from      map[netip.Prefix]int // sessions by address
-	wait      sync.WaitGroup
-	crowded   time.Time // when a closed connection was logged last
+	door    *door.Door
 }
 
 // New returns a Server. The error says which metric is registered already.
@@ -162,12 +150,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{
-		cfg: cfg, log: cfg.Logger, metrics: m,
-		listeners: map[net.Listener]struct{}{}, sessions: map[*session]struct{}{}, from: map[netip.Prefix]int{},
-	}
-	s.ctx, s.abandon = context.WithCancel(context.Background())
-	return s, nil
+	d := door.New(door.Config{Socket: "odmr", Most: cfg.Limits.Connections, PerNetwork: cfg.Limits.PerAddress, Logger: cfg.Logger,
+		Inside: m.connections, Refused: m.refused})
+	return &Server{cfg: cfg, log: cfg.Logger, metrics: m, door: d}, nil
 }
 
 // Serve answers clients until Shutdown, then returns nil. The listener is closed when it returns.
@@ -176,156 +161,46 @@ func (s *Server) Serve(l net.Listener) error { return s.serve(l, false) }
 // ServeTLS is Serve where TLS begins at once.
 func (s *Server) ServeTLS(l net.Listener) error { return s.serve(l, true) }
 
-// acceptAgain is the pause after a connection could not be accepted.
-const acceptAgain = 100 * time.Millisecond
-
 func (s *Server) serve(l net.Listener, implicitTLS bool) error {
-	defer l.Close()
-	if !s.listen(l) {
-		return nil
-	}
-	defer s.wait.Done()
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			s.take(conn, implicitTLS)
-		case s.closing.Load():
-			return nil
-		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED):
-			s.crowd("a connection cannot be accepted; is the limit of open files too low?", "error", err)
-			select {
-			case <-time.After(acceptAgain):
-			case <-s.ctx.Done():
-			}
-		default:
-			return err
-		}
-	}
-}
-
-func (s *Server) listen(l net.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing.Load() {
-		return false
-	}
-	s.listeners[l] = struct{}{}
-	s.wait.Add(1)
-	return true
+	return s.door.Serve(l, func(conn net.Conn) { s.take(conn, implicitTLS) })
 }
 
 // take starts a session, or turns the client away where there are too many.
 func (s *Server) take(conn net.Conn, implicitTLS bool) {
 	c := newSession(s, conn, implicitTLS)
-	refusal, known := s.admit(c)
-	if !known {
-		s.metrics.refused.Inc()
+	from := c.client
+	if from.IsLoopback() {
+		from = netip.Addr{} // as many as come: a proxy may be there
+	}
+	if err := s.door.Enter(c, from); err != nil {
 		if !implicitTLS {
 			conn.SetWriteDeadline(time.Now().Add(time.Second)) // it fits into an empty socket
 			w := bufio.NewWriter(conn)
-			refusal.write(w)
+			s.refusal(err).write(w)
 			w.Flush()
 		}
 		conn.Close()
 		return
 	}
-	s.metrics.connections.Inc()
 	go func() {
-		defer s.wait.Done()
-		defer s.drop(c)
+		defer s.door.Leave(c)
+		defer func() { c.conn.Close() }() // which TLS may have taken over
 		c.serve()
 	}()
 }
 
-func (s *Server) admit(c *session) (refusal reply, known bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	from := site(c.client)
+// refusal is what a client is told for which there is no room.
+func (s *Server) refusal(err error) reply {
 	switch {
-	case s.closing.Load():
-		return shuttingDown, false
-	case len(s.sessions) >= s.cfg.Limits.Connections:
-		s.crowdLocked("too many connections, a new one was closed", "limit", s.cfg.Limits.Connections)
-		return bye("", "%s Too many connections, please come again later", s.cfg.Hostname), false
-	case s.from[from] >= s.cfg.Limits.PerAddress && !c.client.IsLoopback():
-		s.crowdLocked("too many connections from one address, a new one was closed", "client", c.client.String(), "limit", s.cfg.Limits.PerAddress)
-		return bye("", "%s Too many connections from your address, please come again later", s.cfg.Hostname), false
+	case errors.Is(err, door.ErrClosing):
+		return shuttingDown
+	case errors.Is(err, door.ErrCrowded):
+		return bye("", "%s Too many connections from your address, please come again later", s.cfg.Hostname)
 	}
-	s.sessions[c] = struct{}{}
-	s.from[from]++
-	s.wait.Add(1)
-	return reply{}, true
-}
-
-// site is what connections are counted by: an IPv6 customer has a /64 at least.
-func site(addr netip.Addr) netip.Prefix {
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	p, _ := addr.Prefix(bits) // zero for a client without an address
-	return p
-}
-
-func (s *Server) drop(c *session) {
-	c.conn.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sessions, c)
-	if from := site(c.client); s.from[from] > 1 {
-		s.from[from]--
-	} else {
-		delete(s.from, from)
-	}
-	s.metrics.connections.Dec()
-}
-
-// crowd logs that clients were turned away, once a second at most.
-func (s *Server) crowd(text string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.crowdLocked(text, args...)
-}
-
-func (s *Server) crowdLocked(text string, args ...any) {
-	if now := time.Now(); now.Sub(s.crowded) >= time.Second {
-		s.crowded = now
-		s.log.Warn(text, args...)
-	}
+	return bye("", "%s Too many connections, please come again later", s.cfg.Hostname)
 }
 
 // Shutdown stops accepting, says 421 to clients that have not asked for anything yet, and waits for the
 // others: those in a turn end when [turn.Turns.Shutdown] ends it, which the caller has to call at the
 // same time. When ctx ends first, connections are closed as they are and its error is returned.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.closing.Store(true)
-	s.mu.Lock()
-	for l := range s.listeners {
-		l.Close()
-	}
-	for c := range s.sessions {
-		c.interrupt()
-	}
-	s.mu.Unlock()
-
-	done := make(chan struct{})
-	go func() {
-		s.wait.Wait()
-		close(done)
-	}()
-	defer s.abandon()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-	}
-	s.abandon()
-	s.mu.Lock()
-	for c := range s.sessions {
-		c.socket.Close()
-	}
-	s.mu.Unlock()
-	<-done
-	return ctx.Err()
-}
+func (s *Server) Shutdown(ctx context.Context) error { return s.door.Shutdown(ctx) }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"mailbag/meter/door"
 	"mailbag/meter/login"
 	"mailbag/turnd/turn"
 )
@@ -27,7 +28,7 @@ const maxLine = 12288
 const maxSkipped = 64 << 10
 
 // A session is one client, from its connection to the reversal or the end. It belongs to one goroutine, but
-// for interrupt.
+// for Drain and Close.
 type session struct {
 	server *Server
 	log    *slog.Logger
@@ -54,12 +55,9 @@ type session struct {
 
 func newSession(s *Server, conn net.Conn, implicitTLS bool) *session {
 	c := &session{
-		server: s, socket: conn, conn: conn, implicit: implicitTLS,
+		server: s, client: door.ClientAddr(conn), socket: conn, conn: conn, implicit: implicitTLS,
 		in: bufio.NewReader(conn), out: bufio.NewWriter(conn),
 		ends: time.Now().Add(s.cfg.Limits.Session),
-	}
-	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		c.client = tcp.AddrPort().Addr().Unmap().WithZone("")
 	}
 	c.log = s.log.With("client", c.client.String())
 	return c
@@ -204,7 +202,7 @@ func (c *session) startTLS(config *tls.Config) error {
 	if config == nil {
 		return errors.New("there is no certificate")
 	}
-	ctx, cancel := context.WithTimeout(c.server.ctx, c.server.cfg.Limits.Handshake)
+	ctx, cancel := context.WithTimeout(c.server.door.Context(), c.server.cfg.Limits.Handshake)
 	defer cancel()
 	c.socket.SetDeadline(time.Time{}) // the context bounds the handshake
 	t := tls.Server(c.socket, config)
@@ -280,7 +278,7 @@ func (c *session) readLine() ([]byte, error) {
 	switch {
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		return line, err
-	case c.server.closing.Load():
+	case c.server.door.Closing():
 		return nil, errClosing
 	case time.Now().After(c.ends):
 		return nil, errSession
@@ -296,21 +294,24 @@ func (c *session) await() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.server.closing.Load() {
+	if c.server.door.Closing() {
 		return errClosing
 	}
 	c.reading = true
 	return c.conn.SetReadDeadline(until)
 }
 
-// interrupt ends the wait for a command.
-func (c *session) interrupt() {
+// Drain ends the wait for a command.
+func (c *session) Drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reading {
 		c.socket.SetReadDeadline(time.Now())
 	}
 }
+
+// Close ends the session as it is.
+func (c *session) Close() error { return c.socket.Close() }
 
 func (c *session) line() ([]byte, error) {
 	part, err := c.in.ReadSlice('\n')

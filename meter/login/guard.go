@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"mailbag/meter/door"
 )
 
 // A Guard slows down who guesses passwords. Its zero value is ready.
@@ -124,16 +126,11 @@ func (g *Guard) place(addr netip.Addr, login string, right bool) (*entry, time.D
 
 // clientOf returns what failures of an address count for, unless it is this machine.
 func clientOf(addr netip.Addr) (netip.Prefix, bool) {
-	addr = addr.Unmap().WithZone("")
-	if !addr.IsValid() || addr.IsLoopback() {
+	if addr.Unmap().IsLoopback() {
 		return netip.Prefix{}, false
 	}
-	bits := 32
-	if addr.Is6() {
-		bits = 64 // what one customer has at least, RFC 6177
-	}
-	p, err := addr.Prefix(bits)
-	return p, err == nil
+	p := door.Network(addr)
+	return p, p.IsValid()
 }
 
 func (g *Guard) now() time.Time {

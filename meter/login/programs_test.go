@@ -16,8 +16,8 @@ import (
 	"mailbag/testdata/certificate"
 )
 
-// A door speaks as much SMTP (RFC 5321, RFC 3207, RFC 4954) as programs need to log in.
-type door struct {
+// An entrance speaks as much SMTP (RFC 5321, RFC 3207, RFC 4954) as programs need to log in.
+type entrance struct {
 	*gate
 	certificate *certificate.Certificate
 	plain       bool // passwords may come in the clear
@@ -25,13 +25,13 @@ type door struct {
 	roots       string // file
 }
 
-func openDoor(t *testing.T, plain bool) *door {
+func openEntrance(t *testing.T, plain bool) *entrance {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{gate: newGate(t, AccountNames), certificate: certificate.New(t, "localhost"), plain: plain}
+	d := &entrance{gate: newGate(t, AccountNames), certificate: certificate.New(t, "localhost"), plain: plain}
 	_, d.port, _ = net.SplitHostPort(l.Addr().String())
 	d.roots = filepath.Join(t.TempDir(), "roots.pem")
 	d.certificate.Write(t, d.roots, "")
@@ -55,7 +55,7 @@ func openDoor(t *testing.T, plain bool) *door {
 	return d
 }
 
-func (d *door) serve(t *testing.T, conn net.Conn) {
+func (d *entrance) serve(t *testing.T, conn net.Conn) {
 	// The programs run here and are to be treated as if they did not.
 	peer := Peer{Addr: netip.MustParseAddr("192.0.2.1"), Plain: d.plain}
 	in := bufio.NewReader(conn)
@@ -98,7 +98,7 @@ func (d *door) serve(t *testing.T, conn net.Conn) {
 }
 
 // auth returns the reply to AUTH.
-func (d *door) auth(t *testing.T, peer Peer, words []string, in *bufio.Reader, say func(string, ...any)) string {
+func (d *entrance) auth(t *testing.T, peer Peer, words []string, in *bufio.Reader, say func(string, ...any)) string {
 	x, err := d.Start(t.Context(), peer, words[0])
 	if err != nil {
 		return "504 " + err.Error()
@@ -161,7 +161,7 @@ with smtplib.SMTP("127.0.0.1", int(port)) as client:
 
 func TestPythonsSmtplibLogsIn(t *testing.T) {
 	t.Parallel()
-	d := openDoor(t, true)
+	d := openEntrance(t, true)
 	for _, mechanism := range []string{"", "CRAM-MD5", "PLAIN", "LOGIN"} {
 		for _, starttls := range []string{"", "yes"} {
 			for _, initial := range []string{"", "yes"} {
@@ -182,7 +182,7 @@ func TestPythonsSmtplibLogsIn(t *testing.T) {
 
 func TestGNUSASLBindsItsLogInToTLS(t *testing.T) {
 	t.Parallel()
-	d := openDoor(t, false)
+	d := openEntrance(t, false)
 	for _, c := range []struct{ priority, mechanism, wanted string }{
 		{"NORMAL:-VERS-ALL:+VERS-TLS1.2", "SCRAM-SHA-256-PLUS", ""},
 		{"NORMAL:-VERS-ALL:+VERS-TLS1.3", "SCRAM-SHA-256-PLUS", ""},
@@ -207,7 +207,7 @@ func TestGNUSASLBindsItsLogInToTLS(t *testing.T) {
 
 func TestCurlLogsIn(t *testing.T) {
 	t.Parallel()
-	d := openDoor(t, false)
+	d := openEntrance(t, false)
 	for _, mechanism := range []string{"*", "CRAM-MD5", "PLAIN", "LOGIN"} {
 		for password, want := range map[string]bool{right: true, wrong: false} {
 			ok, output := run(t, "curl", "--silent", "--verbose", "--ssl-reqd", "--cacert", d.roots, "--user", "acme:"+password,

@@ -1,4 +1,4 @@
-package policy
+package door
 
 import (
 	"sync"
@@ -9,15 +9,15 @@ import (
 // does not fill the disk.
 const logInterval = time.Second
 
-// A throttle lets one log line of a kind through an interval and counts the others.
-type throttle struct {
+// A Throttle lets one log line of a kind through a second and counts the others. Its zero value works.
+type Throttle struct {
 	mu         sync.Mutex
 	last       time.Time
 	suppressed int
 }
 
-// allow reports whether to log now, and how many events were passed over since the last line.
-func (t *throttle) allow() (suppressed int, ok bool) {
+// Allow reports whether to log now, and how many events were passed over since the last line.
+func (t *Throttle) Allow() (suppressed int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
