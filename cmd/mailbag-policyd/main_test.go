@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"mailbag/cmd/internal/daemon/daemontest"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
 )
@@ -30,18 +30,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.Database = filepath.Join(dir, "mailbag.db")
 	s.Policy = settings.Policy{Listen: at("policy"), Lookup: at("lookup"), Milter: at("milter"), Metrics: settings.Address{Network: "tcp4", Address: "127.0.0.1:0"}}
 	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if d.Status() != "starting" {
-		t.Errorf("before the start the status is %q", d.Status())
-	}
-	graceful, stop := context.WithCancel(t.Context())
-	defer stop()
-	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- d.Serve(graceful, t.Context(), func() { close(ready) }) }()
-	select {
-	case <-ready:
-	case err := <-ended:
-		t.Fatal(err)
-	}
+	stop, ended := daemontest.Start(t, d)
 	if !strings.Contains(d.Status(), "deferred") {
 		t.Errorf("without a ledger the status is %q", d.Status())
 	}

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"mailbag/cmd/internal/daemon"
@@ -19,10 +16,10 @@ import (
 
 // A service is one run of the daemon.
 type service struct {
+	daemon.Ledger
 	settings *settings.Settings
 	log      *slog.Logger
 	metrics  *metrics
-	follower atomic.Pointer[meter.Follower] // nil before the start
 }
 
 func newService(s *settings.Settings, log *slog.Logger) *service {
@@ -40,12 +37,8 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		return err
 	}
 	defer fronts.Close()
-	ledger := meter.New(d.settings.Database, meter.Options{Location: d.settings.Billing.Location, Logger: d.log})
-	defer ledger.Close()
-	follower := meter.Follow(context.Background(), ledger, d.log, nil)
-	defer follower.Close()
-	d.follower.Store(follower)
-	daemon.ShowLedger(d.metrics.registry, follower)
+	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics.registry, nil)
+	defer d.Ledger.Close()
 	recorder := meter.NewRecorder(ledger, d.metrics.committed)
 	defer recorder.Close()
 	p, err := policy.New(policy.Config{
@@ -63,12 +56,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err != nil {
 		return err
 	}
-	scrapes := daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics.registry, d.log)
-	defer func() {
-		if err := scrapes.Close(immediate); err != nil {
-			d.log.Warn("the metrics did not end well", "error", err)
-		}
-	}()
+	defer daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics.registry, d.log).Close(immediate)
 
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -96,24 +84,5 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 // systemd's TimeoutStopSec= (90 s), and long enough for the ledger's busy timeout.
 const drainTime = 30 * time.Second
 
-var errStalled = errors.New("the ledger is not followed any longer")
-
-// Health tells of what a restart heals; a ledger that is away is not among it.
-func (d *service) Health(context.Context) error {
-	if f := d.follower.Load(); f != nil && !f.Alive() {
-		return errStalled
-	}
-	return nil
-}
-
 // Status is the line that systemctl status shows.
-func (d *service) Status() string {
-	f := d.follower.Load()
-	if f == nil {
-		return "starting"
-	}
-	if err := f.Available(); err != nil {
-		return fmt.Sprintf("the accounts' mail is deferred: %v", err)
-	}
-	return fmt.Sprintf("serving %d accounts", daemon.Accounts(f))
-}
+func (d *service) Status() string { return d.Ledger.Status("the accounts' mail is deferred") }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/cmd/internal/daemon/daemontest"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
 	postfixtest "mailbag/testdata/postfix"
@@ -73,18 +73,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.POP.Deliver = settings.Address{Network: "unix", Address: filepath.Join(dir, "deliver.sock")}
 	s.POP.Maildirs = filepath.Join(dir, "maildirs")
 	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if d.Status() != "starting" {
-		t.Errorf("before the start the status is %q", d.Status())
-	}
-	graceful, stop := context.WithCancel(t.Context())
-	defer stop()
-	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- d.Serve(graceful, t.Context(), func() { close(ready) }) }()
-	select {
-	case <-ready:
-	case err := <-ended:
-		t.Fatal(err)
-	}
+	stop, ended := daemontest.Start(t, d)
 	if !strings.HasPrefix(d.Status(), "nobody new can log in: ") {
 		t.Errorf("without a ledger the status is %q", d.Status())
 	}

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,10 +18,10 @@ import (
 
 // A service is one run of the daemon.
 type service struct {
+	daemon.Ledger
 	settings *settings.Settings
 	log      *slog.Logger
 	metrics  *prometheus.Registry
-	follower atomic.Pointer[meter.Follower] // nil before the start
 }
 
 func newService(s *settings.Settings, log *slog.Logger) *service {
@@ -46,23 +43,14 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err != nil {
 		return err
 	}
-	ledger := meter.New(d.settings.Database, meter.Options{Location: d.settings.Billing.Location, Logger: d.log})
-	defer ledger.Close()
-	follower := meter.Follow(context.Background(), ledger, d.log, nil)
-	defer follower.Close()
-	d.follower.Store(follower)
-	daemon.ShowLedger(d.metrics, follower)
+	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics, nil)
+	defer d.Ledger.Close()
 	store := popd.NewStore(d.settings.POP.Maildirs, time.Now)
 	server, err := d.newServer(ledger, follower, store, hostname)
 	if err != nil {
 		return err
 	}
-	scrapes := daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics, d.log)
-	defer func() {
-		if err := scrapes.Close(immediate); err != nil {
-			d.log.Warn("the metrics did not end well", "error", err)
-		}
-	}()
+	defer daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics, d.log).Close(immediate)
 
 	var sweeping sync.WaitGroup
 	defer sweeping.Wait()
@@ -142,24 +130,5 @@ func (d *service) sweepRepeatedly(ctx context.Context, store *popd.Store) {
 	}
 }
 
-var errStalled = errors.New("the ledger is not followed any longer")
-
-// Health tells of what a restart heals; a ledger that is away is not among it.
-func (d *service) Health(context.Context) error {
-	if f := d.follower.Load(); f != nil && !f.Alive() {
-		return errStalled
-	}
-	return nil
-}
-
 // Status is the line that systemctl status shows.
-func (d *service) Status() string {
-	f := d.follower.Load()
-	if f == nil {
-		return "starting"
-	}
-	if err := f.Available(); err != nil {
-		return fmt.Sprintf("nobody new can log in: %v", err)
-	}
-	return fmt.Sprintf("serving %d accounts", daemon.Accounts(f))
-}
+func (d *service) Status() string { return d.Ledger.Status("nobody new can log in") }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/cmd/internal/daemon/daemontest"
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
@@ -68,19 +68,8 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.Turn.Sockets = filepath.Join(dir, "run", "turn")
 	s.Turn.Control = settings.Address{Network: "unix", Address: filepath.Join(dir, "turnd.sock")}
 	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if d.Status() != "starting" {
-		t.Errorf("before the start the status is %q", d.Status())
-	}
-	graceful, stop := context.WithCancel(t.Context())
-	defer stop()
-	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- d.Serve(graceful, t.Context(), func() { close(ready) }) }()
-	select {
-	case <-ready:
-	case err := <-ended:
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(d.Status(), "no turns are opened: ") {
+	stop, ended := daemontest.Start(t, d)
+	if !strings.HasPrefix(d.Status(), "0 turns open, no more are opened: ") {
 		t.Errorf("without a ledger the status is %q", d.Status())
 	}
 	if info, err := os.Stat(s.Turn.Sockets); err != nil || info.Mode().Perm() != 0o755 {

@@ -24,11 +24,11 @@ import (
 
 // A service is one run of the daemon.
 type service struct {
+	daemon.Ledger
 	settings *settings.Settings
 	log      *slog.Logger
 	metrics  *prometheus.Registry
-	follower atomic.Pointer[meter.Follower] // nil before the start
-	turns    atomic.Pointer[turn.Turns]     // likewise
+	turns    atomic.Pointer[turn.Turns] // nil before the start
 }
 
 func newService(s *settings.Settings, log *slog.Logger) *service {
@@ -53,16 +53,8 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err := gates.clean(); err != nil {
 		return err
 	}
-	ledger := meter.New(d.settings.Database, meter.Options{Location: d.settings.Billing.Location, Logger: d.log})
-	defer ledger.Close()
-	follower := meter.Follow(context.Background(), ledger, d.log, func(old, _ *meter.Directory) {
-		if old == nil {
-			d.interruptTurns(ledger)
-		}
-	})
-	defer follower.Close()
-	d.follower.Store(follower)
-	daemon.ShowLedger(d.metrics, follower)
+	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics, d.interruptTurns)
+	defer d.Ledger.Close()
 
 	hostname, err := daemon.Hostname(graceful, d.settings.Hostname)
 	if err != nil {
@@ -79,12 +71,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		return err
 	}
 	controls := control.New(follower, turns, d.log)
-	scrapes := daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics, d.log)
-	defer func() {
-		if err := scrapes.Close(immediate); err != nil {
-			d.log.Warn("the metrics did not end well", "error", err)
-		}
-	}()
+	defer daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics, d.log).Close(immediate)
 
 	fronts.Serve("odmr", front.Serve)
 	fronts.Serve("odmrs", front.ServeTLS)
@@ -172,24 +159,11 @@ func (d *service) interruptTurns(ledger *meter.Ledger) {
 	}
 }
 
-var errStalled = errors.New("the ledger is not followed any longer")
-
-// Health tells of what a restart heals; a ledger that is away is not among it.
-func (d *service) Health(context.Context) error {
-	if f := d.follower.Load(); f != nil && !f.Alive() {
-		return errStalled
-	}
-	return nil
-}
-
 // Status is the line that systemctl status shows.
 func (d *service) Status() string {
-	f, turns := d.follower.Load(), d.turns.Load()
-	if f == nil || turns == nil {
-		return "starting"
+	ledger, turns := d.Ledger.Status("no more are opened"), d.turns.Load()
+	if turns == nil {
+		return ledger
 	}
-	if err := f.Available(); err != nil {
-		return fmt.Sprintf("no turns are opened: %v", err)
-	}
-	return fmt.Sprintf("%d turns open, serving %d accounts", len(turns.List()), daemon.Accounts(f))
+	return fmt.Sprintf("%d turns open, %s", len(turns.List()), ledger)
 }

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"mailbag/cmd/internal/version"
-	"mailbag/meter"
 )
 
 // NewRegistry returns a registry that holds what every daemon shows: the Go runtime, the process,
@@ -32,30 +30,10 @@ func NewRegistry(program string) *prometheus.Registry {
 	return r
 }
 
-// ShowLedger has the metrics show the state of the ledger as a daemon follows it.
-func ShowLedger(r prometheus.Registerer, f *meter.Follower) {
-	r.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_ledger_available", Help: "1 while the ledger can be written, else 0."}, func() float64 {
-			if f.Available() != nil {
-				return 0
-			}
-			return 1
-		}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_accounts", Help: "Accounts in force."}, func() float64 { return float64(Accounts(f)) }),
-	)
-}
-
-// Accounts is how many accounts are in force: none before the ledger was first read.
-func Accounts(f *meter.Follower) int {
-	if d := f.Directory(); d != nil {
-		return d.Len()
-	}
-	return 0
-}
-
 // A MetricsServer answers GET /metrics by HTTP, and nothing else.
 type MetricsServer struct {
 	http *http.Server
+	log  *slog.Logger
 	done chan struct{}
 }
 
@@ -85,6 +63,7 @@ func ServeMetrics(listeners []net.Listener, from prometheus.Gatherer, log *slog.
 			MaxHeaderBytes:    maxHeader,
 			ErrorLog:          errorLog,
 		},
+		log:  log,
 		done: make(chan struct{}),
 	}
 	ended := make(chan struct{})
@@ -106,11 +85,9 @@ func ServeMetrics(listeners []net.Listener, from prometheus.Gatherer, log *slog.
 }
 
 // Close answers the scrapes that are under way until ctx is done, and stops.
-func (m *MetricsServer) Close(ctx context.Context) error {
-	err := m.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("metrics: scrapes were cut off: %w", err), m.http.Close())
+func (m *MetricsServer) Close(ctx context.Context) {
+	if err := m.http.Shutdown(ctx); err != nil {
+		m.log.Warn("metrics: scrapes were cut off", "error", errors.Join(err, m.http.Close()))
 	}
 	<-m.done
-	return err
 }

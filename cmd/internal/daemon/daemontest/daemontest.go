@@ -1,0 +1,28 @@
+// Package daemontest runs a daemon's service within a test, as package daemon does in its process.
+package daemontest
+
+import (
+	"context"
+	"testing"
+
+	"mailbag/cmd/internal/daemon"
+)
+
+// Start starts a service, which says before that it starts, and waits until it serves. stop has it stop gracefully;
+// ended then has what Serve returned.
+func Start(t *testing.T, s daemon.Service) (stop func(), ended <-chan error) {
+	t.Helper()
+	if s.Status() != "starting" {
+		t.Errorf("before the start the status is %q", s.Status())
+	}
+	graceful, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- s.Serve(graceful, t.Context(), func() { close(ready) }) }()
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	return stop, done
+}
