@@ -64,7 +64,7 @@ func (s *session) run() {
 	switch err {
 	case errLong, errMistakes, errInjection:
 		s.conn.say("-ERR The connection is closed: ", err.Error())
-	case errStopping, errIdle:
+	case errStopping:
 		s.conn.say("-ERR [SYS/TEMP] The connection is closed: ", err.Error())
 	}
 	s.conn.flush()
@@ -85,7 +85,11 @@ func (s *session) converse() error {
 			return err
 		}
 		word, args, _ := strings.Cut(string(line), " ")
-		c, known := commands[strings.ToUpper(word)]
+		word = strings.ToUpper(word)
+		if word != "PASS" { // whose argument is all of the rest (RFC 1939, section 7)
+			args = strings.TrimRight(args, " ")
+		}
+		c, known := commands[word]
 		loggedIn := s.drop != nil
 		switch {
 		case !known:
@@ -106,10 +110,15 @@ func (s *session) converse() error {
 	}
 }
 
-// mistake answers what cannot be done, with a response code (RFC 2449, section 8) in front where there is one.
-func (s *session) mistake(parts ...string) error {
+// refuse answers what cannot be done, with a response code (RFC 2449, section 8) in front where there is one.
+func (s *session) refuse(parts ...string) {
 	s.conn.text("-ERR ")
 	s.conn.say(parts...)
+}
+
+// mistake refuses what the client should not have said.
+func (s *session) mistake(parts ...string) error {
+	s.refuse(parts...)
 	if s.mistakes++; s.mistakes > s.server.cfg.Bounds.Mistakes {
 		return errMistakes
 	}
@@ -131,19 +140,18 @@ func (s *session) peer() login.Peer {
 	return login.Peer{Addr: s.addr, TLS: s.conn.tls, Plain: s.server.cfg.Plain}
 }
 
-// capa lists what there is (RFC 2449, section 5): before log-in what may change with TLS.
+// capa lists what there is, that for logging in after it, too (RFC 2449, section 5); STLS while it may be said
+// (RFC 2595, section 4).
 func (s *session) capa(string) error {
 	list := []string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "UTF8 USER", "LANG"}
-	if s.drop == nil {
-		if s.conn.tls == nil && s.server.cfg.TLS() != nil {
-			list = append(list, "STLS")
-		}
-		if s.peer().PlainAllowed() {
-			list = append(list, "USER")
-		}
-		if mechanisms := s.server.cfg.Logins.Mechanisms(s.peer()); len(mechanisms) > 0 {
-			list = append(list, "SASL "+strings.Join(mechanisms, " "))
-		}
+	if s.drop == nil && s.conn.tls == nil && s.server.cfg.TLS() != nil {
+		list = append(list, "STLS")
+	}
+	if s.peer().PlainAllowed() {
+		list = append(list, "USER")
+	}
+	if mechanisms := s.server.cfg.Logins.Mechanisms(s.peer()); len(mechanisms) > 0 {
+		list = append(list, "SASL "+strings.Join(mechanisms, " "))
 	}
 	return s.lines("This is what there is", append(list, "IMPLEMENTATION mailbag")...)
 }
@@ -173,6 +181,10 @@ func (s *session) quit(string) error {
 	if s.drop == nil {
 		s.conn.say("+OK")
 		return errQuit
+	}
+	// What was fetched is on its way before it is deleted.
+	if err := s.conn.flush(); err != nil {
+		return err
 	}
 	deleted, err := s.drop.update(&s.server.syncer)
 	s.drop.close() // before the answer: the client may come again at once

@@ -136,10 +136,12 @@ func (s *session) top(args string) error {
 // unreadable answers for a message that cannot be opened: the others can.
 func (s *session) unreadable(m *maildir.Message, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return s.mistake("The message is gone: another program has removed it")
+		s.refuse("The message is gone: another program has removed it")
+		return nil
 	}
 	s.server.log.Error("a message cannot be read", "account", s.record.Account, "mailbox", s.record.Mailbox, "error", err)
-	return s.mistake("[SYS/TEMP] The message cannot be read")
+	s.refuse("[SYS/TEMP] The message cannot be read")
+	return nil
 }
 
 // blocks are the buffers through which files are read.
@@ -166,7 +168,7 @@ func (s *session) content(fd int, part *excerpt) error {
 			return errUnread
 		}
 		piece := (*block)[:n]
-		more = n == len(*block) // a regular file gives less only at its end
+		more = n > 0 // less than asked for may be all that lies before a sector that cannot be read
 		if part != nil {
 			piece, more = part.take(piece, more)
 		}
