@@ -78,7 +78,11 @@ type letter struct {
 // what comes; the others are made of it.
 func (d *delivery) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	d.conn.content.Store(true)
-	defer d.conn.content.Store(false)
+	defer func() {
+		// Of a message that is not wanted the rest is still content, and go-smtp answers a chunk that nobody reads by itself.
+		io.Copy(io.Discard, r)
+		d.conn.content.Store(false)
+	}()
 	answer := func(c *letter, err error) {
 		for _, to := range c.to {
 			status.SetStatus(to.given, d.server.report(to, c, err))
@@ -102,6 +106,9 @@ func (d *delivery) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	buffer := contents.Get().(*[]byte)
 	_, err := io.CopyBuffer(first.draft, r, *buffer)
 	contents.Put(buffer)
+	if err == nil && d.conn.lost.Load() {
+		err = io.ErrUnexpectedEOF // to go-smtp a chunk (RFC 3030) that is cut off is one that has ended
+	}
 	if err != nil {
 		for _, c := range copies {
 			answer(c, err)

@@ -188,26 +188,73 @@ func TestManyRecipientsAtOnce(t *testing.T) {
 
 func TestAbortedDeliveryLeavesNothing(t *testing.T) {
 	t.Parallel()
-	d := openDesk(t, nil)
+	for name, half := range map[string]func(*client){
+		"DATA": func(c *client) {
+			c.say("DATA", "354")
+			fmt.Fprint(c, "Subject: half of it\r\n")
+		},
+		"BDAT":    func(c *client) { fmt.Fprint(c, "BDAT 100 LAST\r\nSubject: half of it\r\n") },
+		"BDAT, 2": func(c *client) { fmt.Fprint(c, "BDAT 4\r\nSubjBDAT 100 LAST\r\nect: half of it\r\n") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := openDesk(t, nil)
+			c := d.envelope("ford@dent.example")
+			half(c)
+			c.Close()
+			eventually(t, "the session to end", func() bool { return len(d.mta.Guests()) == 0 })
+			left, err := os.ReadDir(filepath.Join(d.store.Maildir("dent", "").Path(), "tmp"))
+			if err != nil || len(left) > 0 {
+				t.Errorf("tmp has %v, %v", left, err)
+			}
+			if n := d.stored("dent", ""); n != 0 {
+				t.Errorf("%d messages were stored", n)
+			}
+		})
+	}
+}
+
+// envelope begins a message on a connection of its own.
+func (d *desk) envelope(to ...string) *client {
+	d.t.Helper()
 	conn, err := net.Dial("unix", d.lmtp)
 	d.must(err)
+	d.t.Cleanup(func() { conn.Close() })
 	c := d.talk(conn)
 	c.want("220")
 	c.say("LHLO x", "250-")
 	for !strings.HasPrefix(c.line(), "250 ") {
 	}
 	c.say("MAIL FROM:<>", "250")
-	c.say("RCPT TO:<ford@dent.example>", "250")
-	c.say("DATA", "354")
-	fmt.Fprint(c, "Subject: half of it\r\n")
-	conn.Close()
-	eventually(t, "the session to end", func() bool { return len(d.mta.Guests()) == 0 })
-	left, err := os.ReadDir(filepath.Join(d.store.Maildir("dent", "").Path(), "tmp"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("tmp has %v, %v", left, err)
+	for _, address := range to {
+		c.say("RCPT TO:<"+address+">", "250")
 	}
-	if n := d.stored("dent", ""); n != 0 {
-		t.Errorf("%d messages were stored", n)
+	return c
+}
+
+// A disk that fails is no reason to return mail, however the MTA sends it, and the connection goes on.
+func TestStorageThatFailsDefersMail(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	d.must(os.MkdirAll(filepath.Dir(filepath.Dir(d.store.Maildir("dent", "").Path())), 0o700))
+	d.must(os.WriteFile(filepath.Dir(d.store.Maildir("dent", "").Path()), nil, 0o600)) // where a directory should be
+	content := "Subject: x\r\n\r\n" + strings.Repeat("x", 2*maxCommand) + "\r\n"
+	c := d.envelope("ford@dent.example", "zaphod@dent.example")
+	for range 2 {
+		fmt.Fprintf(c, "BDAT %d LAST\r\n%s", len(content), content)
+		c.want("451 4.3.0")
+		c.want("451 4.3.0")
+		c.say("MAIL FROM:<>", "250")
+		c.say("RCPT TO:<ford@dent.example>", "250")
+		c.say("DATA", "354")
+		fmt.Fprint(c, content, ".\r\n")
+		c.want("451 4.3.0")
+		c.say("MAIL FROM:<>", "250")
+		c.say("RCPT TO:<ford@dent.example>", "250")
+		c.say("RCPT TO:<zaphod@dent.example>", "250")
+	}
+	if _, err := d.store.Stored("dent"); err == nil {
+		t.Error("what cannot be read is counted")
 	}
 }
 

@@ -303,7 +303,8 @@ func eventually(t testing.TB, what string, holds func() bool) {
 func (d *desk) stored(account, mailbox string) int {
 	d.t.Helper()
 	box := d.store.Maildir(account, mailbox)
-	if !box.Exists() {
+	if there, err := box.Exists(); err != nil || !there {
+		d.must(err)
 		return 0
 	}
 	l, err := box.List()

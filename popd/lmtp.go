@@ -67,6 +67,7 @@ type lmtpConn struct {
 	server  *Server
 	busy    atomic.Bool // with a message, which a graceful stop lets finish
 	content atomic.Bool // being read
+	lost    atomic.Bool // nothing more can be read
 	line    int         // octets read of the present line
 }
 
@@ -79,6 +80,9 @@ func (c *lmtpConn) Read(p []byte) (int, error) {
 		c.Drain()
 	}
 	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.lost.Store(true)
+	}
 	if c.content.Load() {
 		c.line = 0
 	} else {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,34 +68,49 @@ func folder(local string) string {
 	return b.String()
 }
 
-// Maildirs yields all Maildirs of an account that are there.
-func (s *Store) Maildirs(account string) iter.Seq[*maildir.Maildir] {
-	return func(yield func(*maildir.Maildir) bool) {
-		if d := s.Maildir(account, ""); d.Exists() && !yield(d) {
-			return
+// Maildirs are all Maildirs of an account that are there.
+func (s *Store) Maildirs(account string) ([]*maildir.Maildir, error) {
+	candidates := []*maildir.Maildir{s.Maildir(account, "")}
+	mailboxes := filepath.Join(s.root, account, "mailboxes")
+	domains, err := subdirectories(mailboxes)
+	if err != nil {
+		return nil, err
+	}
+	for _, domain := range domains {
+		users, err := subdirectories(filepath.Join(mailboxes, domain))
+		if err != nil {
+			return nil, err
 		}
-		// The pattern has no meaning to escape but the root's own.
-		mailboxes := filepath.Join(s.root, account, "mailboxes")
-		for _, domain := range subdirectories(mailboxes) {
-			for _, user := range subdirectories(filepath.Join(mailboxes, domain)) {
-				if d := maildir.At(filepath.Join(mailboxes, domain, user)); d.Exists() && !yield(d) {
-					return
-				}
-			}
+		for _, user := range users {
+			candidates = append(candidates, maildir.At(filepath.Join(mailboxes, domain, user)))
 		}
 	}
+	var all []*maildir.Maildir
+	for _, d := range candidates {
+		there, err := d.Exists()
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			all = append(all, d)
+		}
+	}
+	return all, nil
 }
 
 // subdirectories are the names of the directories in one, none where it is not there.
-func subdirectories(path string) []string {
-	entries, _ := os.ReadDir(path)
+func subdirectories(path string) ([]string, error) {
+	entries, err := os.ReadDir(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	var names []string
 	for _, entry := range entries {
 		if entry.IsDir() {
 			names = append(names, entry.Name())
 		}
 	}
-	return names
+	return names, nil
 }
 
 // Stored is how much mail there is.
@@ -108,7 +122,11 @@ type Stored struct {
 // Stored is what an account has stored, in all its mailboxes, also those that were removed.
 func (s *Store) Stored(account string) (Stored, error) {
 	var all Stored
-	for d := range s.Maildirs(account) {
+	maildirs, err := s.Maildirs(account)
+	if err != nil {
+		return all, fmt.Errorf("the mail of %s cannot be counted: %w", account, err)
+	}
+	for _, d := range maildirs {
 		messages, octets, err := d.Usage()
 		if err != nil {
 			return all, fmt.Errorf("the mail of %s cannot be counted: %w", account, err)
@@ -131,9 +149,15 @@ func (s *Store) Purge(account string) error {
 // many files it were.
 func (s *Store) Sweep(ctx context.Context) (removed int, err error) {
 	before := s.now().Add(-maildir.Abandoned)
+	accounts, err := subdirectories(s.root)
+	if err != nil {
+		return 0, err
+	}
 	var errs []error
-	for _, account := range subdirectories(s.root) {
-		for d := range s.Maildirs(account) {
+	for _, account := range accounts {
+		maildirs, err := s.Maildirs(account)
+		errs = append(errs, err)
+		for _, d := range maildirs {
 			if ctx.Err() != nil {
 				return removed, ctx.Err()
 			}

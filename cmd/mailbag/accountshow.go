@@ -189,8 +189,10 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 	if s.Waiting, err = d.ledger.Waiting(ctx, a.ID); err != nil {
 		return nil, err
 	}
-	s.Stored, err = d.store().Stored(a.Name)
-	return s, err
+	if s.Stored, err = d.store().Stored(a.Name); err != nil {
+		d.note("warning: %v", err)
+	}
+	return s, nil
 }
 
 // showAccount writes an account for a reader: what is in force, and where it comes from.

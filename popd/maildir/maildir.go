@@ -28,7 +28,7 @@ const (
 
 // Create makes the Maildir durably where it is not there, with the directories above it.
 func (d *Maildir) Create() error {
-	// tmp last: where a draft can be begun the rest is there.
+	// tmp last: where a draft can be begun the rest is there, and on the disk.
 	for _, sub := range []string{new, cur, tmp} {
 		if err := makeDirectory(filepath.Join(d.path, sub)); err != nil {
 			return fmt.Errorf("the Maildir %s cannot be made: %w", d.path, err)
@@ -42,7 +42,7 @@ func makeDirectory(path string) error {
 	err := os.Mkdir(path, 0o700)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return nil
+		// By somebody who may not have come to the next line yet.
 	case errors.Is(err, fs.ErrNotExist):
 		if err := makeDirectory(filepath.Dir(path)); err != nil {
 			return err
@@ -55,9 +55,12 @@ func makeDirectory(path string) error {
 }
 
 // Exists reports whether there is a Maildir.
-func (d *Maildir) Exists() bool {
+func (d *Maildir) Exists() (bool, error) {
 	info, err := os.Stat(filepath.Join(d.path, new))
-	return err == nil && info.IsDir()
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return false, nil
+	}
+	return err == nil && info.IsDir(), err
 }
 
 // ErrInUse says that somebody else has the Maildir locked.
