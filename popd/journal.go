@@ -55,12 +55,12 @@ func (j *journal) run() {
 		select {
 		case <-j.wake:
 		case <-j.closing:
-			j.write()
-			return
 		}
 		select {
 		case <-time.After(pause):
 		case <-j.closing:
+			j.write()
+			return
 		}
 		pause = gatherFor
 		if !j.write() {

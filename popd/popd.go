@@ -7,7 +7,8 @@
 // that the address belongs to, and 4xx where anything went wrong that the MTA can try again. The envelope
 // recipient stands in the message, in X-Envelope-To and Delivered-To, so that also who was only in Bcc can be found.
 //
-// What RETR sends is what is stored, with CRLF line ends, in exactly as many octets as LIST says. Messages are deleted
+// What RETR sends is what is stored, with CRLF line ends, in exactly as many octets as LIST says, as far as names that
+// other programs gave their files say the truth (W=). Messages are deleted
 // at QUIT and never before: a session that ends in any other way has deleted nothing. Unique-ids stay for as
 // long as a message does. One session at a time has a mailbox, across all processes on the machine.
 //

@@ -66,8 +66,9 @@ func (s *Store) claim(a *meter.Account, octets int64) (settle func(delivered boo
 // freed says that mail of an account was removed: the next claim counts anew.
 func (s *Store) freed(account string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if had := s.measured[account]; had != nil {
+	had := s.measured[account]
+	s.mu.Unlock()
+	if had != nil {
 		had.mu.Lock()
 		defer had.mu.Unlock()
 		had.counted = time.Time{}

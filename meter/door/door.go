@@ -86,6 +86,13 @@ func (d *Door) Closing() bool { return d.closing.Load() }
 // acceptAgain is the pause after a connection could not be accepted.
 const acceptAgain = 100 * time.Millisecond
 
+// passing are errors of accept(2) after which the next connection may come: those of the connection itself, and
+// what the system is short of now.
+var passing = []syscall.Errno{
+	syscall.ECONNABORTED, syscall.EPROTO, syscall.ENETDOWN, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.ENONET,
+	syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EPERM, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+}
+
 // Serve gives receive every connection that is accepted, until Shutdown; then it returns nil. The listener is closed
 // when it returns. receive is to Enter the connection or to close it, and to return at once.
 func (d *Door) Serve(l net.Listener, receive func(net.Conn)) error {
@@ -101,7 +108,7 @@ func (d *Door) Serve(l net.Listener, receive func(net.Conn)) error {
 			receive(conn)
 		case d.Closing():
 			return nil
-		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED):
+		case slices.ContainsFunc(passing, func(e syscall.Errno) bool { return errors.Is(err, e) }):
 			if n, ok := d.failed.Allow(); ok {
 				d.cfg.Logger.Error("cannot accept a connection; is the limit of open files too low?",
 					"socket", d.cfg.Socket, "error", err, "more", n)

@@ -25,7 +25,8 @@ type Message struct {
 func (m *Message) Size() int64 { return m.size }
 
 // UniqueID identifies the message in its Maildir for as long as it is there, whatever other programs
-// do to its flags: 1 to 70 printable characters (RFC 1939, section 7).
+// do to its flags: 1 to 70 printable characters (RFC 1939, section 7). Two messages of another program's whose names
+// are told apart by S= and W= alone have others while both are there.
 func (m *Message) UniqueID() string {
 	if m.twin {
 		return uniqueID(m.base())
