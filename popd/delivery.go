@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/emersion/go-smtp"
 
@@ -77,8 +78,10 @@ type letter struct {
 // LMTPData stores a message and answers for each recipient once its copy is on the disk. The first copy takes
 // what comes; the others are made of it.
 func (d *delivery) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	begun := time.Now()
 	d.conn.content.Store(true)
 	defer func() {
+		d.server.metrics.stored.Observe(time.Since(begun).Seconds())
 		// Of a message that is not wanted the rest is still content, and go-smtp answers a chunk that nobody reads by itself.
 		io.Copy(io.Discard, r)
 		d.conn.content.Store(false)

@@ -2,6 +2,8 @@ package popd
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,6 +15,8 @@ type metrics struct {
 	turned      map[string]prometheus.Counter
 	deliveries  *prometheus.CounterVec // by code
 	octets      prometheus.Counter     // delivered
+	stored      prometheus.Histogram   // seconds
+	commands    *prometheus.CounterVec // by command and result
 	sessions    *prometheus.CounterVec // by outcome
 	fetched     prometheus.Counter
 	sent        prometheus.Counter // octets
@@ -30,13 +34,16 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		turned:      map[string]prometheus.Counter{},
 		deliveries:  counters("deliveries_total", "Recipients answered by LMTP, by reply code.", "code"),
 		octets:      counter("delivered_octets_total", "Octets stored."),
-		sessions:    counters("sessions_total", "Sessions that were logged in, by how they ended.", "outcome"),
-		fetched:     counter("fetched_messages_total", "Messages sent by RETR."),
-		sent:        counter("fetched_octets_total", "Octets of messages sent."),
-		deleted:     counter("deleted_messages_total", "Messages deleted at QUIT."),
+		stored: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailbag_pop_delivery_seconds",
+			Help: "From a message's first octet by LMTP to the replies, when it is on the disk.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}),
+		commands: counters("commands_total", "POP3 commands answered.", "command", "result"),
+		sessions: counters("sessions_total", "Sessions that were logged in, by how they ended.", "outcome"),
+		fetched:  counter("fetched_messages_total", "Messages sent by RETR."),
+		sent:     counter("fetched_octets_total", "Octets of messages sent."),
+		deleted:  counter("deleted_messages_total", "Messages deleted at QUIT."),
 	}
 	if r != nil {
-		for _, c := range []prometheus.Collector{connections, turned, m.deliveries, m.octets, m.sessions, m.fetched, m.sent, m.deleted} {
+		for _, c := range []prometheus.Collector{connections, turned, m.deliveries, m.octets, m.stored, m.commands, m.sessions, m.fetched, m.sent, m.deleted} {
 			if err := r.Register(c); err != nil {
 				return nil, fmt.Errorf("cannot register the metrics of package popd: %w", err)
 			}
@@ -46,8 +53,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		m.connections[socket] = connections.WithLabelValues(socket)
 		m.turned[socket] = turned.WithLabelValues(socket)
 	}
+	for _, word := range append(slices.Sorted(maps.Keys(commands)), otherCommand) {
+		m.commands.WithLabelValues(word, "ok")
+		m.commands.WithLabelValues(word, "refused")
+	}
 	return m, nil
 }
+
+// otherCommand stands for what clients say that is no command.
+const otherCommand = "other"
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailbag_pop_" + name, Help: help}, labels)
@@ -62,6 +76,15 @@ func (m *metrics) refused(code int) { m.deliveries.WithLabelValues(fmt.Sprint(co
 func (m *metrics) delivered(octets int64) {
 	m.deliveries.WithLabelValues("250").Inc()
 	m.octets.Add(float64(octets))
+}
+
+// answered counts a command.
+func (m *metrics) answered(word string, refused bool) {
+	result := "ok"
+	if refused {
+		result = "refused"
+	}
+	m.commands.WithLabelValues(word, result).Inc()
 }
 
 // ended counts and records a session.

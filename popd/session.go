@@ -21,6 +21,7 @@ type session struct {
 	drop     *maildrop
 	record   meter.PopSession
 	mistakes int
+	refused  bool // the present command
 }
 
 // errQuit ends a session as it should.
@@ -91,8 +92,10 @@ func (s *session) converse() error {
 		}
 		c, known := commands[word]
 		loggedIn := s.drop != nil
+		s.refused = false
 		switch {
 		case !known:
+			word = otherCommand
 			err = s.mistake("There is no such command")
 		case loggedIn && !c.after:
 			err = s.mistake("This is for before the log-in")
@@ -101,6 +104,7 @@ func (s *session) converse() error {
 		default:
 			err = c.run(s, args)
 		}
+		s.server.metrics.answered(word, s.refused)
 		if err != nil {
 			return err
 		}
@@ -112,6 +116,7 @@ func (s *session) converse() error {
 
 // refuse answers what cannot be done, with a response code (RFC 2449, section 8) in front where there is one.
 func (s *session) refuse(parts ...string) {
+	s.refused = true
 	s.conn.text("-ERR ")
 	s.conn.say(parts...)
 }
@@ -194,7 +199,7 @@ func (s *session) quit(string) error {
 	}
 	if err != nil {
 		s.server.log.Error("messages could not be deleted", "account", s.record.Account, "mailbox", s.record.Mailbox, "error", err)
-		s.conn.say("-ERR [SYS/TEMP] Some messages were not deleted")
+		s.refuse("[SYS/TEMP] Some messages were not deleted")
 		return errors.New("messages could not be deleted")
 	}
 	s.conn.say("+OK")

@@ -15,6 +15,7 @@ type metrics struct {
 	commits    *prometheus.CounterVec
 	messages   prometheus.Counter
 	seconds    prometheus.Histogram
+	batches    prometheus.Histogram
 	queued     prometheus.Gauge
 	added      prometheus.Counter
 	removed    prometheus.Counter
@@ -28,17 +29,20 @@ func newMetrics() *metrics {
 		messages: prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_ledger_messages_total", Help: "Accepted messages that were written to the ledger."}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailbag_ledger_commit_seconds", Help: "Duration of a commit.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
+		batches: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailbag_ledger_batch_messages", Help: "Messages of a commit.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		queued:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailbag_queue_messages", Help: "Messages in Postfix's queue at the last pass, of anybody."}),
 		added:      prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_waiting_added_total", Help: "Waiting messages that only a pass over the queue found."}),
 		removed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_waiting_removed_total", Help: "Messages that a pass over the queue found not to wait any more."}),
 		reconciles: prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailbag_queue_pass_timestamp_seconds", Help: "When the last pass over the queue ended, Unix time; 0: none yet."}),
 	}
-	m.registry.MustRegister(m.commits, m.messages, m.seconds, m.queued, m.added, m.removed, m.reconciles)
+	m.registry.MustRegister(m.commits, m.messages, m.seconds, m.batches, m.queued, m.added, m.removed, m.reconciles)
 	return m
 }
 
 func (m *metrics) committed(batch int, took time.Duration, err error) {
 	m.seconds.Observe(took.Seconds())
+	m.batches.Observe(float64(batch))
 	if err != nil {
 		m.commits.WithLabelValues("failed").Inc()
 		return

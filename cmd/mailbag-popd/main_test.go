@@ -123,7 +123,9 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	defer page.Body.Close()
 	text, err := io.ReadAll(page.Body)
 	for _, metric := range []string{"mailbag_accounts 1", `mailbag_pop_deliveries_total{code="250"} 1`, `mailbag_pop_connections{socket="pop3"} 1`,
-		`mailbag_logins_total{mechanism="USER",result="ok"} 1`} {
+		`mailbag_logins_total{mechanism="USER",result="ok"} 1`,
+		`mailbag_pop_commands_total{command="PASS",result="refused"} 1`, `mailbag_pop_commands_total{command="PASS",result="ok"} 1`,
+		"mailbag_pop_delivery_seconds_count 1"} {
 		if err != nil || !strings.Contains(string(text), metric+"\n") {
 			t.Errorf("the metrics lack %q: %v", metric, err)
 		}

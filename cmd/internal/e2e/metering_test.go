@@ -27,6 +27,9 @@ func TestEachAccountCountsAMessageOnce(t *testing.T) {
 	for _, account := range []string{"acme", "globex"} {
 		s.wantUsage(account, used{2, firstSize + secondSize})
 	}
+	if n, err := s.Metric("mailbag_ledger_batch_messages_sum"); n != 2 || err != nil {
+		t.Errorf("the commits had %v messages, %v", n, err)
+	}
 }
 
 func TestWhatIsNotAcceptedIsNotCounted(t *testing.T) {
