@@ -85,22 +85,34 @@ func (c *popClient) fetch() ([]string, error) {
 
 // fetchAll logs in, retrieves everything and quits, with or without deleting it.
 func fetchAll(address, user, password string, remove bool) ([]string, error) {
+	all, _, err := fetchWithIDs(address, user, password, remove)
+	return all, err
+}
+
+// fetchWithIDs is fetchAll that returns the unique-ids, too.
+func fetchWithIDs(address, user, password string, remove bool) (all, ids []string, err error) {
 	c, err := popLogin(address, user, password)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer c.Close()
-	all, err := c.fetch()
-	if err != nil {
-		return nil, err
+	if all, err = c.fetch(); err != nil {
+		return nil, nil, err
+	}
+	for i := range all {
+		id, err := c.say("UIDL %d", i+1)
+		if err != nil {
+			return nil, nil, err
+		}
+		ids = append(ids, id[strings.LastIndex(id, " ")+1:])
 	}
 	for i := range all {
 		if remove {
 			if _, err := c.say("DELE %d", i+1); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
 	_, err = c.say("QUIT")
-	return all, err
+	return all, ids, err
 }

@@ -50,13 +50,20 @@ func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 		}
 	})
 	var mu sync.Mutex
+	deleted := map[string]bool{}       // unique-ids, by sessions whose QUIT was answered
 	confirmed := map[string][]string{} // by account: fetched in sessions whose QUIT was answered
 	seen := map[string][]string{}      // fetched in others: deleted maybe
 	for account, password := range passwords {
 		load.Go(func() {
 			for !stopped() {
-				all, err := fetchAll(s.POP3, account, password, true)
+				all, ids, err := fetchWithIDs(s.POP3, account, password, true)
 				mu.Lock()
+				for _, id := range ids {
+					if deleted[id] {
+						t.Errorf("%s: %s was deleted with a QUIT that was answered, and is there again", account, id)
+					}
+					deleted[id] = err == nil
+				}
 				if err == nil {
 					confirmed[account] = append(confirmed[account], all...)
 				} else {
@@ -105,7 +112,7 @@ func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 		if left := s.read(filepath.Join(s.maildir(account, ""), "new")); len(left) != 0 {
 			t.Errorf("%s: %d messages are left", account, len(left))
 		}
-		// Postfix delivers again what was not answered, so a message may come twice; the same file never does.
+		// Postfix delivers again what was not answered, so a message may come twice; under another unique-id.
 		t.Logf("%s: %d accepted, %d fetched and confirmed, %d in broken sessions, over %d kills", account, accepted, len(got), len(seen[account]), kills)
 		// What deliveries had begun lies in tmp until its time.
 		tmp := filepath.Join(s.maildir(account, ""), "tmp")
