@@ -55,7 +55,7 @@ func (d *desk) reconcile(ctx context.Context, a *meter.Account) ([]string, error
 	ours := newMatch(a.Domains)
 	messages := func(yield func(meter.QueuedMessage, error) bool) {
 		for e, err := range d.mta.Queue(ctx) {
-			if err == nil && ours.count(e) > 0 {
+			if err == nil && e.Queue != "hold" && ours.count(e) > 0 {
 				ids = append(ids, e.ID)
 			}
 			if !yield(e.Waiting(), err) {

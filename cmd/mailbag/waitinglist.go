@@ -26,7 +26,7 @@ func (c *console) queueCommand() *cobra.Command {
 		Use:   "queue [NAME]",
 		Short: "Show what waits in Postfix's queue for the accounts",
 		Long: `Show how many messages wait in Postfix's queue for each account, their size, and since when the oldest
-does. Without NAME, accounts for which nothing waits are left out.`,
+does. Without NAME, accounts for which nothing waits are left out. What the operator put on hold waits for nobody.`,
 		Example: `  mailbag queue
   mailbag queue bolt --json`,
 		Args:              arguments("[NAME]"),

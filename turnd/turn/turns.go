@@ -69,7 +69,7 @@ type Config struct {
 	Accounts interface{ Directory() *meter.Directory }
 	Ledger   *meter.Ledger
 	Release  Releaser
-	// Missing returns those of the messages that the MTA's queue does not have; nil: nobody can tell. It is
+	// Missing returns those of the messages that the MTA's queue does not have for delivery; nil: nobody can tell. It is
 	// asked only about messages that the MTA did not bring.
 	Missing func(ctx context.Context, ids []string) ([]string, error)
 	// Listen opens the socket of an account's turn. Closing the listener removes the socket.

@@ -36,9 +36,13 @@ type Recipient struct {
 	Reason  string `json:"delay_reason"` // why it waits; empty before the first attempt
 }
 
-// Waiting is the entry as the ledger takes it.
+// Waiting is the entry as the ledger takes it. What is on hold (postsuper -h, a HOLD action, a milter's quarantine)
+// waits for the operator and for none of its recipients: no release moves it.
 func (e Entry) Waiting() meter.QueuedMessage {
 	m := meter.QueuedMessage{ID: e.ID, Size: e.Size, Arrived: e.Arrival}
+	if e.Queue == "hold" {
+		return m
+	}
 	for _, r := range e.Recipients {
 		m.Recipients = append(m.Recipients, r.Address)
 	}
@@ -98,8 +102,8 @@ func (in Instance) Queue(ctx context.Context) iter.Seq2[Entry, error] {
 	}
 }
 
-// Missing returns those of the messages that are not in the queue. A listing of a queue in motion can miss a message
-// that moves just then.
+// Missing returns those of the messages that the queue does not have for delivery: they are gone, or on hold. A listing
+// of a queue in motion can miss a message that moves just then.
 func (in Instance) Missing(ctx context.Context, ids []string) ([]string, error) {
 	missing := map[string]bool{}
 	for _, id := range ids {
@@ -109,7 +113,8 @@ func (in Instance) Missing(ctx context.Context, ids []string) ([]string, error) 
 		if err != nil {
 			return nil, err
 		}
-		if len(e.Recipients) > 0 { // a file without any is a delivered message that is about to go
+		// A file without recipients is a delivered message that is about to go.
+		if len(e.Recipients) > 0 && e.Queue != "hold" {
 			delete(missing, e.ID)
 		}
 	}

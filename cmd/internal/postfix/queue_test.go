@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -40,6 +41,61 @@ func TestAListingIsReadEntryByEntry(t *testing.T) {
 	got, err := collect(iotest.OneByteReader(strings.NewReader(sample)))
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+// A message that the operator put on hold waits for nobody, and does again when it is taken off.
+func TestMailOnHoldDoesNotWait(t *testing.T) {
+	t.Parallel()
+	postfixtest.RequirePostfix(t)
+	port, err := postfixtest.FreePort() // where nobody listens
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := postfixtest.Run(t, postfixtest.Config{Main: map[string]string{
+		"relay_domains": "acme.example", "relay_transport": fmt.Sprintf("relay:[127.0.0.1]:%d", port),
+	}})
+	in := Instance{p.ConfigDir()}
+	for range 2 {
+		o, err := postfixtest.Send(p.Addr(), "", postfixtest.Mail{From: "s@outside.example", To: []string{"a@acme.example"}, Data: []byte("Subject: x\r\n\r\n")})
+		if err != nil || !o.Accepted() {
+			t.Fatalf("%+v, %v", o, err)
+		}
+	}
+	var ids []string
+	if err := p.WaitQueue(time.Minute, "two deferred messages", func(q []postfixtest.Entry) bool {
+		ids = ids[:0]
+		for _, e := range q {
+			if e.Queue == "deferred" {
+				ids = append(ids, e.ID)
+			}
+		}
+		return len(ids) == 2
+	}); err != nil {
+		t.Fatal(err)
+	}
+	held := ids[0]
+	for _, step := range []struct {
+		option  string
+		waiting int
+		missing []string
+	}{{"-h", 1, []string{held}}, {"-H", 2, nil}} {
+		if _, err := in.run(t.Context(), held+"\n", "postsuper", step.option, "-"); err != nil {
+			t.Fatal(err)
+		}
+		waiting := 0
+		for e, err := range in.Queue(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := e.Waiting(); len(m.Recipients) > 0 {
+				waiting++
+			}
+		}
+		missing, err := in.Missing(t.Context(), ids)
+		if waiting != step.waiting || !slices.Equal(missing, step.missing) || err != nil {
+			t.Errorf("after postsuper %s %d messages wait, %v are missing, %v; want %d and %v", step.option, waiting, missing, err, step.waiting, step.missing)
+		}
 	}
 }
 
