@@ -195,6 +195,29 @@ func TestMessageThatWasInWorkIsReleasedAgain(t *testing.T) {
 	}
 }
 
+// What the MTA does not bring, such as mail on hold, keeps nothing that came after it.
+func TestMailThatTheMTADoesNotBringLeavesRoomForOthers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.Window, c.FirstWait, c.Missing = minWindow, againAfter, nil })
+	for range minWindow - 1 {
+		h.stuck[h.hold(true, hello, "a@globex.example")] = true
+	}
+	const n = 3 * minWindow
+	for i := range n {
+		h.hold(true, fmt.Sprintf("%s%d\r\n", hello, i), "a@globex.example")
+	}
+	server := customer(t, nil)
+	if err := h.reverse("globex", server); err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(server); len(got) != n || h.held() != minWindow-1 {
+		t.Errorf("%d messages arrived, %d are held; want %d and %d", len(got), h.held(), n, minWindow-1)
+	}
+	if r := h.record(); r.Outcome != fmt.Sprintf("done, but the MTA did not bring %d of what was released", minWindow-1) {
+		t.Errorf("recorded %+v", r)
+	}
+}
+
 func TestOnlyTheNamedDomainsAreDelivered(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, nil)

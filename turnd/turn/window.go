@@ -37,10 +37,12 @@ type window struct {
 
 	mu          sync.Mutex
 	messages    map[string]*message    // by queue ID, until they are struck off
-	outstanding int                    // released and not answered
+	outstanding int                    // released and not answered, but for those that are late
+	late        int                    // released, and not brought in FirstWait
 	active      int                    // transactions under way
 	last        time.Time              // when anything happened
 	brought     time.Time              // when the MTA last brought a message
+	widened     time.Time              // when a message last became late, so that others are released in its place
 	struck      []string               // to be struck off
 	kept        []meter.WaitingMessage // that wait without the index knowing it
 }
@@ -49,18 +51,20 @@ type window struct {
 type message struct {
 	size     int64
 	since    time.Time
-	known    bool // the index has it
-	pending  bool // released, and not answered
-	inHand   int  // transactions under way
-	refused  bool // some recipient's answer was transient
-	released time.Time
+	known    bool          // the index has it
+	pending  bool          // released, and not answered
+	late     bool          // pending, and the MTA seems not to bring it
+	inHand   int           // transactions under way
+	refused  bool          // some recipient's answer was transient
+	asked    time.Time     // since when the MTA owes it
+	released time.Time     // for the last time
 	wait     time.Duration // until it is released again
 }
 
 func newWindow(t *turn) *window {
 	now := time.Now()
 	return &window{turn: t, drained: make(chan struct{}), closing: make(chan struct{}), moved: make(chan struct{}, 1), strike: make(chan struct{}, 1),
-		messages: map[string]*message{}, last: now, brought: now}
+		messages: map[string]*message{}, last: now, brought: now, widened: now}
 }
 
 func (w *window) start() {
@@ -87,8 +91,10 @@ func (w *window) run(ctx context.Context) {
 		if w.turn.ending() {
 			return
 		}
+		now := time.Now()
+		w.release(ctx, w.overdue(now)) // first, since what is late leaves room
 		room := w.room()
-		if room > 0 && !time.Now().Before(next) {
+		if room > 0 && !now.Before(next) {
 			page, err := w.turn.cfg.Ledger.WaitingAfter(ctx, w.turn.account.ID, w.turn.domains, at, min(room, releaseStep))
 			switch {
 			case err != nil && ctx.Err() == nil:
@@ -102,8 +108,7 @@ func (w *window) run(ctx context.Context) {
 				continue
 			}
 		}
-		w.release(ctx, w.overdue())
-		if w.finished() {
+		if w.finished(now) {
 			w.verify(ctx)
 			close(w.drained)
 			return
@@ -139,7 +144,7 @@ func (t *turn) ending() bool {
 func (w *window) left() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.outstanding
+	return w.outstanding + w.late
 }
 
 // room is how many messages may be released, 0 until it is worth a look at the index.
@@ -164,8 +169,9 @@ func (w *window) add(page []meter.WaitingMessage) []string {
 			old.known = true
 			continue
 		}
-		w.messages[m.ID] = &message{size: m.Size, since: m.Since, known: true, pending: true, released: now, wait: againAfter}
-		w.outstanding++
+		fresh := &message{size: m.Size, since: m.Since, known: true, asked: now, released: now, wait: againAfter}
+		w.messages[m.ID] = fresh
+		w.owe(fresh)
 		w.last = now
 		ids = append(ids, m.ID)
 	}
@@ -174,17 +180,32 @@ func (w *window) add(page []meter.WaitingMessage) []string {
 
 // overdue returns messages to be released again. A release does nothing to a message that the MTA has
 // in work at that moment, such as one that has just been accepted, and nobody is told.
-func (w *window) overdue() []string {
+//
+// One that was not brought in FirstWait, while the MTA has nothing else to do for the turn, is late: the MTA may hold it
+// for good, and those behind it must not wait for it. An MTA that brings nothing at all gets no more than that to do.
+func (w *window) overdue(now time.Time) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
 	if w.active >= busySession || now.Sub(w.brought) < againAfter {
 		return nil
 	}
+	delivers, widened := w.brought.After(w.widened), w.widened
 	var ids []string
 	for id, m := range w.messages {
-		if m.pending && m.inHand == 0 && now.Sub(m.released) >= m.wait {
-			m.released, m.wait = now, min(2*m.wait, againAtMost)
+		if !m.pending || m.inHand > 0 {
+			continue
+		}
+		if !m.late && now.Sub(m.asked) >= w.turn.cfg.FirstWait && (delivers || m.asked.Before(widened)) {
+			m.late = true
+			w.late++
+			w.outstanding--
+			w.widened = now
+		}
+		if now.Sub(m.released) >= m.wait {
+			m.released, m.wait = now, 2*m.wait
+			if !m.late {
+				m.wait = min(m.wait, againAtMost)
+			}
 			ids = append(ids, id)
 		}
 	}
@@ -201,14 +222,14 @@ func (w *window) release(ctx context.Context, ids []string) {
 }
 
 // finished reports whether nothing is under way, and nothing left that the MTA can be expected to bring.
-func (w *window) finished() bool {
+func (w *window) finished(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	patience := w.turn.cfg.IdleWait
 	if w.outstanding > 0 {
 		patience = max(patience, w.turn.cfg.FirstWait)
 	}
-	return w.active == 0 && time.Since(w.last) >= patience
+	return w.active == 0 && now.Sub(w.last) >= patience
 }
 
 // verify strikes off what the MTA did not bring and does not have: it was removed, or delivered by a turn
@@ -240,7 +261,7 @@ func (w *window) verify(ctx context.Context) int {
 			token(w.strike)
 		}
 	}
-	return w.outstanding
+	return w.outstanding + w.late
 }
 
 // bring notes that the MTA brings a message.
@@ -258,10 +279,7 @@ func (w *window) bring(id string) {
 		m = &message{since: w.turn.cfg.Now()}
 		w.messages[id] = m
 	}
-	if !m.pending {
-		m.pending = true
-		w.outstanding++
-	}
+	w.owe(m)
 	if m.inHand == 0 {
 		m.refused = false
 	}
@@ -306,7 +324,7 @@ func (w *window) answer(id string, size int64, recipients int, f fate) {
 	m.refused = m.refused || f == kept
 	switch {
 	case f == dropped || f == partly:
-		m.released, m.wait = w.last, againAfter
+		m.asked, m.released, m.wait = w.last, w.last, againAfter
 	case m.inHand > 0:
 	case !m.refused && recipients < recipientLimit:
 		w.settled(m)
@@ -322,12 +340,27 @@ func (w *window) answer(id string, size int64, recipients int, f fate) {
 	}
 }
 
+// owe puts a message among those that the MTA is to bring.
+func (w *window) owe(m *message) {
+	if m.pending && !m.late {
+		return
+	}
+	if m.late {
+		w.late--
+	}
+	m.pending, m.late = true, false
+	w.outstanding++
+}
+
 // settled takes a message out of those that are under way.
 func (w *window) settled(m *message) {
-	if m.pending {
-		m.pending = false
+	switch {
+	case m.late:
+		w.late--
+	case m.pending:
 		w.outstanding--
 	}
+	m.pending, m.late = false, false
 }
 
 // settle waits, when the turn takes no more, until the MTA has taken back what was released, or brings
