@@ -45,29 +45,66 @@ const (
 )
 
 // Release runs the program for each of the messages and returns when all have ended, which for exim -M is
-// when the messages are delivered. No more of them are started after a failure, or once ctx is over.
+// when the messages are delivered. One that fails is told at the end and stops nothing: its message may be gone, and
+// the others are being delivered. No more of them are started where one could not be, or once ctx is over.
 func (c Command) Release(ctx context.Context, ids ...string) error {
 	if err := checkIDs(ids); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var running sync.WaitGroup
+	var failed failures
 	places := make(chan struct{}, atOnce)
 	for _, id := range ids {
 		places <- struct{}{}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || failed.forAll() {
 			break
 		}
 		running.Go(func() {
 			defer func() { <-places }()
 			if err := c.run(ctx, id); err != nil {
-				cancel(fmt.Errorf("cannot release message %s: %w", id, err))
+				failed.add(fmt.Errorf("cannot release message %s: %w", id, err))
 			}
 		})
 	}
 	running.Wait()
-	return context.Cause(ctx)
+	return errors.Join(failed.err(), ctx.Err())
+}
+
+// failures are those of programs that run side by side.
+type failures struct {
+	mu    sync.Mutex
+	first error
+	more  int
+	all   bool
+}
+
+func (f *failures) add(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.first == nil {
+		f.first = err
+	} else {
+		f.more++
+	}
+	var exit *exec.ExitError
+	f.all = f.all || !errors.As(err, &exit)
+}
+
+// forAll reports whether one failed at something that the others would fail at as well: its exit status says something of
+// its message, but that it does not start, or does not end in time, does not.
+func (f *failures) forAll() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.all
+}
+
+func (f *failures) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.more > 0 {
+		return fmt.Errorf("%w; and %d more", f.first, f.more)
+	}
+	return f.first
 }
 
 // FlushSite is not possible with a template for one message: the error is ErrNoSite.

@@ -3,6 +3,7 @@ package release
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,6 +61,41 @@ func TestCommandFailureTellsWhatTheProgramSaid(t *testing.T) {
 	}
 	if len(err.Error()) > 2*maxSaid {
 		t.Errorf("the error has %d octets", len(err.Error()))
+	}
+}
+
+// A program may fail because its message is gone, while others are in the middle of a delivery.
+func TestCommandThatFailsStopsNoOther(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	out, failed := filepath.Join(dir, "out"), filepath.Join(dir, "failed")
+	c := parse(t, script(t, `
+		case $2 in *gone) touch `+failed+`; echo "message not found"; exit 1;; esac
+		while [ ! -e `+failed+` ]; do sleep 0.01; done
+		echo "$2" >>`+out))
+	ids := []string{"1qABCD-gone"}
+	for i := range 3 * atOnce {
+		ids = append(ids, fmt.Sprintf("1qABCD-%d", i))
+	}
+	err := c.Release(t.Context(), append(ids, "1qABCE-gone")...)
+	if err == nil || !strings.Contains(err.Error(), "1qABCD-gone") || !strings.Contains(err.Error(), "message not found") || !strings.HasSuffix(err.Error(), "; and 1 more") {
+		t.Errorf("the error is %v", err)
+	}
+	text, err := os.ReadFile(out)
+	if n := strings.Count(string(text), "\n"); err != nil || n != 3*atOnce {
+		t.Errorf("%v; %d programs ended well, want %d", err, n, 3*atOnce)
+	}
+}
+
+func TestCommandThatDoesNotStartIsTriedNoMore(t *testing.T) {
+	t.Parallel()
+	ids := make([]string, 10*atOnce)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("1qABCD-%d", i)
+	}
+	err := parse(t, "/nonexistent/exim -M {id}").Release(t.Context(), ids...)
+	if !errors.Is(err, os.ErrNotExist) || strings.HasSuffix(err.Error(), fmt.Sprintf("; and %d more", len(ids)-1)) {
+		t.Errorf("the error is %v", err)
 	}
 }
 

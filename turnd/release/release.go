@@ -4,7 +4,8 @@
 // # Promises
 //
 // Only the messages that are named are tried; the rest of the queue stays as it is. Every request is
-// bounded in time. A message that is gone, or that the MTA has in hand at the moment, is no error.
+// bounded in time. A message that is gone, or that the MTA has in hand at the moment, is no error, unless a program says
+// so by its exit status; nor does it keep the others from being tried.
 //
 // # What it does not do
 //

@@ -58,7 +58,7 @@ var (
 
 // A Releaser makes the MTA try held messages now.
 type Releaser interface {
-	// Release has the MTA try each of the messages, and no other. One that is gone is no error.
+	// Release has the MTA try each of the messages, and no other. One that is gone keeps it from none of the others.
 	Release(ctx context.Context, ids ...string) error
 	// FlushSite has the MTA try all mail of a domain that it relays by itself.
 	FlushSite(ctx context.Context, domain string) error
