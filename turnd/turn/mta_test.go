@@ -166,6 +166,7 @@ func (m *mta) held() int {
 type house struct {
 	*mta
 	t        *testing.T
+	database string
 	ledger   *meter.Ledger
 	follower *meter.Follower
 	turns    *Turns
@@ -174,9 +175,9 @@ type house struct {
 
 func newHouse(t *testing.T, change func(*Config)) *house {
 	t.Helper()
-	h := &house{mta: newMTA(t), t: t}
+	h := &house{mta: newMTA(t), t: t, database: filepath.Join(t.TempDir(), "mailbag.db")}
 	var err error
-	h.ledger, err = meter.Open(t.Context(), filepath.Join(t.TempDir(), "mailbag.db"), meter.Options{Create: true})
+	h.ledger, err = meter.Open(t.Context(), h.database, meter.Options{Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,6 +100,7 @@ func (t *turn) serve(channel *relay.Channel) error {
 	t.log.Info("turn began", t.attributes()...)
 	unwatch := context.AfterFunc(t.immediate, channel.Close)
 	defer unwatch()
+	t.window.begin()
 	t.gate.serve(channel)
 	outcome := "done"
 	select {

@@ -173,18 +173,18 @@ func (ts *Turns) Reverse(ctx context.Context, a *meter.Account, domains []string
 	patience := time.NewTimer(ts.cfg.FirstWait)
 	defer patience.Stop()
 	var err error
-	select {
-	case <-t.gate.connected:
-		return &Reversal{t}, nil
-	case <-patience.C:
-		err = ErrNotDelivered
-		if t.window.verify(ctx) == 0 {
-			err = ErrNothingWaits // the index did not know it yet
+	for err == nil {
+		select {
+		case <-t.gate.connected:
+			return &Reversal{t}, nil
+		case <-patience.C:
+			err = t.window.unbegun(ctx)
+			patience.Reset(ts.cfg.FirstWait)
+		case <-t.stop:
+			err = ErrClosing
+		case <-ctx.Done():
+			err = ctx.Err()
 		}
-	case <-t.stop:
-		err = ErrClosing
-	case <-ctx.Done():
-		err = ctx.Err()
 	}
 	t.gate.fail(err)
 	t.end("not begun", err)

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -533,6 +534,63 @@ func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 	h.hold(true, hello, "a@globex.example")
 	if err := h.reverse("globex", server); err != nil || h.waiting("globex") != 0 || h.record().Outcome != "done" {
 		t.Errorf("%v; %d messages wait by the index, recorded %+v", err, h.waiting("globex"), h.record())
+	}
+}
+
+// Behind as much as a window has of what is gone there is mail all the same.
+func TestMailBehindWhatTheMTADoesNotHaveIsDelivered(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.Window, c.FirstWait = minWindow, time.Second })
+	for range minWindow {
+		id := h.hold(true, hello, "a@globex.example")
+		h.mta.mu.Lock()
+		delete(h.queue, id)
+		h.mta.mu.Unlock()
+	}
+	h.hold(true, hello, "a@globex.example")
+	server := customer(t, nil)
+	if err := h.reverse("globex", server); err != nil || len(server.Messages()) != 1 || h.waiting("globex") != 0 {
+		t.Errorf("%v; %d messages arrived, %d wait by the index", err, len(server.Messages()), h.waiting("globex"))
+	}
+}
+
+// A message that moves while the queue is listed may be missing from the listing.
+func TestOneLookAtTheQueueStrikesNothingOff(t *testing.T) {
+	t.Parallel()
+	var looks atomic.Int32
+	h := newHouse(t, func(c *Config) {
+		c.FirstWait = 100 * time.Millisecond
+		truth := c.Missing
+		c.Missing = func(ctx context.Context, ids []string) ([]string, error) {
+			if looks.Add(1) == 1 {
+				return ids, nil
+			}
+			return truth(ctx, ids)
+		}
+	})
+	h.stuck[h.hold(true, hello, "a@globex.example")] = true
+	if err := h.reverse("globex", customer(t, nil)); !errors.Is(err, ErrNotDelivered) || h.waiting("globex") != 1 {
+		t.Errorf("%v; %d messages wait by the index", err, h.waiting("globex"))
+	}
+}
+
+func TestWithoutTheIndexNobodyHearsThatNothingWaits(t *testing.T) {
+	t.Parallel()
+	var h *house
+	h = newHouse(t, func(c *Config) {
+		c.FirstWait = 100 * time.Millisecond
+		listen := c.Listen
+		c.Listen = func(ctx context.Context, account string) (net.Listener, error) {
+			// The turn has its place by now.
+			if err := os.Rename(h.database, h.database+".away"); err != nil {
+				return nil, err
+			}
+			return listen(ctx, account)
+		}
+	})
+	h.hold(true, hello, "a@globex.example")
+	if err := h.reverse("globex", customer(t, nil)); !errors.Is(err, ErrNotDelivered) {
+		t.Errorf("the one who asked is told %v", err)
 	}
 }
 

@@ -36,12 +36,14 @@ type window struct {
 	work    sync.WaitGroup
 
 	mu          sync.Mutex
+	begun       bool                   // the channel is there
 	messages    map[string]*message    // by queue ID, until they are struck off
 	outstanding int                    // released and not answered, but for those that are late
 	late        int                    // released, and not brought in FirstWait
 	active      int                    // transactions under way
 	last        time.Time              // when anything happened
 	brought     time.Time              // when the MTA last brought a message
+	through     bool                   // the index was read to its end, and all of it was released
 	widened     time.Time              // when a message last became late, so that others are released in its place
 	struck      []string               // to be struck off
 	kept        []meter.WaitingMessage // that wait without the index knowing it
@@ -74,6 +76,13 @@ func (w *window) start() {
 	w.work.Go(w.strikeOff)
 }
 
+// begin notes that the channel is there: from now on it is the window that sees whether something is left.
+func (w *window) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun, w.last = true, time.Now()
+}
+
 // close strikes off what was delivered. Nothing is answered any more.
 func (w *window) close() {
 	w.hold()
@@ -96,6 +105,7 @@ func (w *window) run(ctx context.Context) {
 		room := w.room()
 		if room > 0 && !now.Before(next) {
 			page, err := w.turn.cfg.Ledger.WaitingAfter(ctx, w.turn.account.ID, w.turn.domains, at, min(room, releaseStep))
+			w.looked(err == nil && len(page) == 0)
 			switch {
 			case err != nil && ctx.Err() == nil:
 				w.turn.log.Error("what waits for a turn cannot be read", "account", w.turn.account.Name, "error", err)
@@ -109,7 +119,10 @@ func (w *window) run(ctx context.Context) {
 			}
 		}
 		if w.finished(now) {
-			w.verify(ctx)
+			if struck, _ := w.verify(ctx); struck > 0 {
+				next = time.Time{} // there may be more behind what was in the way
+				continue
+			}
 			close(w.drained)
 			return
 		}
@@ -229,12 +242,19 @@ func (w *window) finished(now time.Time) bool {
 	if w.outstanding > 0 {
 		patience = max(patience, w.turn.cfg.FirstWait)
 	}
-	return w.active == 0 && now.Sub(w.last) >= patience
+	return w.begun && w.active == 0 && now.Sub(w.last) >= patience
+}
+
+// looked notes whether the look at the index found its end.
+func (w *window) looked(through bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.through = through
 }
 
 // verify strikes off what the MTA did not bring and does not have: it was removed, or delivered by a turn
-// that died before it could strike it off. It returns how many are left.
-func (w *window) verify(ctx context.Context) int {
+// that died before it could strike it off. It returns how many those are, and how many are left.
+func (w *window) verify(ctx context.Context) (struck, left int) {
 	w.mu.Lock()
 	var ids []string
 	for id, m := range w.messages {
@@ -243,13 +263,9 @@ func (w *window) verify(ctx context.Context) int {
 		}
 	}
 	w.mu.Unlock()
-	if len(ids) == 0 || w.turn.cfg.Missing == nil {
-		return len(ids)
-	}
-	missing, err := w.turn.cfg.Missing(ctx, ids)
+	missing, err := w.missing(ctx, ids)
 	if err != nil {
 		w.turn.log.Warn("it cannot be seen whether the MTA has the messages that it did not bring", "account", w.turn.account.Name, "error", err)
-		return len(ids)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -259,9 +275,41 @@ func (w *window) verify(ctx context.Context) int {
 			m.known = false
 			w.struck = append(w.struck, id)
 			token(w.strike)
+			struck++
 		}
 	}
-	return w.outstanding + w.late
+	return struck, w.outstanding + w.late
+}
+
+// missing returns those that the MTA does not have by two looks at its queue, one after the other: they were released just
+// now, and a look at a queue in motion can miss a message that moves.
+func (w *window) missing(ctx context.Context, ids []string) (missing []string, err error) {
+	missing = ids
+	for range 2 {
+		if len(missing) == 0 || w.turn.cfg.Missing == nil {
+			return nil, nil
+		}
+		if missing, err = w.turn.cfg.Missing(ctx, missing); err != nil {
+			return nil, err
+		}
+	}
+	return missing, nil
+}
+
+// unbegun says why the MTA has not come to the turn in FirstWait. Nil: what it was asked for was gone, what waits behind
+// that is released now, and it has to be given time again.
+func (w *window) unbegun(ctx context.Context) error {
+	struck, left := w.verify(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case left == 0 && w.through:
+		return ErrNothingWaits // the index did not know it yet
+	case struck > 0 && !w.through:
+		token(w.moved)
+		return nil
+	}
+	return ErrNotDelivered
 }
 
 // bring notes that the MTA brings a message.
