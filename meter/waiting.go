@@ -91,6 +91,23 @@ func (l *Ledger) Delivered(ctx context.Context, account int64, ids ...string) er
 		[]any{l.opt.Now().UnixMilli(), account, asJSON(ids)}})
 }
 
+// DeliveredIn notes, in one batch, that messages wait for the account no more in the first domains, but still in others
+// of those that it has.
+func (l *Ledger) DeliveredIn(ctx context.Context, a *Account, domains []string, ids ...string) error {
+	var others []string
+	for _, domain := range a.Domains {
+		if !slices.Contains(domains, domain) {
+			others = append(others, domain)
+		}
+	}
+	// Where the row names none of the others, it did not know them.
+	return l.batch(ctx, statement{`
+		UPDATE waiting SET noted = ?, domains = coalesce((
+			SELECT ' ' || group_concat(value, ' ') || ' ' FROM json_each(?) WHERE instr(waiting.domains, ' ' || value || ' ')), ?)
+		WHERE account = ? AND queue_id IN (SELECT value FROM json_each(?))`,
+		[]any{l.opt.Now().UnixMilli(), asJSON(others), among(a, others), a.ID, asJSON(ids)}})
+}
+
 // StillWaits notes a message that an account did not take, where the index lacks it: it came to its turn
 // by another way.
 func (l *Ledger) StillWaits(ctx context.Context, account int64, m WaitingMessage) error {
@@ -159,8 +176,8 @@ type Reconciled struct {
 const page = 500
 
 // Reconcile brings the index of waiting mail in line with the MTA's queue: it notes what came by
-// another way than the policy service, and strikes off what was removed, expired or delivered
-// unseen. The queue must be whole: an error from it ends the pass, and nothing is struck off.
+// another way than the policy service, and in which domains a message waits still, and strikes off
+// what was removed, expired or delivered unseen. The queue must be whole: an error from it ends the pass, and nothing is struck off.
 //
 // A listing of a queue in motion can miss a message that moves between two of its directories, so a
 // row goes only when two passes, one after the other, did not find its message, and never when it
@@ -298,22 +315,26 @@ func (l *Ledger) waitingAfter(ctx context.Context, last waitingRow) ([]waitingRo
 	return list, nil
 }
 
-// noteMissing notes those of the rows that the index lacks, and says how many they were. It writes
-// nothing where there are none, which is nearly always.
+// noteMissing notes those of the rows that the index lacks, and says how many they were; of the others it notes the
+// domains, unless they were noted after the pass began. It writes nothing where all is as it should be, which is
+// nearly always.
 func (l *Ledger) noteMissing(ctx context.Context, rows [][]any) (int, error) {
 	db, err := l.reader(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var missing int
+	var missing, others int
 	err = db.QueryRowContext(ctx, `
-		SELECT count(*) FROM json_each(?) AS q WHERE NOT EXISTS (
-			SELECT 1 FROM waiting WHERE queue_id = q.value ->> 0 AND account = q.value ->> 1)`,
-		asJSON(rows)).Scan(&missing)
-	if err != nil || missing == 0 {
+		SELECT count(*) FILTER (WHERE w.queue_id IS NULL),
+			count(*) FILTER (WHERE w.domains <> q.value ->> 5 AND w.noted < q.value ->> 4)
+		FROM json_each(?) AS q LEFT JOIN waiting AS w ON w.queue_id = q.value ->> 0 AND w.account = q.value ->> 1`,
+		asJSON(rows)).Scan(&missing, &others)
+	if err != nil || missing+others == 0 {
 		return 0, unavailable(err)
 	}
-	return missing, l.batch(ctx, statement{insertWaiting + " ON CONFLICT DO NOTHING", []any{asJSON(rows)}})
+	return missing, l.batch(ctx, statement{insertWaiting + `
+		ON CONFLICT DO UPDATE SET domains = excluded.domains
+		WHERE domains <> excluded.domains AND noted < excluded.noted`, []any{asJSON(rows)}})
 }
 
 // noteWaiting notes rows that are not noted yet. One that was delivered is another message by now: the

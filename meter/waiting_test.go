@@ -264,6 +264,70 @@ func TestWaitingIsKnownByDomain(t *testing.T) {
 	}
 }
 
+// waitsIn are the IDs that wait for the account in a domain.
+func waitsIn(t *testing.T, l *Ledger, a *Account, domain string) (ids string) {
+	t.Helper()
+	page, err := l.WaitingAfter(t.Context(), a.ID, []string{domain}, WaitingMessage{}, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range page {
+		ids += m.ID + " "
+	}
+	return ids
+}
+
+func TestDeliveredInSomeDomainsWaitsInTheOthers(t *testing.T) {
+	t.Parallel()
+	l, hooli := severalDomains(t)
+	// Q2 was noted for b alone, and Q4 for nobody knows which.
+	if err := l.DeliveredIn(t.Context(), hooli, []string{"a.example", "b.example"}, "Q2", "Q3", "Q4"); err != nil {
+		t.Fatal(err)
+	}
+	for domain, want := range map[string]string{"a.example": "Q1 ", "b.example": "", "c.example": "Q3 Q2 Q4 "} {
+		if got := waitsIn(t, l, hooli, domain); got != want {
+			t.Errorf("in %s there waits %q, want %q", domain, got, want)
+		}
+	}
+}
+
+// What is delivered of a message between two passes, the second sees; one that began before does not bring it back.
+func TestReconcileNotesTheDomainsThatAreLeft(t *testing.T) {
+	t.Parallel()
+	c := &clock{noon}
+	l := newTestLedger(t, Options{Now: c.Now})
+	mustAdd(t, l, Account{Name: "hooli", Mode: ATRN, Domains: []string{"a.example", "b.example", "c.example"}})
+	d := mustLoad(t, l)
+	hooli := d.Account("hooli")
+	in := func(recipients ...string) QueuedMessage { return QueuedMessage{"Q1", 10, noon, recipients} }
+	all := in("x@a.example", "y@b.example", "z@c.example")
+	for i, step := range []struct {
+		queue   iter.Seq2[QueuedMessage, error]
+		want    Reconciled
+		a, b, c string
+	}{
+		{queueOf(all), Reconciled{Queued: 1, Added: 1}, "Q1 ", "Q1 ", "Q1 "},
+		{queueOf(in("y@b.example", "z@c.example")), Reconciled{Queued: 1}, "", "Q1 ", "Q1 "},
+		{func(yield func(QueuedMessage, error) bool) {
+			c.pass()
+			if err := l.DeliveredIn(t.Context(), hooli, []string{"b.example"}, "Q1"); err != nil {
+				t.Error(err)
+			}
+			yield(all, nil)
+		}, Reconciled{Queued: 1}, "", "", "Q1 "},
+	} {
+		c.pass()
+		if got, err := l.Reconcile(t.Context(), d, step.queue); err != nil || got != step.want {
+			t.Errorf("pass %d = %+v, %v; want %+v", i, got, err, step.want)
+		}
+		for domain, want := range map[string]string{"a.example": step.a, "b.example": step.b, "c.example": step.c} {
+			if got := waitsIn(t, l, hooli, domain); got != want {
+				t.Errorf("after pass %d %q waits in %s, want %q", i, got, domain, want)
+			}
+		}
+	}
+}
+
 func TestDeliveredIsStruckOffForItsAccountAlone(t *testing.T) {
 	t.Parallel()
 	l, hooli := severalDomains(t)

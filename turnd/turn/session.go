@@ -213,7 +213,9 @@ func (s *session) data() bool {
 		return false
 	}
 	fate = s.gate.turn.tell(replies, content.size)
-	if s.left {
+	if s.left && fate == taken {
+		fate = shared
+	} else if s.left {
 		fate = kept
 	}
 	return true

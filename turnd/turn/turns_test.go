@@ -238,6 +238,9 @@ func TestOnlyTheNamedDomainsAreDelivered(t *testing.T) {
 			t.Errorf("arrived for %v", m.Recipients)
 		}
 	}
+	if err := h.reverse("globex", server, "globex.example"); !errors.Is(err, ErrNothingWaits) {
+		t.Errorf("nothing waits for the domain any more: %v", err)
+	}
 	if err := h.reverse("globex", server, "globex.test"); err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ type window struct {
 	through     bool                   // the index was read to its end, and all of it was released
 	widened     time.Time              // when a message last became late, so that others are released in its place
 	struck      []string               // to be struck off
+	parted      []string               // to be struck off in the turn's domains
 	kept        []meter.WaitingMessage // that wait without the index knowing it
 }
 
@@ -350,6 +351,7 @@ type fate int
 
 const (
 	taken   fate = iota // for good, for all of its recipients
+	shared              // for good for all in the turn's domains; others of the account's wait for a turn of theirs
 	partly              // for good for some, to be tried again for the others
 	kept                // the MTA keeps it
 	dropped             // the MTA went away before the answer
@@ -374,7 +376,11 @@ func (w *window) answer(id string, size int64, recipients int, f fate) {
 	case f == dropped || f == partly:
 		m.asked, m.released, m.wait = w.last, w.last, againAfter
 	case m.inHand > 0:
-	case !m.refused && recipients < recipientLimit:
+	case f == shared && m.known && !m.refused && recipients < recipientLimit:
+		w.settled(m)
+		w.parted = append(w.parted, id)
+		token(w.strike)
+	case f != shared && !m.refused && recipients < recipientLimit:
 		w.settled(m)
 		m.known = false
 		w.struck = append(w.struck, id)
@@ -470,8 +476,8 @@ func (w *window) strikeOff() {
 // write writes what is to be written about answered messages.
 func (w *window) write(ctx context.Context) error {
 	w.mu.Lock()
-	struck, keep := w.struck, w.kept
-	w.struck, w.kept = nil, nil
+	struck, parted, keep := w.struck, w.parted, w.kept
+	w.struck, w.parted, w.kept = nil, nil, nil
 	w.mu.Unlock()
 	ledger, account := w.turn.cfg.Ledger, w.turn.account.ID
 	var errs []error
@@ -483,6 +489,13 @@ func (w *window) write(ctx context.Context) error {
 			struck = nil
 		}
 	}
+	if len(parted) > 0 {
+		if err := ledger.DeliveredIn(ctx, w.turn.account, w.turn.domains, parted...); err != nil {
+			errs = append(errs, err)
+		} else {
+			parted = nil
+		}
+	}
 	for len(keep) > 0 {
 		if err := ledger.StillWaits(ctx, account, keep[0]); err != nil {
 			errs = append(errs, err)
@@ -492,7 +505,7 @@ func (w *window) write(ctx context.Context) error {
 	}
 	if len(errs) > 0 {
 		w.mu.Lock()
-		w.struck, w.kept = append(struck, w.struck...), append(keep, w.kept...)
+		w.struck, w.parted, w.kept = append(struck, w.struck...), append(parted, w.parted...), append(keep, w.kept...)
 		w.mu.Unlock()
 	}
 	return errors.Join(errs...)
