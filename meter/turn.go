@@ -34,11 +34,11 @@ func (l *Ledger) BeginTurn(ctx context.Context, token string, account int64, t T
 		[]any{token, account, t.Kind, t.Client, t.Peer, t.TLS, t.Began.UnixMilli()}})
 }
 
-// EndTurn records how the turn ended.
+// EndTurn records how the turn ended, and where its mail went: that of a dialled one was not known at its beginning.
 func (l *Ledger) EndTurn(ctx context.Context, token string, t Turn) error {
 	return l.batch(ctx, statement{`
-		UPDATE turn SET ended = ?, messages = ?, bytes = ?, outcome = ? WHERE token = ?`,
-		[]any{t.Ended.UnixMilli(), t.Messages, t.Bytes, t.Outcome, token}})
+		UPDATE turn SET peer = ?, tls = ?, ended = ?, messages = ?, bytes = ?, outcome = ? WHERE token = ?`,
+		[]any{t.Peer, t.TLS, t.Ended.UnixMilli(), t.Messages, t.Bytes, t.Outcome, token}})
 }
 
 // InterruptTurns records of turns that never ended that they were interrupted: the process in which

@@ -4,13 +4,17 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -474,6 +478,69 @@ func (h *house) etrn(host string) error {
 	a := *h.account("hooli")
 	a.Mode, a.Host = meter.ETRN, host
 	return h.turns.Dial(h.t.Context(), &a, Client{Addr: "192.0.2.1"})
+}
+
+func TestDialledTurnIsRecordedAsItWent(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	h.hold(true, hello, "a@hooli.example")
+	server := customer(t, nil)
+	_, port, _ := net.SplitHostPort(withSTARTTLS(t, server.Addr()))
+	if err := h.etrn("localhost:" + port); err != nil {
+		t.Fatal(err)
+	}
+	h.until("the turn is over", func() bool { return !h.turns.Open("hooli") })
+	if r := h.record(); r.Peer != "127.0.0.1:"+port || r.TLS != "TLS 1.3" || r.Messages != 1 {
+		t.Errorf("recorded %+v", r)
+	}
+}
+
+// withSTARTTLS puts TLS before a server, for one connection. It returns where.
+func withSTARTTLS(t *testing.T, server string) string {
+	certified := httptest.NewTLSServer(nil)
+	certified.Close()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	t.Cleanup(func() { l.Close(); serving.Wait() })
+	serving.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		in := bufio.NewReader(conn)
+		for _, reply := range []string{"220 mx.hooli.example ESMTP", "250-mx.hooli.example\r\n250 STARTTLS", "220 go ahead"} {
+			fmt.Fprintf(conn, "%s\r\n", reply)
+			if strings.HasSuffix(reply, "ahead") {
+				break
+			}
+			if _, err := in.ReadString('\n'); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		secured := tls.Server(conn, &tls.Config{Certificates: certified.TLS.Certificates})
+		inner, err := net.Dial("tcp", server)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer inner.Close()
+		replies := bufio.NewReader(inner)
+		if _, err := replies.ReadString('\n'); err != nil { // the greeting was said in the clear
+			t.Error(err)
+			return
+		}
+		serving.Go(func() {
+			io.Copy(inner, secured)
+			inner.Close()
+		})
+		io.Copy(secured, replies)
+	})
+	return l.Addr().String()
 }
 
 func TestETRNToAnUnreachableHostIsRefused(t *testing.T) {
