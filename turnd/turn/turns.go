@@ -37,6 +37,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -93,7 +94,8 @@ type Config struct {
 }
 
 // allWindows bounds what all turns together have released: half of the MTA's active queue
-// (qmgr_message_active_limit, 20,000), so that others' mail always finds room there.
+// (qmgr_message_active_limit, 20,000), so that others' mail always finds room there. A turn has minWindow whatever
+// the others have.
 const (
 	allWindows = 10_000
 	minWindow  = 20
@@ -104,6 +106,8 @@ type Turns struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
+
+	released atomic.Int64 // what all windows have outstanding
 
 	mu      sync.Mutex
 	open    map[string]*turn // by account
@@ -315,9 +319,10 @@ func (ts *Turns) Shutdown(ctx context.Context) error {
 	return fmt.Errorf("turns were cut off: %w", ctx.Err())
 }
 
-// share is how many messages a turn may have released now.
-func (ts *Turns) share() int {
+// share is how many messages a turn may have released now, and free how many more all turns together may.
+func (ts *Turns) share() (share, free int) {
+	free = allWindows - int(ts.released.Load())
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	return max(minWindow, min(ts.cfg.Window, allWindows/max(1, len(ts.open))))
+	return max(minWindow, min(ts.cfg.Window, allWindows/max(1, len(ts.open)))), free
 }

@@ -104,6 +104,9 @@ func TestTurnDeliversAllThatWaitsOnceAndEnds(t *testing.T) {
 	if h.turns.Open("globex") || len(h.turns.List()) != 0 {
 		t.Error("the turn is still open")
 	}
+	if n := h.turns.released.Load(); n != 0 {
+		t.Errorf("%d messages seem to be released still", n)
+	}
 }
 
 func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
@@ -223,6 +226,37 @@ func TestMailThatTheMTADoesNotBringLeavesRoomForOthers(t *testing.T) {
 	}
 }
 
+// The active queue of the MTA is others' too: turns that begin one after the other do not fill it.
+func TestTurnsTogetherReleaseNoMoreThanHalfOfTheActiveQueue(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.Window = 500 })
+	const n = 100
+	released, least := 0, n
+	for i := range n {
+		one := h.turns.new(h.account("globex"), meter.TurnATRN, Client{})
+		defer one.cut()
+		h.turns.mu.Lock()
+		h.turns.open[fmt.Sprint(i)] = one
+		h.turns.mu.Unlock()
+		w := newWindow(one)
+		for room := w.room(); room > 0; room = w.room() {
+			page := make([]meter.WaitingMessage, min(room, releaseStep))
+			for j := range page {
+				page[j].ID = fmt.Sprint(len(w.messages) + j)
+			}
+			w.add(page)
+		}
+		released += w.left()
+		least = min(least, w.left())
+	}
+	h.turns.mu.Lock()
+	clear(h.turns.open)
+	h.turns.mu.Unlock()
+	if released > allWindows+n*minWindow || least < minWindow*7/8 {
+		t.Errorf("%d messages are released, %d by the turn with the fewest", released, least)
+	}
+}
+
 func TestOnlyTheNamedDomainsAreDelivered(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, nil)
@@ -335,6 +369,9 @@ func TestBrokenConnectionLosesNothing(t *testing.T) {
 		if got[fmt.Sprint(i)] != 1 {
 			t.Errorf("message %d arrived %d times", i, got[fmt.Sprint(i)])
 		}
+	}
+	if n := h.turns.released.Load(); n != 0 {
+		t.Errorf("%d messages seem to be released still", n)
 	}
 	if broken < 3 || h.held() != 0 {
 		t.Errorf("%d turns broke, %d messages are held", broken, h.held())

@@ -89,6 +89,9 @@ func (w *window) close() {
 	w.hold()
 	close(w.closing)
 	w.work.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count(-w.outstanding)
 }
 
 // run releases what waits until nothing is left. What the turn does not take any more is not released.
@@ -163,9 +166,11 @@ func (w *window) left() int {
 
 // room is how many messages may be released, 0 until it is worth a look at the index.
 func (w *window) room() int {
-	size := w.turn.share()
+	size, free := w.turn.share()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// Older turns may have released more than their share is since this one began.
+	size = min(size, max(minWindow, w.outstanding+free))
 	if room := size - w.outstanding; room >= max(1, size/8) {
 		return room
 	}
@@ -212,7 +217,7 @@ func (w *window) overdue(now time.Time) []string {
 		if !m.late && now.Sub(m.asked) >= w.turn.cfg.FirstWait && (delivers || m.asked.Before(widened)) {
 			m.late = true
 			w.late++
-			w.outstanding--
+			w.count(-1)
 			w.widened = now
 		}
 		if now.Sub(m.released) >= m.wait {
@@ -403,7 +408,7 @@ func (w *window) owe(m *message) {
 		w.late--
 	}
 	m.pending, m.late = true, false
-	w.outstanding++
+	w.count(1)
 }
 
 // settled takes a message out of those that are under way.
@@ -412,9 +417,15 @@ func (w *window) settled(m *message) {
 	case m.late:
 		w.late--
 	case m.pending:
-		w.outstanding--
+		w.count(-1)
 	}
 	m.pending, m.late = false, false
+}
+
+// count adds to what is outstanding, here and in all.
+func (w *window) count(n int) {
+	w.outstanding += n
+	w.turn.released.Add(int64(n))
 }
 
 // settle waits, when the turn takes no more, until the MTA has taken back what was released, or brings
