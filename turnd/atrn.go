@@ -8,7 +8,10 @@ import (
 	"mailbag/turnd/turn"
 )
 
-var suspended = say(450, "4.2.1", "Service is suspended, please call your provider")
+var (
+	suspended = say(450, "4.2.1", "Service is suspended, please call your provider")
+	deleted   = say(450, "4.7.1", "There is no such account any more")
+)
 
 // fetchedBy is how accounts of the other modes get their mail.
 var fetchedBy = map[meter.Mode]string{
@@ -59,7 +62,7 @@ func (c *session) mayReverse(domains []string) (*meter.Account, reply) {
 	switch {
 	case a == nil:
 		c.refused("ATRN", name, "there is no such account any more")
-		return nil, say(450, "4.7.1", "There is no such account any more")
+		return nil, deleted
 	case a.Suspended:
 		c.refused("ATRN", name, "the account is suspended")
 		return nil, suspended
@@ -90,6 +93,12 @@ func (c *session) notReversed(a *meter.Account, err error) reply {
 		return say(451, "4.3.2", "Your mail is being delivered already, please try again later")
 	case errors.Is(err, turn.ErrNotDelivered):
 		return say(451, "4.3.0", "Mail waits but is not handed over now, please try again later")
+	case errors.Is(err, turn.ErrEnded):
+		return say(451, "4.3.2", "Your provider has ended this, please try again later")
+	case errors.Is(err, turn.ErrSuspended):
+		return suspended
+	case errors.Is(err, turn.ErrDeleted):
+		return deleted
 	case errors.Is(err, turn.ErrClosing):
 		return shuttingDown
 	}

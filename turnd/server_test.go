@@ -147,6 +147,7 @@ func customers() []meter.Account {
 		account("corp", meter.ATRN, "corp.test", "xn--bcher-kva.example"),
 		account("empty", meter.ATRN), account("busy", meter.ATRN), account("stuck", meter.ATRN), account("crowd", meter.ATRN),
 		account("away", meter.ATRN), account("late", meter.ATRN),
+		account("ended", meter.ATRN), account("paused", meter.ATRN), account("erased", meter.ATRN),
 		near, dialled, gone, shut,
 		account("bolt", meter.ETRN, "sub.bolt.example", "deep.sub.bolt.example", "bolt.test"),
 		account("guest", meter.ETRN, "guest.corp.example"),
@@ -193,6 +194,7 @@ func (m *heldMail) note(c turn.Client, format string, args ...any) {
 var reverseErrors = map[string]error{
 	"empty": turn.ErrNothingWaits, "busy": turn.ErrOpen, "stuck": fmt.Errorf("no connection: %w", turn.ErrNotDelivered),
 	"crowd": turn.ErrTooMany, "away": meter.ErrUnavailable, "late": turn.ErrClosing,
+	"ended": turn.ErrEnded, "paused": turn.ErrSuspended, "erased": turn.ErrDeleted,
 }
 
 func (m *heldMail) Reverse(_ context.Context, a *meter.Account, domains []string, c turn.Client) (Reversal, error) {

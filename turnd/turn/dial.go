@@ -58,7 +58,7 @@ func (t *turn) connect(ctx context.Context) (*relay.Channel, string, error) {
 		failures = errors.Join(failures, fmt.Errorf("%s: %w", address, err))
 		select {
 		case <-t.stop:
-			return nil, "", ErrClosing
+			return nil, "", t.why()
 		default:
 		}
 		if ctx.Err() != nil {

@@ -29,7 +29,7 @@ type turn struct {
 
 	mu     sync.Mutex
 	record meter.Turn
-	halted string // why halt was called
+	halted error // why halt was called
 }
 
 func (ts *Turns) new(a *meter.Account, kind meter.TurnKind, c Client) *turn {
@@ -110,9 +110,7 @@ func (t *turn) serve(channel *relay.Channel) error {
 		}
 	case <-channel.Ended():
 	case <-t.stop:
-		t.mu.Lock()
-		outcome = t.halted
-		t.mu.Unlock()
+		outcome = t.why().Error()
 	}
 	t.gate.refuse("4.3.2 The turn is over, the message waits for the next one")
 	err := channel.Quit()
@@ -126,13 +124,20 @@ func (t *turn) serve(channel *relay.Channel) error {
 }
 
 // halt ends the turn when what it has in flight is finished.
-func (t *turn) halt(why string) {
+func (t *turn) halt(why error) {
 	t.halting.Do(func() {
 		t.mu.Lock()
 		t.halted = why
 		t.mu.Unlock()
 		close(t.stop)
 	})
+}
+
+// why is why halt was called.
+func (t *turn) why() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.halted
 }
 
 const (

@@ -54,7 +54,10 @@ var (
 	ErrNotDelivered = errors.New("the mail system does not deliver at the moment")
 	ErrUnreachable  = errors.New("the customer's server cannot be reached")
 	ErrSelf         = relay.ErrSelf
-	ErrClosing      = errors.New("turns are closed down")
+	ErrClosing      = errors.New("mailbag-turnd was stopped")
+	ErrEnded        = errors.New("ended by the operator")
+	ErrSuspended    = errors.New("the account was suspended")
+	ErrDeleted      = errors.New("the account was deleted")
 )
 
 // A Releaser makes the MTA try held messages now.
@@ -162,7 +165,7 @@ func (ts *Turns) Flush(ctx context.Context, a *meter.Account) error {
 // Reverse begins a turn over a connection that the customer opened and is going to be reversed (ATRN).
 // Domains are some of the account's, or none for all. It returns when the MTA delivers: the caller then
 // answers 250 and calls Run. Errors are ErrNothingWaits, ErrOpen, ErrTooMany, ErrNotDelivered,
-// ErrClosing, [meter.ErrUnavailable] and those of ctx.
+// ErrClosing, ErrEnded, ErrSuspended, ErrDeleted, [meter.ErrUnavailable] and those of ctx.
 func (ts *Turns) Reverse(ctx context.Context, a *meter.Account, domains []string, c Client) (*Reversal, error) {
 	t := ts.new(a, meter.TurnATRN, c)
 	t.domains = slices.Clone(domains)
@@ -185,7 +188,7 @@ func (ts *Turns) Reverse(ctx context.Context, a *meter.Account, domains []string
 			err = t.window.unbegun(ctx)
 			patience.Reset(ts.cfg.FirstWait)
 		case <-t.stop:
-			err = ErrClosing
+			err = t.why()
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -221,7 +224,7 @@ func (r *Reversal) Cancel() {
 
 // Dial begins a turn over a connection to the account's host (ETRN). It returns nil once the server
 // there is ready for mail; the turn then goes on by itself. Errors are ErrNothingWaits, ErrOpen,
-// ErrTooMany, ErrUnreachable, ErrSelf, ErrClosing, [meter.ErrUnavailable] and those of ctx.
+// ErrTooMany, ErrUnreachable, ErrSelf, ErrClosing, ErrEnded, [meter.ErrUnavailable] and those of ctx.
 func (ts *Turns) Dial(ctx context.Context, a *meter.Account, c Client) error {
 	t := ts.new(a, meter.TurnETRN, c)
 	t.record.Peer = a.Host
@@ -284,7 +287,7 @@ func (ts *Turns) End(account string) bool {
 	t := ts.open[account]
 	ts.mu.Unlock()
 	if t != nil {
-		t.halt("ended by the operator")
+		t.halt(ErrEnded)
 	}
 	return t != nil
 }
@@ -300,7 +303,7 @@ func (ts *Turns) Shutdown(ctx context.Context) error {
 	}
 	ts.mu.Unlock()
 	for _, t := range open {
-		t.halt("mailbag-turnd was stopped")
+		t.halt(ErrClosing)
 	}
 	ended := make(chan struct{})
 	go func() {

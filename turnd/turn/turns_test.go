@@ -417,9 +417,7 @@ func TestSuspendedAccountGetsNoMore(t *testing.T) {
 		h.turns.mu.Lock()
 		turn := h.turns.open["globex"]
 		h.turns.mu.Unlock()
-		turn.mu.Lock()
-		defer turn.mu.Unlock()
-		return turn.halted != ""
+		return turn.why() != nil
 	})
 	close(suspended)
 	if err := <-ended; err != nil {
@@ -427,6 +425,47 @@ func TestSuspendedAccountGetsNoMore(t *testing.T) {
 	}
 	if r := h.record(); r.Outcome != "the account was suspended" || r.Messages == 100 {
 		t.Errorf("recorded %+v", r)
+	}
+}
+
+// Who waits for the MTA to come is told why it does not.
+func TestTurnThatIsEndedBeforeItBeginsSaysWhy(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		end  func(h *house) error
+		want error
+	}{
+		{func(h *house) error {
+			_, _, err := h.ledger.EditAccount(t.Context(), "globex", "suspend", func(a *meter.Account) error { a.Suspended = true; return nil })
+			return err
+		}, ErrSuspended},
+		{func(h *house) error { return h.ledger.DeleteAccount(t.Context(), "globex") }, ErrDeleted},
+		{func(h *house) error { h.turns.End("globex"); return nil }, ErrEnded},
+		{func(h *house) error { return h.turns.Shutdown(t.Context()) }, ErrClosing},
+	} {
+		t.Run(test.want.Error(), func(t *testing.T) {
+			t.Parallel()
+			listening := make(chan struct{})
+			h := newHouse(t, func(c *Config) {
+				listen := c.Listen
+				c.FirstWait = time.Minute
+				c.Listen = func(ctx context.Context, account string) (net.Listener, error) {
+					close(listening)
+					return listen(ctx, account)
+				}
+			})
+			h.stuck[h.hold(true, hello, "a@globex.example")] = true
+			server := customer(t, nil)
+			asked := make(chan error, 1)
+			go func() { asked <- h.reverse("globex", server) }()
+			<-listening
+			if err := test.end(h); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-asked; !errors.Is(err, test.want) {
+				t.Errorf("the one who asked is told %v", err)
+			}
+		})
 	}
 }
 

@@ -145,9 +145,9 @@ func (w *window) run(ctx context.Context) {
 // deleted meanwhile gets no more.
 func (t *turn) ending() bool {
 	if a := t.cfg.Accounts.Directory().AccountByID(t.account.ID); a == nil {
-		t.halt("the account was deleted")
+		t.halt(ErrDeleted)
 	} else if a.Suspended && !t.account.Suspended {
-		t.halt("the account was suspended")
+		t.halt(ErrSuspended)
 	}
 	select {
 	case <-t.stop:
