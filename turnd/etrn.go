@@ -23,8 +23,12 @@ func (c *session) etrn(args string) reply {
 	}
 	a, domains := c.queueOf(d, n)
 	if a == nil || !c.mayAsk(a) {
+		// RFC 1985, section 5.3, has no 530: a stranger would learn from it that the domain is one of ours.
 		if a != nil && c.identity == nil && dialledAfterLogin(a) {
-			return say(530, "5.7.0", "Authentication required")
+			c.refused("ETRN", a.Name, "the client has not logged in")
+			if a.MayFlush(c.client) {
+				return say(530, "5.7.0", "Authentication required")
+			}
 		}
 		return notAllowed(n, "no mail is delivered on your word")
 	}
