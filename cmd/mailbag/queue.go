@@ -41,8 +41,18 @@ type waitingMail struct {
 	onHold          int64    // messages that the operator put on hold
 }
 
-// waiting reads all of Postfix's queue.
+// waiting reads all of Postfix's queue, and where it finds nothing once more: a listing of a queue in motion can miss a
+// message that moves just then.
 func (d *desk) waiting(ctx context.Context, s scope) (waitingMail, error) {
+	w, err := d.look(ctx, s)
+	if err == nil && w.messages == 0 {
+		return d.look(ctx, s)
+	}
+	return w, err
+}
+
+// look is one look at the queue.
+func (d *desk) look(ctx context.Context, s scope) (waitingMail, error) {
 	var w waitingMail
 	ours := newMatch(s.domains)
 	for e, err := range d.mta.Queue(ctx) {
