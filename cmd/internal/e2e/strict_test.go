@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +144,38 @@ func TestMessageForTwoAccountsReachesEachInItsOwnTurn(t *testing.T) {
 }
 
 // The replies of RFC 2645 and RFC 1985 that need no mail; the other stories have 250, 253, 451 and 458.
+// What the operator puts on hold waits for nobody, and keeps nothing that comes after it. Taken off hold it waits again.
+func TestMailOnHoldWaitsForNoTurn(t *testing.T) {
+	s := turning(t, postfixtest.Config{}, `first_wait = "3s"`, "window = 20")
+	acme := sink(t)
+	s.atrn("acme", "acme.example")
+	postsuper := func(option string) {
+		t.Helper()
+		if out, err := exec.Command("postsuper", "-c", s.postfix.ConfigDir(), option, "ALL").CombinedOutput(); err != nil {
+			t.Fatalf("postsuper %s: %v\n%s", option, err, out)
+		}
+	}
+	const onHold, later = 30, 5
+	s.hold(onHold, 1000, "acme.example")
+	postsuper("-h")
+	if reply := s.call("acme", acme.Addr()); !strings.HasPrefix(reply, "453 ") {
+		t.Errorf("ATRN while all mail is on hold: %s", reply)
+	}
+	s.hold(later, 1000, "acme.example")
+	if reply := s.call("acme", acme.Addr()); !strings.HasPrefix(reply, "250 ") || len(acme.Messages()) != later {
+		t.Errorf("ATRN with mail behind what is on hold: %s; %d messages arrived", reply, len(acme.Messages()))
+	}
+	postsuper("-H")
+	s.must(s.Stop())
+	s.must(s.Start()) // a pass is made at every start
+	s.waitFor("the index has what was on hold", func() bool {
+		return strings.Contains(s.mailbag("account", "show", "acme", "--json"), fmt.Sprintf(`"messages": %d`, onHold))
+	})
+	if reply := s.call("acme", acme.Addr()); !strings.HasPrefix(reply, "250 ") || len(acme.Messages()) != later+onHold {
+		t.Errorf("ATRN afterwards: %s; %d messages arrived", reply, len(acme.Messages()))
+	}
+}
+
 func TestPort366WhileNothingWaits(t *testing.T) {
 	s := turning(t, postfixtest.Config{})
 	s.atrn("acme", "acme.example")
