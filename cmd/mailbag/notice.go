@@ -25,7 +25,7 @@ var builtIn embed.FS
 
 // limitNotice is what limit.txt may name. Numbers are written as a reader has them.
 type limitNotice struct {
-	Account, Domains, Hostname string
+	Account, Domains, Hostname string // of many domains the first and how many there are besides
 	Month                      string // "February 2026"
 	Until                      string // when the next month begins
 	Messages, MessageLimit     string
@@ -58,17 +58,17 @@ type notices struct{ limit, waiting *template.Template }
 
 // readNotices reads the operator's texts, and the built-in ones where there are none, and tries them out:
 // a text with a mistake sends nothing.
-func readNotices(dir string) (*notices, error) {
+func (d *desk) readNotices(hostname string) (*notices, error) {
 	var n notices
 	for _, text := range []struct {
 		name    string
 		to      **template.Template
 		samples []any
 	}{
-		{"limit.txt", &n.limit, limitSamples()},
-		{"waiting.txt", &n.waiting, waitingSamples()},
+		{"limit.txt", &n.limit, d.limitSamples(hostname)},
+		{"waiting.txt", &n.waiting, d.waitingSamples(hostname)},
 	} {
-		path := filepath.Join(dir, text.name)
+		path := filepath.Join(d.settings.Notices.Templates, text.name)
 		source, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			path = "the built-in " + text.name
@@ -90,22 +90,34 @@ func readNotices(dir string) (*notices, error) {
 	return &n, nil
 }
 
+// sampleAccount is who the texts are tried out on.
+func sampleAccount() meter.Account {
+	return meter.Account{Name: "sample", Mode: meter.Backup, Host: "mail.sample.example", Contact: "boss@elsewhere.example",
+		Domains: []string{"sample.example", "sample.invalid", "sample.test"}}
+}
+
 // limitSamples are all that can be said of a limit.
-func limitSamples() (all []any) {
-	for _, onLimit := range limitActions {
-		for _, reached := range []bool{false, true} {
-			for _, tiers := range []int64{0, 3} {
-				all = append(all, limitNotice{Account: "sample", OnLimit: string(onLimit), Reached: reached, MaxTiers: tiers})
+func (d *desk) limitSamples(hostname string) (all []any) {
+	a := sampleAccount()
+	for _, a.OnLimit = range limitActions {
+		for _, a.MaxTiers = range []int64{0, 3} {
+			t := d.tariff().For(&a)
+			for _, used := range []int64{t.Messages - t.Messages/5, t.Messages, 2*t.Messages + 1, 3 * t.Messages} {
+				i := meter.Invoice{Account: a.Name, Counted: meter.Usage{Messages: used, Bytes: t.Bytes / 2}, Tariff: t}
+				all = append(all, d.limitNotice(&a, i, d.thisMonth(), hostname))
 			}
 		}
 	}
 	return all
 }
 
-func waitingSamples() (all []any) {
-	for _, mode := range meter.Modes {
-		for _, suspended := range []bool{false, true} {
-			all = append(all, waitingNotice{Account: "sample", Mode: string(mode), Fetched: mode.Held(), Suspended: suspended})
+// waitingSamples are all that can be said of waiting mail.
+func (d *desk) waitingSamples(hostname string) (all []any) {
+	a := sampleAccount()
+	for _, a.Mode = range meter.Modes {
+		for _, a.Suspended = range []bool{false, true} {
+			w := meter.Waiting{Messages: 3, Bytes: 4_100, Oldest: d.now().Add(-a.HoldTime() / 2)}
+			all = append(all, d.waitingNotice(&a, w, hostname))
 		}
 	}
 	return all
@@ -130,6 +142,8 @@ func fill(t *template.Template, values any) (subject, body string, err error) {
 		return "", "", errors.New("it is not UTF-8")
 	case strings.ContainsFunc(subject, unicode.IsControl) || strings.ContainsAny(body, "\r\x00"):
 		return "", "", errors.New("it has a control character")
+	case len("Subject: "+subject) > maxTextLine:
+		return "", "", fmt.Errorf("its subject is longer than %d octets", maxTextLine)
 	case strings.TrimSpace(body) == "":
 		return "", "", errors.New("nothing is behind its subject")
 	}
@@ -150,7 +164,7 @@ func letter(from, to, hostname, subject, body string, at time.Time) string {
 	}
 	return "From: " + from + "\n" +
 		"To: " + to + "\n" +
-		"Subject: " + mime.QEncoding.Encode("utf-8", subject) + "\n" +
+		"Subject: " + folded(mime.QEncoding.Encode("utf-8", subject)) + "\n" +
 		"Date: " + at.Format("Mon, 02 Jan 2006 15:04:05 -0700") + "\n" +
 		"Message-ID: <" + rand.Text() + "@" + hostname + ">\n" +
 		"Auto-Submitted: auto-generated\n" +
@@ -159,13 +173,16 @@ func letter(from, to, hostname, subject, body string, at time.Time) string {
 		"Content-Transfer-Encoding: " + encoding + "\n\n" + body
 }
 
+// folded puts each encoded word on a line of its own (RFC 2047, section 2).
+func folded(subject string) string { return strings.ReplaceAll(subject, "?= =?", "?=\n =?") }
+
 // limitNotice tells of an account's month.
 func (d *desk) limitNotice(a *meter.Account, i meter.Invoice, month meter.Month, hostname string) limitNotice {
 	u := i.Usage()
 	used, limit, _ := i.Tariff.Nearer(u)
 	loc := d.settings.Billing.Location
 	return limitNotice{
-		Account: a.Name, Domains: list(a.Domains), Hostname: hostname,
+		Account: a.Name, Domains: few(a.Domains), Hostname: hostname,
 		Month: month.Start(loc).Format("January 2006"), Until: moment(month.Next().Start(loc)),
 		Messages: grouped(u.Messages), MessageLimit: grouped(i.Tariff.Messages),
 		Size: units.RoundSize(u.Bytes), SizeLimit: units.FormatSize(i.Tariff.Bytes),
@@ -183,7 +200,7 @@ func (d *desk) waitingNotice(a *meter.Account, w meter.Waiting, hostname string)
 		host = "your mail server"
 	}
 	return waitingNotice{
-		Account: a.Name, Domains: list(a.Domains), Hostname: hostname,
+		Account: a.Name, Domains: few(a.Domains), Hostname: hostname,
 		Messages: amountOf(int(w.Messages)), Size: units.RoundSize(w.Bytes), Since: moment(w.Oldest.In(loc)),
 		Hold: units.FormatDuration(a.HoldTime()), Returns: moment(w.Oldest.Add(a.HoldTime()).In(loc)),
 		Mode: string(a.Mode), Fetched: a.Mode.Held(), Suspended: a.Suspended, Host: host,

@@ -86,7 +86,7 @@ func (d *desk) notify(ctx context.Context, dryRun bool) ([]sentNotice, error) {
 	if err != nil {
 		return nil, err
 	}
-	due, err := d.dueNotices(ctx, all, dryRun)
+	due, failures, err := d.dueNotices(ctx, all, dryRun)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,6 @@ func (d *desk) notify(ctx context.Context, dryRun bool) ([]sentNotice, error) {
 		return nil, err
 	}
 	var sent []sentNotice
-	var failures []error
 	for _, n := range append(unsent, due...) {
 		name := "a deleted account"
 		if a := all.AccountByID(n.Account); a != nil {
@@ -148,31 +147,32 @@ const waitingSubject = "waiting mail"
 // halfHold is their level.
 const halfHold = 50
 
-// dueNotices makes the notices that nobody had yet, and ends the occasions that are over.
-func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool) ([]meter.Notice, error) {
-	texts, err := readNotices(d.settings.Notices.Templates)
-	if err != nil {
-		return nil, err
-	}
+// dueNotices makes the notices that nobody had yet, and ends the occasions that are over. One that cannot be
+// written is a failure, and the others are made.
+func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool) (due []meter.Notice, failures []error, err error) {
 	hostname, err := d.hostname(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	texts, err := d.readNotices(hostname)
+	if err != nil {
+		return nil, nil, err
 	}
 	month := d.thisMonth()
 	invoices, err := d.invoices(ctx, month)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	waiting, err := d.countQueue(ctx, all)
 	if errors.Is(err, postfix.ErrMissing) {
 		waiting, err = d.countIndex(ctx, all)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	noticed, err := d.ledger.Noticed(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	post := postman{desk: d, hostname: hostname, noticed: noticed}
 	var over []meter.Occasion
@@ -184,9 +184,7 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 		t := i.Tariff
 		subject := fmt.Sprintf("%s, limits of %d messages and %d octets", month, t.Messages, t.Bytes)
 		if level := limitLevel(t, i.Usage()); post.wants(a, subject, level) {
-			if err := post.write(a, subject, level, texts.limit, d.limitNotice(a, i, month, hostname)); err != nil {
-				return nil, err
-			}
+			post.write(a, subject, level, texts.limit, d.limitNotice(a, i, month, hostname))
 		}
 		w := waiting[i.ID]
 		if w.Messages == 0 || d.now().Sub(w.Oldest) < a.HoldTime()/2 {
@@ -194,15 +192,13 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 				over = append(over, o)
 			}
 		} else if post.wants(a, waitingSubject, halfHold) {
-			if err := post.write(a, waitingSubject, halfHold, texts.waiting, d.waitingNotice(a, w, hostname)); err != nil {
-				return nil, err
-			}
+			post.write(a, waitingSubject, halfHold, texts.waiting, d.waitingNotice(a, w, hostname))
 		}
 	}
 	if !dryRun {
 		err = d.ledger.EndOccasions(ctx, over...)
 	}
-	return post.written, err
+	return post.written, post.failures, err
 }
 
 // limitLevel is how far a month has come, in per cent of the limit that is nearer: 80, 100, and at each tier
@@ -229,6 +225,7 @@ type postman struct {
 	hostname string
 	noticed  map[meter.Occasion]int64
 	written  []meter.Notice
+	failures []error
 }
 
 // wants reports whether the level was not said yet, and somebody is there to hear it.
@@ -246,10 +243,11 @@ func (p *postman) recipients(a *meter.Account) []string {
 	return to
 }
 
-func (p *postman) write(a *meter.Account, subject string, level int64, text *template.Template, values any) error {
+func (p *postman) write(a *meter.Account, subject string, level int64, text *template.Template, values any) {
 	heading, body, err := fill(text, values)
 	if err != nil {
-		return fmt.Errorf("the notice about %s cannot be written, so none is sent: %w", a.Name, err)
+		p.failures = append(p.failures, fmt.Errorf("the notice about %s cannot be written: %w", a.Name, err))
+		return
 	}
 	from := p.settings.Notices.From
 	if from == "" {
@@ -258,7 +256,6 @@ func (p *postman) write(a *meter.Account, subject string, level int64, text *tem
 	to := p.recipients(a)
 	p.written = append(p.written, meter.Notice{Account: a.ID, Subject: subject, Level: level, Recipients: to,
 		Message: letter(from, to[0], p.hostname, heading, body, p.now().In(p.settings.Billing.Location))})
-	return nil
 }
 
 // hostname is the name by which customers know this host: that of the settings, else Postfix's, else its
