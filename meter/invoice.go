@@ -27,6 +27,7 @@ type Invoice struct {
 	Domains     []string // A-labels, sorted; those that a deleted account had at its end
 	Deleted     bool
 	Counted     Usage // by evidence
+	Last        int64 // octets of the last message that was counted
 	Adjustments []Adjustment
 	Tariff      Tariff // with the account's own limits and prices
 }
@@ -39,7 +40,7 @@ type Adjustment struct {
 	Who    string
 }
 
-// Usage is what is billed: what was counted, with the adjustments, and never less than nothing.
+// Usage is what was counted, with the adjustments, and never less than nothing.
 func (i *Invoice) Usage() Usage {
 	u := i.Counted
 	for _, a := range i.Adjustments {
@@ -49,18 +50,21 @@ func (i *Invoice) Usage() Usage {
 	return Usage{max(0, u.Messages), max(0, u.Bytes)}
 }
 
+// Billed is the usage without what is above the bound of the tariff only by the last message.
+func (i *Invoice) Billed() Usage { return i.Tariff.Billed(i.Usage(), i.Last) }
+
 // Tiers is how many tiers are billed, at least 1.
-func (i *Invoice) Tiers() int64 { return i.Tariff.Tiers(i.Usage()) }
+func (i *Invoice) Tiers() int64 { return i.Tariff.Tiers(i.Billed()) }
 
 // Decided is the limit that made the number of tiers: "messages", "bytes" or "both", and empty where
 // neither was passed.
-func (i *Invoice) Decided() string { return i.Tariff.Decided(i.Usage()) }
+func (i *Invoice) Decided() string { return i.Tariff.Decided(i.Billed()) }
 
 // Additional is the price of the tiers above the first.
 func (i *Invoice) Additional() Cents { return i.Total() - i.Tariff.BasePrice }
 
 // Total is the amount owed.
-func (i *Invoice) Total() Cents { return i.Tariff.Charge(i.Usage()) }
+func (i *Invoice) Total() Cents { return i.Tariff.Charge(i.Billed()) }
 
 // What can stand against closing or adjusting a month.
 var (
@@ -77,9 +81,10 @@ const billed = `
 	                (SELECT json_group_array(name) FROM (SELECT name FROM domain WHERE account = a.id ORDER BY name))) AS domains,
 	       a.deleted IS NOT NULL AS deleted, coalesce(u.messages, 0) AS messages, coalesce(u.bytes, 0) AS bytes,
 	       iif(a.messages > 0, a.messages, :messages) AS tier_messages, iif(a.bytes > 0, a.bytes, :bytes) AS tier_bytes,
-	       coalesce(a.base_price, :base) AS base_price, coalesce(a.tier_price, :tier) AS tier_price, :currency AS currency
+	       coalesce(a.base_price, :base) AS base_price, coalesce(a.tier_price, :tier) AS tier_price, :currency AS currency,
+	       iif(a.on_limit = '', :on_limit, a.on_limit) AS on_limit, a.max_tiers AS max_tiers, coalesce(u.last, 0) AS last
 	FROM account a LEFT JOIN (
-		SELECT account, sum(messages) AS messages, sum(bytes) AS bytes FROM usage
+		SELECT account, sum(messages) AS messages, sum(bytes) AS bytes, max(day), last FROM usage -- last is that of the last day
 		WHERE day BETWEEN :first AND :last GROUP BY account) u ON u.account = a.id
 	WHERE a.created < :end AND (a.deleted IS NULL OR a.deleted >= :end) OR u.messages > 0
 	      OR EXISTS (SELECT 1 FROM adjustment WHERE account = a.id AND month = :month)`
@@ -89,7 +94,7 @@ func (l *Ledger) billing(month Month, t Tariff) []any {
 	first, last := month.span()
 	return []any{
 		sql.Named("messages", t.Messages), sql.Named("bytes", t.Bytes), sql.Named("base", int64(t.BasePrice)),
-		sql.Named("tier", int64(t.TierPrice)), sql.Named("currency", t.Currency), sql.Named("first", first),
+		sql.Named("tier", int64(t.TierPrice)), sql.Named("currency", t.Currency), sql.Named("on_limit", t.OnLimit), sql.Named("first", first),
 		sql.Named("last", last), sql.Named("end", month.Next().Start(l.opt.Location).UnixMilli()), sql.Named("month", month.String()),
 	}
 }
@@ -115,14 +120,16 @@ func (l *Ledger) Invoices(ctx context.Context, month Month, t Tariff) (*Invoices
 		}
 		for rows, err := range query(ctx, conn, `
 			SELECT b.id, a.name, b.mode, b.domains, b.deleted, b.messages, b.bytes,
-			       b.tier_messages, b.tier_bytes, b.base_price, b.tier_price, b.currency
+			       b.tier_messages, b.tier_bytes, b.base_price, b.tier_price, b.currency,
+			       b.on_limit, b.max_tiers, b.last
 			FROM (`+from+`) b JOIN account a ON a.id = b.id ORDER BY a.name`, args...) {
 			var i Invoice
 			var domains string
 			if err == nil {
 				t := &i.Tariff
 				err = rows.Scan(&i.ID, &i.Account, &i.Mode, &domains, &i.Deleted, &i.Counted.Messages, &i.Counted.Bytes,
-					&t.Messages, &t.Bytes, &t.BasePrice, &t.TierPrice, &t.Currency)
+					&t.Messages, &t.Bytes, &t.BasePrice, &t.TierPrice, &t.Currency,
+					&t.OnLimit, &t.MaxTiers, &i.Last)
 			}
 			if err == nil {
 				err = json.Unmarshal([]byte(domains), &i.Domains)
@@ -170,7 +177,7 @@ func (l *Ledger) CloseMonth(ctx context.Context, month Month, t Tariff) error {
 	err := l.batch(ctx,
 		statement{"INSERT INTO closed_month (month, at, who) VALUES (?, ?, ?)", []any{month.String(), now.UnixMilli(), l.opt.Actor}},
 		statement{`INSERT INTO invoice (month, account, mode, domains, deleted, messages, bytes,
-		                                tier_messages, tier_bytes, base_price, tier_price, currency)
+		                                tier_messages, tier_bytes, base_price, tier_price, currency, on_limit, max_tiers, last)
 			SELECT :month, * FROM (` + billed + `)`, l.billing(month, t)})
 	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "closed_month.month") {
 		return fmt.Errorf("%s: %w", month, ErrMonthClosed)

@@ -176,6 +176,49 @@ func TestAClosedMonthStaysAsItWas(t *testing.T) {
 	}
 }
 
+func TestABoundedBillKeepsItsBound(t *testing.T) {
+	t.Parallel()
+	c := clockAt("2026-02-10 12:00:00")
+	l := newTestLedger(t, Options{Now: c.Now, Actor: "operator"})
+	mustAdd(t, l, Account{Name: "deferred", Mode: Backup, Bytes: 100})
+	mustAdd(t, l, Account{Name: "own", Mode: Backup, Bytes: 100, OnLimit: Bill, MaxTiers: 2})
+	mustAdd(t, l, Account{Name: "was-billed", Mode: Backup, Bytes: 100, OnLimit: Reject})
+	for _, name := range []string{"deferred", "own", "was-billed"} {
+		count(t, l, name, c.now, 9, 10)
+	}
+	count(t, l, "own", c.now.Add(time.Minute), 10, 10)
+	count(t, l, "was-billed", c.now.Add(time.Minute), 5, 70) // under another setting
+	for _, name := range []string{"deferred", "own", "was-billed"} {
+		count(t, l, name, c.now.Add(24*time.Hour), 1, 70)
+	}
+	defers := standard
+	defers.OnLimit = Defer
+	want := []string{
+		"deferred [] 10 messages 160 bytes 1 tiers [] 10.00+0.00=10.00 USD",
+		"own [] 20 messages 260 bytes 2 tiers [bytes] 10.00+10.00=20.00 USD",
+		"was-billed [] 15 messages 510 bytes 6 tiers [bytes] 10.00+50.00=60.00 USD"}
+	wantInvoices(t, l, "2026-02", defers, want...)
+	c.set("2026-03-02 00:00:00")
+	february := Month{2026, 2}
+	if err := l.AdjustUsage(t.Context(), "deferred", february, Usage{0, +9}, "below the limit without the last one"); err != nil {
+		t.Fatal(err)
+	}
+	want[0] = "deferred [] 10 messages 169 bytes 1 tiers [] 10.00+0.00=10.00 USD"
+	wantInvoices(t, l, "2026-02", defers, want...)
+	if err := l.AdjustUsage(t.Context(), "deferred", february, Usage{0, +1}, "full without it"); err != nil {
+		t.Fatal(err)
+	}
+	want[0] = "deferred [] 10 messages 170 bytes 2 tiers [bytes] 10.00+10.00=20.00 USD"
+	wantInvoices(t, l, "2026-02", defers, want...)
+	if err := l.CloseMonth(t.Context(), february, defers); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.EditAccount(t.Context(), "own", "account set", func(a *Account) error { a.MaxTiers = 0; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	wantInvoices(t, l, "2026-02", standard, append([]string{"closed by operator"}, want...)...)
+}
+
 func TestAdjustmentsCountAtOnceAndAreInTheHistory(t *testing.T) {
 	t.Parallel()
 	c := clockAt("2026-02-10 12:00:00")

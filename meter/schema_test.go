@@ -32,6 +32,9 @@ func TestALedgerOfTheFirstVersionIsTakenOver(t *testing.T) {
 	}
 	defer l.Close()
 	wantInvoices(t, l, "2026-02", standard, "acme [acme.example] 1 messages 77 bytes 1 tiers [] 10.00+0.00=10.00 USD")
+	if all, err := l.Invoices(t.Context(), Month{2026, 2}, standard); err != nil || all.Accounts[0].Last != 77 {
+		t.Errorf("the last message is not known: %+v, %v", all, err)
+	}
 	if a := mustLoad(t, l).Account("acme"); a.BasePrice.Set || a.TierPrice.Set {
 		t.Errorf("the account got prices of its own: %+v", a)
 	}

@@ -65,9 +65,11 @@ type Tariff struct {
 	BasePrice Cents // of a month with its first tier
 	TierPrice Cents // of each further tier
 	Currency  string
+	OnLimit   OnLimit // what happens to mail above the first tier; empty: [Bill]
+	MaxTiers  int64   // with bill: how many there can be; 0: no bound
 }
 
-// For is the tariff with the account's own limits and prices, where it has any.
+// For is the tariff with the account's own limits and prices, where it has any, and its own bound.
 func (t Tariff) For(a *Account) Tariff {
 	if a.Messages > 0 {
 		t.Messages = a.Messages
@@ -77,7 +79,31 @@ func (t Tariff) For(a *Account) Tariff {
 	}
 	t.BasePrice = a.BasePrice.or(t.BasePrice)
 	t.TierPrice = a.TierPrice.or(t.TierPrice)
+	if a.OnLimit != "" {
+		t.OnLimit = a.OnLimit
+	}
+	t.MaxTiers = a.MaxTiers
 	return t
+}
+
+// Bound is the number of tiers after which no mail is accepted; 0 is no bound.
+func (t Tariff) Bound() int64 {
+	switch t.OnLimit {
+	case Defer, Reject:
+		return 1
+	}
+	return t.MaxTiers
+}
+
+// Billed is the part of the usage that is billed. The message that crosses the bound is the last one that
+// comes in, and what it has above the bound begins no further tier. Where the bound is passed without that
+// message of so many octets, another limit let the mail in, or an adjustment made it so: all of it is billed.
+func (t Tariff) Billed(u Usage, last int64) Usage {
+	bound := t.Bound()
+	if bound > 0 && t.Bytes > 0 && u.Bytes/t.Bytes >= bound && !t.Reached(Usage{u.Messages - 1, u.Bytes - last}, bound) {
+		u.Bytes = bound * t.Bytes
+	}
+	return u
 }
 
 // Tiers is the number of tiers that the usage fills or begins, at least 1.

@@ -53,6 +53,53 @@ func TestReachedIsTheMessageAfterTheLimit(t *testing.T) {
 	}
 }
 
+// A bound of so many tiers is never billed above them for the message that crosses it, whatever its size.
+func TestTheMessageThatCrossesTheBoundBeginsNoTier(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		set   Account
+		usage Usage
+		last  int64
+		want  int64
+	}{
+		{"deferred", Account{OnLimit: Defer}, Usage{2, 160}, 70, 1},
+		{"rejected, much larger than the limit", Account{OnLimit: Reject}, Usage{2, 1_090}, 1_000, 1},
+		{"the first message", Account{OnLimit: Reject}, Usage{1, 1_000}, 1_000, 1},
+		{"exactly full", Account{OnLimit: Defer}, Usage{2, 100}, 10, 1},
+		{"both limits at once", Account{OnLimit: Defer}, Usage{10, 160}, 70, 1},
+		{"full without it", Account{OnLimit: Defer}, Usage{3, 160}, 60, 2},
+		{"by messages", Account{OnLimit: Defer}, Usage{11, 20}, 1, 2},
+		{"by messages, and the size", Account{OnLimit: Defer}, Usage{11, 101}, 10, 2},
+		{"two tiers", Account{MaxTiers: 2}, Usage{4, 260}, 70, 2},
+		{"below two tiers", Account{MaxTiers: 2}, Usage{4, 160}, 70, 2},
+		{"more than two tiers", Account{MaxTiers: 2}, Usage{4, 360}, 70, 4},
+		{"no bound", Account{OnLimit: Bill}, Usage{2, 160}, 70, 2},
+		{"a bound for billing alone", Account{OnLimit: Reject, MaxTiers: 5}, Usage{2, 160}, 70, 1},
+		{"nothing but adjustments", Account{OnLimit: Defer}, Usage{0, 160}, 0, 2},
+	} {
+		own := Tariff{Messages: 10, Bytes: 100}.For(&c.set)
+		if got := own.Tiers(own.Billed(c.usage, c.last)); got != c.want {
+			t.Errorf("%s: %d tiers are billed, want %d", c.name, got, c.want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		bounded := Tariff{
+			Messages: rapid.Int64Range(1, math.MaxInt64).Draw(t, "messages"), Bytes: rapid.Int64Range(1, math.MaxInt64).Draw(t, "bytes"),
+			MaxTiers: rapid.Int64Range(1, math.MaxInt64).Draw(t, "bound"),
+		}
+		var u Usage
+		var last int64
+		for !bounded.Reached(u, bounded.MaxTiers) && u.Messages < 20 {
+			last = rapid.Int64Range(0, 1<<58).Draw(t, "size")
+			u.Messages, u.Bytes = u.Messages+1, u.Bytes+last
+		}
+		if tiers := bounded.Tiers(bounded.Billed(u, last)); tiers > bounded.MaxTiers {
+			t.Fatalf("%+v, of which %d at last, is billed as %d tiers", u, last, tiers)
+		}
+	})
+}
+
 func TestChargeNeverFallsAndNeverOverflows(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

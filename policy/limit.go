@@ -16,20 +16,13 @@ type limit struct {
 
 // limitOf returns the account's limit, nil where it is billed without bound.
 func (p *Policy) limitOf(a *meter.Account) *limit {
-	onLimit := p.cfg.Limits.OnLimit
-	if a.OnLimit != "" {
-		onLimit = a.OnLimit
-	}
-	l := &limit{meter.Tariff{Messages: p.cfg.Limits.Messages, Bytes: p.cfg.Limits.Bytes}.For(a), 1, limitDeferred}
-	switch onLimit {
-	case meter.Reject:
+	t := meter.Tariff{Messages: p.cfg.Limits.Messages, Bytes: p.cfg.Limits.Bytes, OnLimit: p.cfg.Limits.OnLimit}.For(a)
+	l := &limit{t, t.Bound(), limitDeferred}
+	switch {
+	case l.tiers == 0:
+		return nil
+	case t.OnLimit == meter.Reject:
 		l.above = limitRejected
-	case meter.Defer:
-	default:
-		if a.MaxTiers <= 0 {
-			return nil
-		}
-		l.tiers = a.MaxTiers
 	}
 	return l
 }
@@ -63,7 +56,8 @@ func (p *Policy) withinLimit(ctx context.Context, a *meter.Account) decision {
 }
 
 // A gate keeps messages that are received at the same time from passing a limit together: all of them
-// may have been below it at RCPT. The message that crosses a limit is accepted, and no other after it.
+// may have been below it at RCPT. The message that crosses a limit is accepted, and no other after it; it is the
+// last one in the ledger too, because the bill looks for it there.
 type gate struct {
 	mu       sync.Mutex
 	underway map[int64]meter.Usage // by account: what was let in, and may be in the ledger or not yet
@@ -86,16 +80,16 @@ func (p *Policy) admit(ctx context.Context, accounts []*meter.Account, size int6
 	if len(limited) == 0 {
 		return dunno, func() {}
 	}
-	g := p.gate
+	g, this := p.gate, meter.Usage{Messages: 1, Bytes: size}
 	for {
 		g.mu.Lock()
-		d, uncertain := p.passes(ctx, limited)
+		d, uncertain := p.passes(ctx, limited, this)
 		if d != dunno || !uncertain {
 			if d == dunno {
-				g.add(limited, meter.Usage{Messages: 1, Bytes: size})
+				g.add(limited, this)
 			}
 			g.mu.Unlock()
-			return d, func() { g.settle(limited, meter.Usage{Messages: 1, Bytes: size}) }
+			return d, func() { g.settle(limited, this) }
 		}
 		settled := g.settled
 		g.mu.Unlock()
@@ -109,7 +103,7 @@ func (p *Policy) admit(ctx context.Context, accounts []*meter.Account, size int6
 
 // passes decides with the gate locked. It is uncertain when it depends on messages under way, of which
 // the ledger has some already, and others never, if they fail.
-func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit) (d decision, uncertain bool) {
+func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit, this meter.Usage) (d decision, uncertain bool) {
 	for a, l := range limited {
 		used, ok := p.used(ctx, a)
 		switch {
@@ -118,8 +112,10 @@ func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit) 
 		case l.tariff.Reached(used, l.tiers):
 			return l.above, false
 		}
-		more := p.gate.underway[a.ID]
-		uncertain = uncertain || l.tariff.Reached(meter.Usage{Messages: used.Messages + more.Messages, Bytes: used.Bytes + more.Bytes}, l.tiers)
+		if more := p.gate.underway[a.ID]; more.Messages > 0 {
+			with := meter.Usage{Messages: used.Messages + more.Messages + this.Messages, Bytes: used.Bytes + more.Bytes + this.Bytes}
+			uncertain = uncertain || l.tariff.Reached(with, l.tiers)
+		}
 	}
 	return dunno, uncertain
 }

@@ -72,20 +72,12 @@ func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
 		Messages: a.Messages, Bytes: a.Bytes, OnLimit: a.OnLimit, MaxTiers: a.MaxTiers,
 		BasePrice: ownPrice(a.BasePrice), TierPrice: ownPrice(a.TierPrice), Hold: int64(a.Hold / time.Second),
 		Contact: a.Contact, Copies: a.Copies, CatchAll: a.CatchAll, Quota: a.Quota, CRAMMD5: a.CRAMMD5, Created: a.Created,
-		Effective: effective{t.Messages, t.Bytes, d.onLimit(a), t.BasePrice.String(), t.TierPrice.String(), t.Currency, int64(a.HoldTime() / time.Second)},
+		Effective: effective{t.Messages, t.Bytes, t.OnLimit, t.BasePrice.String(), t.TierPrice.String(), t.Currency, int64(a.HoldTime() / time.Second)},
 	}
 	for _, network := range a.Networks {
 		l.Networks = append(l.Networks, network.String())
 	}
 	return l
-}
-
-// onLimit is what happens above the account's limit.
-func (d *desk) onLimit(a *meter.Account) meter.OnLimit {
-	if a.OnLimit != "" {
-		return a.OnLimit
-	}
-	return d.settings.Limits.OnLimit
 }
 
 func ownPrice(p meter.Price) *string {

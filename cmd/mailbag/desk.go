@@ -104,5 +104,6 @@ func (d *desk) tariff() meter.Tariff {
 		BasePrice: meter.Cents(d.settings.Billing.BasePrice),
 		TierPrice: meter.Cents(d.settings.Billing.TierPrice),
 		Currency:  d.settings.Billing.Currency,
+		OnLimit:   d.settings.Limits.OnLimit,
 	}
 }

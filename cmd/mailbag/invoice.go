@@ -66,7 +66,9 @@ func (c *console) invoiceCommand() *cobra.Command {
 		Use:   "invoice --month MONTH [NAME]",
 		Short: "Bill the accounts for a month",
 		Long: `Bill the accounts for a month: what each used, the tiers, which of the two limits made them, and the
-amount. Adjustments have lines of their own; the account's numbers have them in.
+amount. Adjustments have lines of their own; the account's numbers have them in. With --on-limit defer or reject,
+or --max-tiers, of an account, its last message begins no further tier; what an earlier setting let in, or
+an adjustment added, does.
 
 A bill is provisional until --close keeps the month's bills for ever, with the prices and limits in force
 then. A month can be closed once it is over. A closed month cannot be adjusted any more, and prints

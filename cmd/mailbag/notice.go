@@ -187,7 +187,7 @@ func (d *desk) limitNotice(a *meter.Account, i meter.Invoice, month meter.Month,
 		Messages: grouped(u.Messages), MessageLimit: grouped(i.Tariff.Messages),
 		Size: units.RoundSize(u.Bytes), SizeLimit: units.FormatSize(i.Tariff.Bytes),
 		Percent: int64(100 * float64(used) / float64(limit)), Reached: i.Tariff.Reached(u, 1),
-		OnLimit: string(d.onLimit(a)), Tiers: i.Tiers(), MaxTiers: a.MaxTiers, Charge: i.Total().String(),
+		OnLimit: string(i.Tariff.OnLimit), Tiers: i.Tiers(), MaxTiers: i.Tariff.MaxTiers, Charge: i.Total().String(),
 		BasePrice: i.Tariff.BasePrice.String(), TierPrice: i.Tariff.TierPrice.String(), Currency: i.Tariff.Currency,
 	}
 }

@@ -183,7 +183,7 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 		}
 		t := i.Tariff
 		subject := fmt.Sprintf("%s, limits of %d messages and %d octets", month, t.Messages, t.Bytes)
-		if level := limitLevel(t, i.Usage()); post.wants(a, subject, level) {
+		if level := limitLevel(t, i.Billed()); post.wants(a, subject, level) {
 			post.write(a, subject, level, texts.limit, d.limitNotice(a, i, month, hostname))
 		}
 		w := waiting[i.ID]

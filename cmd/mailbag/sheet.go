@@ -195,7 +195,7 @@ func (d *desk) facts(s *customerSheet, all *meter.Directory, a *meter.Account, w
 	if a.Mode != meter.POP3 {
 		fact("Networks", with.Networks...)
 	}
-	fact("Monthly limit", fmt.Sprintf("%s messages or %s, whichever comes first", grouped(t.Messages), units.FormatSize(t.Bytes)), d.aboveLimit(a, t))
+	fact("Monthly limit", fmt.Sprintf("%s messages or %s, whichever comes first", grouped(t.Messages), units.FormatSize(t.Bytes)), aboveLimit(t))
 	fact("Price", fmt.Sprintf("%s %s a month up to the limit", t.BasePrice, t.Currency))
 	fact("Hold time", units.FormatDuration(a.HoldTime())+"; what waits for longer goes back to its sender")
 	if a.Mode == meter.POP3 && a.Quota > 0 {
@@ -207,16 +207,16 @@ func (d *desk) facts(s *customerSheet, all *meter.Directory, a *meter.Account, w
 }
 
 // aboveLimit says what becomes of mail above the limit.
-func (d *desk) aboveLimit(a *meter.Account, t meter.Tariff) string {
-	switch d.onLimit(a) {
+func aboveLimit(t meter.Tariff) string {
+	switch t.OnLimit {
 	case meter.Defer:
 		return "above it senders are told to try again, until the next month"
 	case meter.Reject:
 		return "above it mail is refused, until the next month"
 	}
 	text := fmt.Sprintf("above it each further tier of this size costs %s %s", t.TierPrice, t.Currency)
-	if a.MaxTiers > 0 {
-		text += ", up to " + strconv.FormatInt(a.MaxTiers, 10) + " tiers; then senders are told to try again"
+	if t.MaxTiers > 0 {
+		text += ", up to " + strconv.FormatInt(t.MaxTiers, 10) + " tiers; then senders are told to try again"
 	}
 	return text
 }

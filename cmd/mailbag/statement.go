@@ -81,6 +81,7 @@ type statementPage struct {
 	TierMessages, TierSize       string
 	Decided                      string
 	Base, TierPrice, Further     string
+	Spared                       string // size above the bound that is not billed
 	Additional, Total, Currency  string
 	CountedMessages, CountedSize string
 	Adjustments                  []struct{ Reason, At, Messages, Size string }
@@ -111,6 +112,9 @@ func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([
 	p.Title = p.Account + ", " + p.Month
 	if further := i.Tiers() - 1; further > 0 {
 		p.Further = grouped(further)
+	}
+	if spared := u.Bytes - i.Billed().Bytes; spared > 0 {
+		p.Spared = units.RoundSize(spared)
 	}
 	days := month.Days()
 	if all.Closed.IsZero() {
