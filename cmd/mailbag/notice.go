@@ -32,6 +32,7 @@ type limitNotice struct {
 	Size, SizeLimit            string
 	Percent                    int64 // of the limit that is nearer
 	Reached                    bool
+	Stopped                    bool   // no more mail is accepted
 	OnLimit                    string // "bill", "defer" or "reject"
 	Tiers, MaxTiers            int64
 	Charge                     string // of the month so far
@@ -100,7 +101,7 @@ func sampleAccount() meter.Account {
 func (d *desk) limitSamples(hostname string) (all []any) {
 	a := sampleAccount()
 	for _, a.OnLimit = range limitActions {
-		for _, a.MaxTiers = range []int64{0, 3} {
+		for _, a.MaxTiers = range []int64{0, 1, 3} {
 			t := d.tariff().For(&a)
 			for _, used := range []int64{t.Messages - t.Messages/5, t.Messages, 2*t.Messages + 1, 3 * t.Messages} {
 				i := meter.Invoice{Account: a.Name, Counted: meter.Usage{Messages: used, Bytes: t.Bytes / 2}, Tariff: t}
@@ -186,7 +187,7 @@ func (d *desk) limitNotice(a *meter.Account, i meter.Invoice, month meter.Month,
 		Month: month.Start(loc).Format("January 2006"), Until: moment(month.Next().Start(loc)),
 		Messages: grouped(u.Messages), MessageLimit: grouped(i.Tariff.Messages),
 		Size: units.RoundSize(u.Bytes), SizeLimit: units.FormatSize(i.Tariff.Bytes),
-		Percent: int64(100 * float64(used) / float64(limit)), Reached: i.Tariff.Reached(u, 1),
+		Percent: int64(100 * float64(used) / float64(limit)), Reached: i.Tariff.Reached(u, 1), Stopped: stopped(i.Tariff, u),
 		OnLimit: string(i.Tariff.OnLimit), Tiers: i.Tiers(), MaxTiers: i.Tariff.MaxTiers, Charge: i.Total().String(),
 		BasePrice: i.Tariff.BasePrice.String(), TierPrice: i.Tariff.TierPrice.String(), Currency: i.Tariff.Currency,
 	}

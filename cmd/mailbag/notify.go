@@ -24,8 +24,8 @@ func (c *console) notifyCommand() *cobra.Command {
 		Use:   "notify",
 		Short: "Mail customers about their limits and their waiting mail",
 		Long: `Mail the contact of an account that has used 80 % of a monthly limit, all of it, and each further tier,
-and of one whose mail has waited for half of its hold time. Each is said once; of several that came at once
-the highest is. Accounts without a contact are left out, or [notices] copy in the settings gets theirs.
+or gets no more mail by --on-limit or --max-tiers, and of one whose mail has waited for half of its hold time.
+Each is said once; of several that came at once the highest is. Accounts without a contact are left out, or [notices] copy in the settings gets theirs.
 
 The notices go to the local MTA through sendmail(1), with the null sender. Your own texts, limit.txt and
 waiting.txt in the directory that [notices] templates names, take the place of the built-in ones. Run
@@ -69,7 +69,7 @@ this by a timer, hourly.`,
 type sentNotice struct {
 	Account    string   `json:"account"`
 	Subject    string   `json:"subject"`
-	Level      int64    `json:"level"` // per cent of the limit, or of the hold time
+	Level      int64    `json:"level"` // per cent of the limit, 50 more where mail stops, or per cent of the hold time
 	Recipients []string `json:"recipients"`
 }
 
@@ -202,8 +202,20 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 }
 
 // limitLevel is how far a month has come, in per cent of the limit that is nearer: 80, 100, and at each tier
-// above the first one hundreds of its number; 0 below all of them.
+// above the first one hundreds of its number; 0 below all of them. Where no more mail is accepted it is half a
+// hundred above that, and below the next tier, which a higher bound may let begin.
 func limitLevel(t meter.Tariff, u meter.Usage) int64 {
+	level := tierLevel(t, u)
+	if stopped(t, u) {
+		level += 50
+	}
+	return level
+}
+
+// stopped reports whether no more mail is accepted in this month.
+func stopped(t meter.Tariff, u meter.Usage) bool { return t.Bound() > 0 && t.Reached(u, t.Bound()) }
+
+func tierLevel(t meter.Tariff, u meter.Usage) int64 {
 	const early = 80
 	nearly := func(used, limit int64) bool {
 		return limit > 0 && used >= limit/100*early+(limit%100*early+99)/100

@@ -44,6 +44,16 @@ func TestLevelsOfAMonth(t *testing.T) {
 			t.Errorf("%+v is at level %d, want %d", u, got, want)
 		}
 	}
+	bounded := tariff
+	bounded.MaxTiers = 2
+	for u, want := range map[meter.Usage]int64{
+		{Messages: 8}: 80, {Messages: 10}: 100, {Messages: 11}: 200, {Messages: 19, Bytes: 2005}: 200, {Messages: 20}: 250,
+		{Messages: 11, Bytes: 2006}: 250, {Messages: 21}: 350,
+	} {
+		if got := limitLevel(bounded, u); got != want {
+			t.Errorf("with a bound of two tiers %+v is at level %d, want %d", u, got, want)
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		tariff := meter.Tariff{Messages: rapid.Int64Range(1, math.MaxInt64).Draw(t, "limit"), Bytes: math.MaxInt64}
 		used := rapid.Int64Range(0, 1e15).Draw(t, "used")

@@ -208,11 +208,11 @@ func (d *desk) facts(s *customerSheet, all *meter.Directory, a *meter.Account, w
 
 // aboveLimit says what becomes of mail above the limit.
 func aboveLimit(t meter.Tariff) string {
-	switch t.OnLimit {
-	case meter.Defer:
-		return "above it senders are told to try again, until the next month"
-	case meter.Reject:
+	switch {
+	case t.OnLimit == meter.Reject:
 		return "above it mail is refused, until the next month"
+	case t.Bound() == 1:
+		return "above it senders are told to try again, until the next month"
 	}
 	text := fmt.Sprintf("above it each further tier of this size costs %s %s", t.TierPrice, t.Currency)
 	if t.MaxTiers > 0 {
