@@ -62,7 +62,7 @@ a closed month stays the same whenever it is written.`,
 				_, err = d.out.Write(text)
 				return outputError(err)
 			}
-			if err := wholefile.Replace(file, text, 0o644); err != nil {
+			if err := wholefile.Write(file, text, 0o644); err != nil {
 				return fmt.Errorf("the statement cannot be written: %w", err)
 			}
 			d.say("wrote the statement of %s for %s to %s", args[0], m, file)

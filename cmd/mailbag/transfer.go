@@ -91,7 +91,7 @@ Usage and history are not in it ("mailbag database backup" copies all), nor is m
 			if err != nil {
 				return err
 			}
-			if err := wholefile.Replace(args[0], append(text, '\n'), 0o600); err != nil {
+			if err := wholefile.Write(args[0], append(text, '\n'), 0o600); err != nil {
 				return fmt.Errorf("the accounts cannot be written: %w", err)
 			}
 			d.say("wrote %s to %s", accountsOf(len(all)), args[0])
