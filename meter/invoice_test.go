@@ -219,6 +219,67 @@ func TestABoundedBillKeepsItsBound(t *testing.T) {
 	wantInvoices(t, l, "2026-02", standard, append([]string{"closed by operator"}, want...)...)
 }
 
+func TestWhatIsLateForAClosedMonthIsBilledInTheNext(t *testing.T) {
+	t.Parallel()
+	newYork, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := clockAt("2026-01-10 12:00:00")
+	utc := newTestLedger(t, Options{Now: c.Now})
+	mustAdd(t, utc, Account{Name: "acme", Mode: Backup})
+	record := func(l *Ledger, at string) {
+		t.Helper()
+		c.set(at)
+		r := NewRecorder(l, nil)
+		defer r.Close()
+		m := Message{Instance: at, Size: 10, At: c.now, Accounts: []*Account{mustLoad(t, l).Account("acme")}}
+		if err := r.Record(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(utc, "2026-01-31 12:00:00")
+	c.set("2026-03-01 00:02:00")
+	for _, m := range []Month{{2026, 1}, {2026, 2}} {
+		if err := utc.CloseMonth(t.Context(), m, standard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	moved, err := Open(t.Context(), utc.path, Options{Now: c.Now, Location: newYork})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer moved.Close()
+	record(moved, "2026-03-01 03:00:00") // 28 February there
+	record(moved, "2026-01-20 12:00:00") // by a clock that was set back
+	record(moved, "2025-12-31 12:00:00") // of a month that is open
+	c.set("2026-03-02 12:00:00")
+	for month, want := range map[string]int64{"2025-12": 1, "2026-01": 1, "2026-02": 0, "2026-03": 2} {
+		m, err := ParseMonth(month)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := moved.Invoices(t.Context(), m, standard)
+		if err != nil || all.Accounts[0].Usage() != (Usage{want, 10 * want}) {
+			t.Errorf("%s is billed %+v, %v; want %d messages", month, all.Accounts, err, want)
+		}
+		n := int64(0)
+		for _, err := range moved.Evidence(t.Context(), all.Accounts[0].ID, m) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if n != want {
+			t.Errorf("%s has %d pieces of evidence, want %d", month, n, want)
+		}
+	}
+	days, err := moved.DailyUsage(t.Context(), mustLoad(t, moved).Account("acme").ID, Month{2026, 3})
+	if err != nil || len(days) != 1 || days[0].Day != "2026-03-01" {
+		t.Errorf("the days are %+v, %v", days, err)
+	}
+}
+
 func TestAdjustmentsCountAtOnceAndAreInTheHistory(t *testing.T) {
 	t.Parallel()
 	c := clockAt("2026-02-10 12:00:00")

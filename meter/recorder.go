@@ -151,7 +151,9 @@ func (r *Recorder) flush() int {
 }
 
 // evidence makes the statements of one commit. The rows travel as one JSON parameter each, so that
-// a batch is two statements whatever its size.
+// a batch is two statements whatever its size. What is of a closed month, by another time zone than it was closed
+// in or a clock that was set back, is recorded on the first day after all closed months: its own could not be billed
+// any more.
 func (l *Ledger) evidence(batch []pending) []statement {
 	var rows, waiting [][]any
 	noted := l.opt.Now().UnixMilli()
@@ -167,7 +169,10 @@ func (l *Ledger) evidence(batch []pending) []statement {
 	}
 	statements := []statement{{`
 		INSERT INTO message (instance, account, at, day, queue_id, size, client)
-		SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+		SELECT value ->> 0, value ->> 1, value ->> 2,
+		       iif(substr(value ->> 3, 1, 7) IN (SELECT month FROM closed_month),
+		           (SELECT date(max(month) || '-01', '+1 month') FROM closed_month), value ->> 3),
+		       value ->> 4, value ->> 5, value ->> 6
 		FROM json_each(?) WHERE true
 		ON CONFLICT DO NOTHING`, []any{asJSON(rows)}}}
 	if len(waiting) > 0 {

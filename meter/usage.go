@@ -62,9 +62,9 @@ func (l *Ledger) DailyUsage(ctx context.Context, account int64, month Month) ([]
 // as they are kept. Accounts is not set.
 func (l *Ledger) Evidence(ctx context.Context, account int64, month Month) iter.Seq2[Message, error] {
 	first, last := month.span()
-	// The day decides; the time lets the index find its neighbourhood, whatever the time zone was then.
+	// The day decides; the time lets the index leave out what came later, whatever the time zone was then. What is
+	// recorded in a month that it was too late for (see evidence) came earlier.
 	const anyZone = 26 * time.Hour
-	from := month.Start(time.UTC).Add(-anyZone).UnixMilli()
 	to := month.Next().Start(time.UTC).Add(anyZone).UnixMilli()
 	return func(yield func(Message, error) bool) {
 		db, err := l.reader(ctx)
@@ -74,7 +74,7 @@ func (l *Ledger) Evidence(ctx context.Context, account int64, month Month) iter.
 		}
 		for rows, err := range query(ctx, db, `
 			SELECT at, instance, queue_id, size, client FROM message
-			WHERE account = ? AND at BETWEEN ? AND ? AND day BETWEEN ? AND ? ORDER BY at`, account, from, to, first, last) {
+			WHERE account = ? AND at <= ? AND day BETWEEN ? AND ? ORDER BY at`, account, to, first, last) {
 			var m Message
 			var at int64
 			if err == nil {
