@@ -163,10 +163,7 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 	if err != nil {
 		return nil, nil, err
 	}
-	waiting, err := d.countQueue(ctx, all)
-	if errors.Is(err, postfix.ErrMissing) {
-		waiting, err = d.countIndex(ctx, all)
-	}
+	waiting, err := d.waits(ctx, all)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -175,7 +172,7 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 		return nil, nil, err
 	}
 	post := postman{desk: d, hostname: hostname, noticed: noticed}
-	var over []meter.Occasion
+	var over []*meter.Account // whose mail does not wait for so long any more
 	for _, i := range invoices.Accounts {
 		a := all.AccountByID(i.ID)
 		if a == nil {
@@ -187,18 +184,57 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 			post.write(a, subject, level, texts.limit, d.limitNotice(a, i, month, hostname))
 		}
 		w := waiting[i.ID]
-		if w.Messages == 0 || d.now().Sub(w.Oldest) < a.HoldTime()/2 {
-			if o := (meter.Occasion{Account: a.ID, Subject: waitingSubject}); noticed[o] > 0 {
-				over = append(over, o)
+		if !d.waitsLong(a, w) {
+			if noticed[occasion(a)] > 0 {
+				over = append(over, a)
 			}
 		} else if post.wants(a, waitingSubject, halfHold) {
 			post.write(a, waitingSubject, halfHold, texts.waiting, d.waitingNotice(a, w, hostname))
 		}
 	}
 	if !dryRun {
-		err = d.ledger.EndOccasions(ctx, over...)
+		err = d.endOccasions(ctx, all, over)
 	}
 	return post.written, post.failures, err
+}
+
+// occasion is that of an account's waiting mail.
+func occasion(a *meter.Account) meter.Occasion {
+	return meter.Occasion{Account: a.ID, Subject: waitingSubject}
+}
+
+// waits is what waits for the accounts, by their IDs.
+func (d *desk) waits(ctx context.Context, all *meter.Directory) (map[int64]meter.Waiting, error) {
+	waiting, err := d.countQueue(ctx, all)
+	if errors.Is(err, postfix.ErrMissing) {
+		return d.countIndex(ctx, all)
+	}
+	return waiting, err
+}
+
+// waitsLong reports whether mail has waited for half of the hold time.
+func (d *desk) waitsLong(a *meter.Account, w meter.Waiting) bool {
+	return w.Messages > 0 && d.now().Sub(w.Oldest) >= a.HoldTime()/2
+}
+
+// endOccasions lets the next waiting mail of the accounts be another occasion. They lack it in one listing of the
+// queue, which can miss a message that moves between Postfix's queues meanwhile: only what a second one lacks, too,
+// is gone.
+func (d *desk) endOccasions(ctx context.Context, all *meter.Directory, over []*meter.Account) error {
+	if len(over) == 0 {
+		return nil
+	}
+	again, err := d.waits(ctx, all)
+	if err != nil {
+		return err
+	}
+	var ended []meter.Occasion
+	for _, a := range over {
+		if !d.waitsLong(a, again[a.ID]) {
+			ended = append(ended, occasion(a))
+		}
+	}
+	return d.ledger.EndOccasions(ctx, ended...)
 }
 
 // limitLevel is how far a month has come, in per cent of the limit that is nearer: 80, 100, and at each tier

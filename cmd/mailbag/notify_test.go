@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
+	"iter"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
+	"mailbag/cmd/internal/postfix"
 	"mailbag/meter"
 )
 
@@ -31,6 +36,42 @@ func TestOneRunOfNotifyAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.must("notify")
+}
+
+// mailedQueue counts the notices that it is given.
+type mailedQueue struct {
+	aQueue
+	mailed int
+}
+
+func (q *mailedQueue) Submit(context.Context, string, ...string) error {
+	q.mailed++
+	return nil
+}
+
+func TestAListingThatMissesAMessageEndsNoOccasion(t *testing.T) {
+	t.Parallel()
+	waits := slices.Values([]postfix.Entry{waitingEntry("WAITS", 20*24*time.Hour, "a@acme.example")})
+	nothing := slices.Values([]postfix.Entry(nil))
+	q := &mailedQueue{}
+	w := newWorkplace(t, q)
+	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--contact", "boss@elsewhere.example", "--generate-password")
+	for _, run := range []struct {
+		passes []iter.Seq[postfix.Entry]
+		mailed int
+	}{
+		{[]iter.Seq[postfix.Entry]{waits}, 1},
+		{[]iter.Seq[postfix.Entry]{nothing, waits}, 1},
+		{[]iter.Seq[postfix.Entry]{waits}, 1},
+		{[]iter.Seq[postfix.Entry]{nothing, nothing}, 1},
+		{[]iter.Seq[postfix.Entry]{waits}, 2},
+	} {
+		q.passes, q.seen = run.passes, 0
+		w.must("notify")
+		if q.mailed != run.mailed || q.seen != len(run.passes) {
+			t.Fatalf("%d notices were mailed after %d listings, want %d after %d", q.mailed, q.seen, run.mailed, len(run.passes))
+		}
+	}
 }
 
 func TestLevelsOfAMonth(t *testing.T) {
