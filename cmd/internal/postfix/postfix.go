@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,12 +105,17 @@ func (in Instance) Reload(ctx context.Context) error {
 
 // run executes one of Postfix's commands on this instance and returns its standard output.
 func (in Instance) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	return in.runOn(ctx, strings.NewReader(stdin), name, args...)
+}
+
+// runOn is run with an input that, where it is a file, the command gets itself.
+func (in Instance) runOn(ctx context.Context, stdin io.Reader, name string, args ...string) (string, error) {
 	cmd, err := in.command(ctx, name, args...)
 	if err != nil {
 		return "", err
 	}
 	var out, diag bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &diag
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &diag
 	if err := cmd.Run(); err != nil {
 		return out.String(), failure(cmd, err, diag.String())
 	}
