@@ -105,7 +105,7 @@ const (
 func (d *desk) expire(ctx context.Context, dryRun bool, show func(dueMessage) error) (n int, err error) {
 	for {
 		found := map[string]time.Time{}
-		for m, err := range d.due(ctx) {
+		for m, err := range d.due(ctx, nil) {
 			if err != nil {
 				return n, err
 			}
@@ -160,7 +160,13 @@ func (d *desk) returnDue(ctx context.Context, found map[string]time.Time, releas
 		batch = batch[:0]
 		return nil
 	}
-	for m, err := range d.due(ctx) {
+	inTime := func() error {
+		if len(batch) > 0 && time.Since(begun) > expireDelay {
+			return flush()
+		}
+		return nil
+	}
+	for m, err := range d.due(ctx, inTime) {
 		if err != nil {
 			return n, err
 		}
@@ -170,7 +176,7 @@ func (d *desk) returnDue(ctx context.Context, found map[string]time.Time, releas
 			}
 			batch = append(batch, m)
 		}
-		if len(batch) == expireBatch || len(batch) > 0 && time.Since(begun) > expireDelay {
+		if len(batch) == expireBatch {
 			if err := flush(); err != nil {
 				return n, err
 			}
@@ -179,8 +185,9 @@ func (d *desk) returnDue(ctx context.Context, found map[string]time.Time, releas
 	return n, flush()
 }
 
-// due makes one pass over the queue and yields the messages whose hold time is over now.
-func (d *desk) due(ctx context.Context) func(yield func(dueMessage, error) bool) {
+// due makes one pass over the queue and yields the messages whose hold time is over now. at, where it is not nil,
+// is called at every message, because there may be many between two that are due; its error ends the pass.
+func (d *desk) due(ctx context.Context, at func() error) func(yield func(dueMessage, error) bool) {
 	return func(yield func(dueMessage, error) bool) {
 		all, err := d.ledger.Load(ctx)
 		if err != nil {
@@ -193,6 +200,9 @@ func (d *desk) due(ctx context.Context) func(yield func(dueMessage, error) bool)
 			return
 		}
 		for e, err := range d.mta.Queue(ctx) {
+			if err == nil && at != nil {
+				err = at()
+			}
 			if err != nil {
 				yield(dueMessage{}, err)
 				return

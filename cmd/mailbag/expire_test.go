@@ -95,6 +95,33 @@ func TestALongQueueIsReadOnceWhereNothingIsDue(t *testing.T) {
 	}
 }
 
+func TestWhatIsDueDoesNotWaitForTheRestOfALongQueue(t *testing.T) {
+	t.Parallel()
+	q := &aQueue{}
+	old, young := waitingEntry("OLD", month, "a@acme.example"), waitingEntry("YOUNG", time.Hour, "a@acme.example")
+	first := slices.Values([]postfix.Entry{old, young})
+	endless := func(yield func(postfix.Entry) bool) {
+		if !yield(old) {
+			return
+		}
+		for until := time.Now().Add(time.Minute); len(q.expired) == 0; {
+			if time.Now().After(until) {
+				t.Error("the message waits for the end of the queue")
+				return
+			}
+			if !yield(young) {
+				return
+			}
+		}
+	}
+	q.passes = []iter.Seq[postfix.Entry]{first, endless}
+	w := newWorkplace(t, q)
+	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--generate-password")
+	if out := w.must("expire"); !strings.Contains(out, "1 message returned") {
+		t.Errorf("expire says %s", out)
+	}
+}
+
 // A round finds a bounded number, so that its memory is; the next goes on with the rest.
 func TestMoreThanARoundFindsIsReturnedInSeveral(t *testing.T) {
 	t.Parallel()
