@@ -413,6 +413,9 @@ func TestEveryMomentIsInTheMonthThatItsStartAndTheNextsEnclose(t *testing.T) {
 		if start := m.Start(loc); MonthOf(start, loc) != m || MonthOf(start.Add(-time.Second), loc) == m {
 			t.Fatalf("%s does not begin at %s in %s", m, start, loc)
 		}
+		if m.Next().Previous() != m {
+			t.Fatalf("before the month after %s is %s", m, m.Next().Previous())
+		}
 		if !m.Before(m.Next()) || m.Next().Before(m) || m.Before(m) {
 			t.Fatalf("%s and %s are out of order", m, m.Next())
 		}

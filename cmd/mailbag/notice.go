@@ -27,6 +27,7 @@ var builtIn embed.FS
 type limitNotice struct {
 	Account, Domains, Hostname string // of many domains the first and how many there are besides
 	Month                      string // "February 2026"
+	Over                       bool   // and not present any more
 	Until                      string // when the next month begins
 	Messages, MessageLimit     string
 	Size, SizeLimit            string
@@ -105,7 +106,9 @@ func (d *desk) limitSamples(hostname string) (all []any) {
 			t := d.tariff().For(&a)
 			for _, used := range []int64{t.Messages - t.Messages/5, t.Messages, 2*t.Messages + 1, 3 * t.Messages} {
 				i := meter.Invoice{Account: a.Name, Counted: meter.Usage{Messages: used, Bytes: t.Bytes / 2}, Tariff: t}
-				all = append(all, d.limitNotice(&a, i, d.thisMonth(), hostname))
+				for _, month := range []meter.Month{d.thisMonth(), d.thisMonth().Previous()} {
+					all = append(all, d.limitNotice(&a, i, month, hostname))
+				}
 			}
 		}
 	}
@@ -184,7 +187,7 @@ func (d *desk) limitNotice(a *meter.Account, i meter.Invoice, month meter.Month,
 	loc := d.settings.Billing.Location
 	return limitNotice{
 		Account: a.Name, Domains: few(a.Domains), Hostname: hostname,
-		Month: month.Start(loc).Format("January 2006"), Until: moment(month.Next().Start(loc)),
+		Month: month.Start(loc).Format("January 2006"), Over: month.Before(d.thisMonth()), Until: moment(month.Next().Start(loc)),
 		Messages: grouped(u.Messages), MessageLimit: grouped(i.Tariff.Messages),
 		Size: units.RoundSize(u.Bytes), SizeLimit: units.FormatSize(i.Tariff.Bytes),
 		Percent: int64(100 * float64(used) / float64(limit)), Reached: i.Tariff.Reached(u, 1), Stopped: stopped(i.Tariff, u),

@@ -25,7 +25,8 @@ func (c *console) notifyCommand() *cobra.Command {
 		Short: "Mail customers about their limits and their waiting mail",
 		Long: `Mail the contact of an account that has used 80 % of a monthly limit, all of it, and each further tier,
 or gets no more mail by --on-limit or --max-tiers, and of one whose mail has waited for half of its hold time.
-Each is said once; of several that came at once the highest is. Accounts without a contact are left out, or [notices] copy in the settings gets theirs.
+Each is said once; of several that came at once the highest is. On the first day of a month the one before is looked
+at once more. Accounts without a contact are left out, or [notices] copy in the settings gets theirs.
 
 The notices go to the local MTA through sendmail(1), with the null sender. Your own texts, limit.txt and
 waiting.txt in the directory that [notices] templates names, take the place of the built-in ones. Run
@@ -158,8 +159,7 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 	if err != nil {
 		return nil, nil, err
 	}
-	month := d.thisMonth()
-	invoices, err := d.invoices(ctx, month)
+	months, err := d.noticedMonths(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -172,18 +172,23 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 		return nil, nil, err
 	}
 	post := postman{desk: d, hostname: hostname, noticed: noticed}
+	for _, invoices := range months {
+		month := invoices.Month
+		for _, i := range invoices.Accounts {
+			a, t := all.AccountByID(i.ID), i.Tariff
+			level := limitLevel(t, i.Billed())
+			if a == nil || month.Before(d.thisMonth()) && level < 100 {
+				continue
+			}
+			subject := fmt.Sprintf("%s, limits of %d messages and %d octets", month, t.Messages, t.Bytes)
+			if post.wants(a, subject, level) {
+				post.write(a, subject, level, texts.limit, d.limitNotice(a, i, month, hostname))
+			}
+		}
+	}
 	var over []*meter.Account // whose mail does not wait for so long any more
-	for _, i := range invoices.Accounts {
-		a := all.AccountByID(i.ID)
-		if a == nil {
-			continue
-		}
-		t := i.Tariff
-		subject := fmt.Sprintf("%s, limits of %d messages and %d octets", month, t.Messages, t.Bytes)
-		if level := limitLevel(t, i.Billed()); post.wants(a, subject, level) {
-			post.write(a, subject, level, texts.limit, d.limitNotice(a, i, month, hostname))
-		}
-		w := waiting[i.ID]
+	for a := range all.Accounts() {
+		w := waiting[a.ID]
 		if !d.waitsLong(a, w) {
 			if noticed[occasion(a)] > 0 {
 				over = append(over, a)
@@ -196,6 +201,21 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 		err = d.endOccasions(ctx, all, over)
 	}
 	return post.written, post.failures, err
+}
+
+// noticedMonths are the bills of the present month and, on its first day, those of the one before, as long as that is
+// not closed: a limit may have been passed after the last run in it.
+func (d *desk) noticedMonths(ctx context.Context) ([]*meter.Invoices, error) {
+	month := d.thisMonth()
+	present, err := d.invoices(ctx, month)
+	if err != nil || d.now().In(d.settings.Billing.Location).Day() > 1 {
+		return []*meter.Invoices{present}, err
+	}
+	previous, err := d.invoices(ctx, month.Previous())
+	if err != nil || !previous.Closed.IsZero() {
+		return []*meter.Invoices{present}, err
+	}
+	return []*meter.Invoices{previous, present}, nil
 }
 
 // occasion is that of an account's waiting mail.
