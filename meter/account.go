@@ -33,6 +33,10 @@ func (m Mode) DefaultHold() time.Duration {
 // MaxHold is the longest hold time, Postfix's own maximum for maximal_queue_lifetime.
 const MaxHold = 100 * 24 * time.Hour
 
+// MaxLimit is the largest number of messages, octets or tiers that a limit can have: what programs that read JSON
+// keep exactly, and far from where sums overflow.
+const MaxLimit = 1 << 53
+
 // OnLimit is what happens to mail above an account's monthly limit.
 type OnLimit string
 

@@ -35,6 +35,8 @@ func (a *Account) Validate() error {
 		return invalid("copies %q is none of per-recipient, single", a.Copies)
 	case a.Messages < 0, a.Bytes < 0, a.MaxTiers < 0, a.Quota < 0, a.Hold < 0, a.BasePrice.Cents < 0, a.TierPrice.Cents < 0:
 		return invalid("limits and prices cannot be negative")
+	case max(a.Messages, a.Bytes, a.MaxTiers, a.Quota) > MaxLimit:
+		return invalid("messages, bytes, max-tiers and quota can be %d at most", int64(MaxLimit))
 	case a.Hold > MaxHold:
 		return invalid("mail can be held for 100 days at most")
 	case a.Hold%time.Second != 0:

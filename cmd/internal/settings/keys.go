@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"mailbag/meter"
 )
 
 // A key is one key of the file: its name, its default as the file would write it, and how a value
@@ -22,7 +24,7 @@ var keys = []key{
 	{"tls.certificate", "/etc/mailbag/tls/fullchain.pem", into(func(s *Settings) *string { return &s.TLS.Certificate }, absolutePath)},
 	{"tls.key", "/etc/mailbag/tls/privkey.pem", into(func(s *Settings) *string { return &s.TLS.Key }, absolutePath)},
 
-	{"limits.messages", int64(100_000), into(func(s *Settings) *int64 { return &s.Limits.Messages }, count[int64](1<<53))},
+	{"limits.messages", int64(100_000), into(func(s *Settings) *int64 { return &s.Limits.Messages }, count[int64](meter.MaxLimit))},
 	{"limits.bytes", "1GB", into(func(s *Settings) *int64 { return &s.Limits.Bytes }, size)},
 	{"limits.on_limit", "bill", into(onLimit, limitAction)},
 

@@ -147,6 +147,7 @@ func TestMistakesNameTheKeyAndTheLine(t *testing.T) {
 		{"ambiguous size", "[limits]\nbytes = '1G'\n", "line 2: limits.bytes: size \"1G\" is ambiguous"},
 		{"negative size", "[limits]\nbytes = -5\n", "line 2: limits.bytes: size \"-5\" is negative"},
 		{"size of zero", "[limits]\nbytes = '0GB'\n", "line 2: limits.bytes: a size of 0"},
+		{"absurd size", "[limits]\nbytes = '10PB'\n", "line 2: limits.bytes: 10PB is too large: at most 9007199254740992 octets"},
 		{"size with a point", "[limits]\nbytes = 1.5\n", "line 2: limits.bytes: takes a size such as \"1GB\" in quotes, not a number with a point"},
 		{"action", "[limits]\non_limit = 'refuse'\n", `line 2: limits.on_limit: "refuse" is none of "bill", "defer" and "reject"`},
 		{"currency", "[billing]\ncurrency = 'Euro'\n", "line 2: billing.currency: \"Euro\" is not a currency"},

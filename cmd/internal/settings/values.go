@@ -101,7 +101,7 @@ func count[T int | int64](limit T) func(any) (T, error) {
 	}
 }
 
-// size reads a size of at least one octet, as a text or as plain octets.
+// size reads a size of at least one octet and at most meter.MaxLimit, as a text or as plain octets.
 func size(value any) (int64, error) {
 	if n, ok := value.(int64); ok {
 		value = strconv.FormatInt(n, 10)
@@ -113,6 +113,9 @@ func size(value any) (int64, error) {
 	n, err := units.ParseSize(s)
 	if err == nil && n == 0 {
 		err = errors.New("a size of 0 cannot be a limit")
+	}
+	if err == nil && n > meter.MaxLimit {
+		err = fmt.Errorf("%s is too large: at most %d octets", units.FormatSize(n), int64(meter.MaxLimit))
 	}
 	return n, err
 }
