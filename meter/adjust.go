@@ -2,8 +2,10 @@ package meter
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -44,6 +46,21 @@ func (l *Ledger) AdjustUsage(ctx context.Context, name string, month Month, by U
 	return err
 }
 
+// firstCreated is when the account of that name was added, or the first of all without a name, deleted ones
+// included; the zero time where there is none.
+func (l *Ledger) firstCreated(ctx context.Context, name string) (time.Time, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var at sql.NullInt64
+	err = db.QueryRowContext(ctx, "SELECT min(created) FROM account WHERE name = ?1 OR ?1 = ''", name).Scan(&at)
+	if err != nil || !at.Valid {
+		return time.Time{}, unavailable(err)
+	}
+	return time.UnixMilli(at.Int64), nil
+}
+
 func (l *Ledger) checkAdjustment(ctx context.Context, name string, month Month, by Usage, reason string) error {
 	switch {
 	case by == Usage{}:
@@ -58,6 +75,15 @@ func (l *Ledger) checkAdjustment(ctx context.Context, name string, month Month, 
 		return invalid("the reason must be one line of text")
 	case MonthOf(l.opt.Now(), l.opt.Location).Before(month):
 		return invalid("%s has not begun", month)
+	}
+	created, err := l.firstCreated(ctx, name)
+	switch {
+	case err != nil:
+		return err
+	case created.IsZero():
+		return fmt.Errorf("%s: %w", name, ErrNoAccount)
+	case !created.Before(month.Next().Start(l.opt.Location)):
+		return invalid("%s was added on %s; %s was over then", name, created.In(l.opt.Location).Format(time.DateOnly), month)
 	}
 	invoices, err := l.Invoices(ctx, month, Tariff{})
 	if err != nil {

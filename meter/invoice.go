@@ -168,13 +168,20 @@ func adjustmentsOf(ctx context.Context, q querier, month Month) (map[int64][]Adj
 const closingGrace = 2 * time.Minute
 
 // CloseMonth keeps the month's bills for ever as they are with the tariff t, whatever prices, limits and
-// accounts become later. Errors: [ErrMonthClosed], [ErrMonthOpen].
+// accounts become later. Errors: [ErrMonthClosed], [ErrMonthOpen], and [ErrInvalid] before the first account.
 func (l *Ledger) CloseMonth(ctx context.Context, month Month, t Tariff) error {
-	now := l.opt.Now()
-	if end := month.Next().Start(l.opt.Location); now.Before(end.Add(closingGrace)) {
+	now, end := l.opt.Now(), month.Next().Start(l.opt.Location)
+	if now.Before(end.Add(closingGrace)) {
 		return fmt.Errorf("%s: %w; it can be closed from %s on", month, ErrMonthOpen, end.Add(closingGrace).Format("2006-01-02 15:04 MST"))
 	}
-	err := l.batch(ctx,
+	first, err := l.firstCreated(ctx, "")
+	if err != nil {
+		return err
+	}
+	if first.IsZero() || !first.Before(end) {
+		return invalid("there was no account in %s yet, so there is nothing to close", month)
+	}
+	err = l.batch(ctx,
 		statement{"INSERT INTO closed_month (month, at, who) VALUES (?, ?, ?)", []any{month.String(), now.UnixMilli(), l.opt.Actor}},
 		statement{`INSERT INTO invoice (month, account, mode, domains, deleted, messages, bytes,
 		                                tier_messages, tier_bytes, base_price, tier_price, currency, on_limit, max_tiers, last)

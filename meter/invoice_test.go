@@ -92,6 +92,9 @@ func TestAnAccountIsBilledForMonthsAtWhoseEndItExistedOrThatItUsed(t *testing.T)
 			t.Fatal(err)
 		}
 	}
+	if err := l.CloseMonth(t.Context(), Month{2025, 12}, standard); !errors.Is(err, ErrInvalid) {
+		t.Errorf("closing a month before the first account: %v, want ErrInvalid", err)
+	}
 	const none = " messages 0 bytes 1 tiers [] 10.00+0.00=10.00 USD"
 	wantInvoices(t, l, "2025-12", standard)
 	wantInvoices(t, l, "2026-01", standard,
@@ -325,7 +328,9 @@ func TestBadAdjustmentsAreRefused(t *testing.T) {
 		want   error
 	}{
 		{"nobody", Month{2026, 2}, Usage{1, 1}, "why not", ErrNoAccount},
+		{"nobody", Month{2026, 2}, Usage{-1, -1}, "why not", ErrNoAccount},
 		{"acme", Month{2026, 3}, Usage{1, 1}, "the future", ErrInvalid},
+		{"acme", Month{2026, 1}, Usage{1, 1}, "before it was added", ErrInvalid},
 		{"acme", Month{2026, 2}, Usage{}, "nothing", ErrInvalid},
 		{"acme", Month{2026, 2}, Usage{-6, 0}, "more than there is", ErrInvalid},
 		{"acme", Month{2026, 2}, Usage{0, -501}, "more than there is", ErrInvalid},
