@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"text/template"
 
 	"github.com/spf13/cobra"
@@ -86,6 +87,11 @@ type setting struct {
 	Certificate                  bool // there is one, for TLS on the other ports
 }
 
+// Quoted is a text in a fetchmailrc, which ends at the first quote, with or without a backslash before it.
+func (setting) Quoted(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\042`).Replace(s) + `"`
+}
+
 func (d *desk) sheet(ctx context.Context, name string) (*customerSheet, error) {
 	all, a, err := d.account(ctx, name)
 	if err != nil {
@@ -117,7 +123,7 @@ func (d *desk) sheet(ctx context.Context, name string) (*customerSheet, error) {
 }
 
 func (d *desk) setting(all *meter.Directory, a *meter.Account, hostname string) setting {
-	s := setting{Hostname: hostname, Mode: string(a.Mode), Server: a.Host, Domains: a.Domains, Mailboxes: all.Mailboxes(a),
+	s := setting{Hostname: hostname, Mode: string(a.Mode), Server: a.Host, Domains: a.Domains,
 		CatchAll: a.CatchAll, Pushed: a.Mode == meter.Backup || a.Mode == meter.ETRN}
 	if s.Server == "" {
 		s.Server = "your mail server"
@@ -127,6 +133,10 @@ func (d *desk) setting(all *meter.Directory, a *meter.Account, hostname string) 
 	}
 	for _, network := range a.Networks {
 		s.Networks = append(s.Networks, network.String())
+	}
+	for _, key := range all.Mailboxes(a) {
+		at := strings.LastIndexByte(key, '@')
+		s.Mailboxes = append(s.Mailboxes, meter.Address{Local: key[:at], Domain: key[at+1:]}.String()) // as a log-in is written
 	}
 	_, err := os.Stat(d.settings.TLS.Certificate)
 	s.Certificate = !errors.Is(err, fs.ErrNotExist)
@@ -187,7 +197,7 @@ func (d *desk) facts(s *customerSheet, all *meter.Directory, a *meter.Account, w
 		fact("User name", with.User)
 	}
 	if a.Mode == meter.POP3 {
-		fact("Mailboxes", all.Mailboxes(a)...)
+		fact("Mailboxes", with.Mailboxes...)
 	}
 	if with.User != "" || len(with.Mailboxes) > 0 {
 		fact("Password", "the one that you were given; it is not on this sheet")
