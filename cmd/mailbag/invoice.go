@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -195,10 +196,18 @@ func (d *desk) billCSV(all *meter.Invoices) error {
 			i.Tariff.BasePrice.String(), i.Additional().String(), i.Total().String(), i.Tariff.Currency, ""})
 		for _, a := range i.Adjustments {
 			records = append(records, []string{all.Month.String(), billStatus(all), "adjustment", i.Account, "",
-				number(a.Messages), number(a.Bytes), "", "", "", "", "", "", a.Reason})
+				number(a.Messages), number(a.Bytes), "", "", "", "", "", "", freeText(a.Reason)})
 		}
 	}
 	return outputError(w.WriteAll(records))
+}
+
+// freeText keeps a spreadsheet from taking a text for a formula (OWASP, CSV Injection).
+func freeText(s string) string {
+	if first, _ := utf8.DecodeRuneInString(s); strings.ContainsRune("=+-@＝＋－＠", first) {
+		return "'" + s
+	}
+	return s
 }
 
 func (d *desk) showBills(all *meter.Invoices) {
