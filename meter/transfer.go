@@ -81,8 +81,12 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer) error {
 			batch = append(batch, statement{"INSERT INTO mailbox (address, account, domain, created) VALUES (?, " + accountID + ", ?, ?)",
 				[]any{key, t.Name, domain, now}})
 		}
-		listed := [][]any{}
+		listed, seen := [][]any{}, map[string]bool{}
 		for _, key := range t.Listed {
+			if seen[key] {
+				return invalid("%s lists %s twice", t.Name, key)
+			}
+			seen[key] = true
 			domain, err := keyDomain(key)
 			if err != nil {
 				return invalid("%s: %w", t.Name, err)

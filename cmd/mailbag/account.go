@@ -112,11 +112,16 @@ func forceFlag(cmd *cobra.Command, to *bool) {
 
 // checkContact refuses a contact whose mail may be what waits.
 func checkContact(cmd *cobra.Command, a *meter.Account, forced bool) error {
-	contact, err := meter.ParseAddress(a.Contact)
-	if forced || err != nil || !slices.Contains(a.Domains, contact.Domain) {
+	if forced || !ownContact(a) {
 		return nil
 	}
 	return wrongUsage(cmd, "--contact %s is in a domain of the account's own, so notices would wait with the mail that they are about; give an address elsewhere, or --force", a.Contact)
+}
+
+// ownContact reports whether notices go to one of the account's own domains.
+func ownContact(a *meter.Account) bool {
+	contact, err := meter.ParseAddress(a.Contact)
+	return err == nil && slices.Contains(a.Domains, contact.Domain)
 }
 
 // addAccount puts a valid account into the ledger.

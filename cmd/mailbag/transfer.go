@@ -101,7 +101,7 @@ Usage and history are not in it ("mailbag database backup" copies all), nor is m
 }
 
 func (c *console) accountImportCommand() *cobra.Command {
-	var dryRun bool
+	var dryRun, forced bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Add the accounts that an export wrote",
@@ -113,19 +113,20 @@ it is missing.`,
 		ValidArgsFunction: completeFile,
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "look whether it can be done, and change nothing")
+	cmd.Flags().BoolVar(&forced, "force", false, "take contacts in their accounts' own domains")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		transfers, err := c.readTransfers(args[0])
 		if err != nil {
 			return fmt.Errorf("nothing was imported: %w", err)
 		}
 		return c.atNewLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
-			return d.importAccounts(ctx, transfers, dryRun)
+			return d.importAccounts(ctx, transfers, dryRun, forced)
 		})(cmd, args)
 	}
 	return cmd
 }
 
-func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, dryRun bool) error {
+func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, dryRun, forced bool) error {
 	all, err := d.ledger.Load(ctx)
 	if err != nil {
 		return err
@@ -134,6 +135,9 @@ func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, d
 	for _, t := range transfers {
 		if all.Account(t.Name) != nil {
 			return fmt.Errorf("nothing was imported: %s: %w", t.Name, meter.ErrNameTaken)
+		}
+		if !forced && ownContact(&t.Account) {
+			return fmt.Errorf("nothing was imported: the contact %s of %s is in a domain of its own, so notices would wait with the mail that they are about; give an address elsewhere, or --force", t.Contact, t.Name)
 		}
 		for _, domain := range t.Domains {
 			if a := all.Domain(domain); a != nil {
