@@ -47,6 +47,7 @@ type story struct {
 	*service.Service
 	t       *testing.T
 	postfix *postfixtest.Instance
+	zone    *time.Location // of its bills
 }
 
 // begin builds and starts everything. prepare, where it is not nil, changes Postfix's configuration
@@ -64,11 +65,26 @@ func begin(t *testing.T, c postfixtest.Config, prepare func(*postfixtest.Instanc
 	var err error
 	s.Service, err = service.New(binaries, dir, s.postfix)
 	s.must(err)
+	s.bill(atNoon())
 	s.must(s.Wire())
 	s.must(s.Start())
 	t.Cleanup(s.end)
 	s.must(s.postfix.Start())
 	return s
+}
+
+// atNoon is a time zone in which it is noon, so that no month ends within a story.
+func atNoon() string { return fmt.Sprintf("Etc/GMT%+d", time.Now().UTC().Hour()-12) } // west of Greenwich is positive
+
+// bill sets the billing time zone.
+func (s *story) bill(zone string) {
+	s.t.Helper()
+	var err error
+	s.zone, err = time.LoadLocation(zone)
+	s.must(err)
+	settings, err := os.ReadFile(s.Config)
+	s.must(err)
+	s.must(os.WriteFile(s.Config, fmt.Appendf(settings, "[billing]\ntimezone = %q\n", zone), 0o644))
 }
 
 // end stops the daemons and looks at how it went.
@@ -189,5 +205,5 @@ func (s *story) queued() int {
 	return len(list)
 }
 
-// month is the present month, as the command line takes it; settings have UTC.
-func (s *story) month() string { return time.Now().UTC().Format("2006-01") }
+// month is the present month, as the command line takes it.
+func (s *story) month() string { return time.Now().In(s.zone).Format("2006-01") }
