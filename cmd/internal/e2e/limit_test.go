@@ -8,6 +8,36 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
+// TestALimitBySizeIsBilledAsItIs has many senders of messages of all sizes come at once.
+func TestALimitBySizeIsBilledAsItIs(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	for name, c := range map[string]struct {
+		flags  []string
+		charge string
+	}{
+		"defers":  {[]string{"--on-limit", "defer"}, "10.00"},
+		"bounded": {[]string{"--max-tiers", "2"}, "20.00"},
+	} {
+		s.etrn(name, name+".example", append(c.flags, "--bytes", "20kB")...)
+		var group sync.WaitGroup
+		for i := range 12 {
+			group.Go(func() {
+				data := "Subject: sizes\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 20+i*20)
+				if _, err := postfixtest.Send(s.postfix.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@" + name + ".example"}, Data: []byte(data)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if bill := s.mailbag("invoice", "--month", s.month(), name, "--json"); !strings.Contains(bill, `"total": "`+c.charge+`"`) {
+			t.Errorf("%s is billed\n%s\nwant %s", name, bill, c.charge)
+		}
+		if got := s.usage(name).Bytes; got <= 20_000 {
+			t.Errorf("%s did not pass its limit: %d octets", name, got)
+		}
+	}
+}
+
 // TestALimitOfThreeMessages has twelve senders for each account past RCPT at the same time, and then sends
 // what is left of their messages.
 func TestALimitOfThreeMessages(t *testing.T) {
