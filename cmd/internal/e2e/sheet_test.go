@@ -95,12 +95,13 @@ func TestFetchmailOfAPOP3CustomersSheetKeepsEnvelopeRecipients(t *testing.T) {
 	s := begin(t, postfixtest.Config{}, nil)
 	s.must(s.Popd.Start())
 	s.withPassword("dent", "--mode", "pop3", "--domain", "dent.example")
-	s.withMailbox("ford", "prefect@ford.example")
+	const quoted = `"ford \"p\""@ford.example`
+	s.withMailbox("ford", quoted)
 	data := "From: x@elsewhere.example\r\nTo: undisclosed-recipients:;\r\nSubject: bcc\r\n\r\nhello\r\n"
 	s.accept(data, "arthur@dent.example", "trillian@dent.example")
-	s.accept(data, "prefect@ford.example")
+	s.accept(data, quoted)
 	s.waitFor("all of it is in the Maildirs", func() bool { return s.queued() == 0 })
-	for account, want := range map[string][]string{"dent": {"arthur@dent.example", "trillian@dent.example"}, "ford": {"prefect@ford.example"}} {
+	for account, want := range map[string][]string{"dent": {"arthur@dent.example", "trillian@dent.example"}, "ford": {quoted}} {
 		server := postfixtest.RunSink(t)
 		fetch := func() (string, error) {
 			return s.bySheet(account, "poll mx.provider.example", "poll "+host(s.POP3), "PASSWORD", sheetPassword,
