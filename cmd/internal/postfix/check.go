@@ -2,6 +2,7 @@ package postfix
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -61,6 +62,13 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	found = append(found, overrides(c, p.Tap)...)
 	found = append(found, reinjection(c, p.Tap)...)
 	found = append(found, sockets(c, p.Tap)...)
+	running, err := in.Running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if running {
+		found = append(found, orphans(c)...)
+	}
 	found = append(found, surroundings(c)...)
 	for _, k := range conflicts {
 		found = append(found, Finding{Fault, k.String(), "take the domain out of " + k.Parameter + ", or remove it from its account"})
@@ -264,17 +272,35 @@ func sockets(c configuration, t Tap) []Finding {
 	for _, name := range names {
 		path := filepath.Join(c.expanded["queue_directory"], name)
 		if problem := unreachable(path, c.expanded["mail_owner"]); problem != "" {
-			out = append(out, Finding{Fault, problem, "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"})
+			out = append(out, Finding{Fault, problem + "; Postfix answers 451 to all mail without it", "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"})
 		}
 	}
 	return out
 }
 
-// unreachable says why Postfix's own user cannot connect to a socket; empty if it can.
+// orphans names our transports whose sockets somebody removed while Postfix runs: master listens on, and nobody
+// finds it any more. A reload lets it keep what it has.
+func orphans(c configuration) []Finding {
+	var out []Finding
+	for _, name := range []string{turnTransport, popTransport} {
+		if _, ok := c.service(name + "/unix"); !ok {
+			continue
+		}
+		path := filepath.Join(c.expanded["queue_directory"], "private", name)
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			out = append(out, Finding{Fault, fmt.Sprintf("the transport %s is in master.cf, and its socket %s is gone: its mail stays in the queue", name, path),
+				"stop and start Postfix; a reload does not make the socket again"})
+		}
+	}
+	return out
+}
+
+// unreachable says why a process of Postfix, which runs as its mail_owner with that user's own group alone, cannot
+// connect to a socket; empty if it can.
 func unreachable(path, owner string) string {
 	st, err := os.Stat(path)
 	if err != nil {
-		return fmt.Sprintf("there is no socket %s, and Postfix answers 451 to all mail without it", path)
+		return "there is no socket " + path
 	}
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	if st.Mode().Type() != fs.ModeSocket || !ok {

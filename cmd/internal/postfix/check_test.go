@@ -223,6 +223,33 @@ func TestCheckLooksAtTheSockets(t *testing.T) {
 	}
 }
 
+// A purge of the package, say, takes the socket of a transport from a Postfix that is still wired.
+func TestCheckMissesTheSocketsOfOurTransportsWhilePostfixRuns(t *testing.T) {
+	t.Parallel()
+	p := postfixtest.Prepare(t, postfixtest.Config{})
+	in := Instance{p.ConfigDir()}
+	daemonSockets(t, p, PolicySocket, LookupSocket)
+	setUp(t, in, Wiring{})
+	orphaned := func() bool {
+		return strings.Contains(strings.Join(check(t, in, Wiring{}), "\n"), "fault: the transport mailbag-turn is in master.cf, and its socket")
+	}
+	if orphaned() {
+		t.Error("sockets are missed of a Postfix that does not run")
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if orphaned() {
+		t.Error("sockets are missed that are there")
+	}
+	if err := os.Remove(p.Private("mailbag-turn")); err != nil {
+		t.Fatal(err)
+	}
+	if !orphaned() {
+		t.Error("nothing is said of a socket that is gone")
+	}
+}
+
 func TestConflictsAreFoundInNamesFilesAndTables(t *testing.T) {
 	t.Parallel()
 	in, p := configured(t, "compatibility_level = 3.6\n")
