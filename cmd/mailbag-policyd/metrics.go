@@ -22,6 +22,12 @@ type metrics struct {
 	reconciles prometheus.Gauge
 }
 
+// Results of commits.
+const (
+	commitDone   = "done"
+	commitFailed = "failed"
+)
+
 func newMetrics() *metrics {
 	m := &metrics{
 		registry: daemon.NewRegistry(program),
@@ -36,6 +42,9 @@ func newMetrics() *metrics {
 		removed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_waiting_removed_total", Help: "Messages that a pass over the queue found not to wait any more."}),
 		reconciles: prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailbag_queue_pass_timestamp_seconds", Help: "When the last pass over the queue ended, Unix time; 0: none yet."}),
 	}
+	// A counter that appears with its first event has no increase to be seen.
+	m.commits.WithLabelValues(commitDone)
+	m.commits.WithLabelValues(commitFailed)
 	m.registry.MustRegister(m.commits, m.messages, m.seconds, m.batches, m.queued, m.added, m.removed, m.reconciles)
 	return m
 }
@@ -44,10 +53,10 @@ func (m *metrics) committed(batch int, took time.Duration, err error) {
 	m.seconds.Observe(took.Seconds())
 	m.batches.Observe(float64(batch))
 	if err != nil {
-		m.commits.WithLabelValues("failed").Inc()
+		m.commits.WithLabelValues(commitFailed).Inc()
 		return
 	}
-	m.commits.WithLabelValues("done").Inc()
+	m.commits.WithLabelValues(commitDone).Inc()
 	m.messages.Add(float64(batch))
 }
 

@@ -181,7 +181,7 @@ func (c *Checker) Password(ctx context.Context, p Peer, name, password string) (
 	if !p.PlainAllowed() {
 		return Identity{}, ErrEncryptionRequired
 	}
-	return c.password(ctx, p, "USER", name, password)
+	return c.password(ctx, p, byPassword, name, password)
 }
 
 func (c *Checker) password(ctx context.Context, p Peer, mechanism, name, password string) (Identity, error) {

@@ -264,14 +264,13 @@ func TestLogInsAreCounted(t *testing.T) {
 	g.converse(t, outside, newCRAMClient("closed", right))
 	g.broken = meter.ErrUnavailable
 	g.Password(t.Context(), local, "acme", right)
-	want := `
-# HELP mailbag_logins_total Log-ins by mechanism and result.
-# TYPE mailbag_logins_total counter
-mailbag_logins_total{mechanism="CRAM-MD5",result="refused"} 1
-mailbag_logins_total{mechanism="SCRAM-SHA-256",result="failed"} 1
-mailbag_logins_total{mechanism="SCRAM-SHA-256",result="ok"} 1
-mailbag_logins_total{mechanism="USER",result="unavailable"} 1
-`
+	counted := map[[2]string]int{{"CRAM-MD5", "refused"}: 1, {"SCRAM-SHA-256", "failed"}: 1, {"SCRAM-SHA-256", "ok"}: 1, {"USER", "unavailable"}: 1}
+	want := "# HELP mailbag_logins_total Log-ins by mechanism and result.\n# TYPE mailbag_logins_total counter\n"
+	for _, mechanism := range []string{"CRAM-MD5", "LOGIN", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "USER"} {
+		for _, result := range []string{"failed", "ok", "refused", "throttled", "unavailable"} {
+			want += fmt.Sprintf("mailbag_logins_total{mechanism=%q,result=%q} %d\n", mechanism, result, counted[[2]string{mechanism, result}])
+		}
+	}
 	if err := testutil.GatherAndCompare(g.registry, strings.NewReader(want)); err != nil {
 		t.Error(err)
 	}

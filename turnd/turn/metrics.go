@@ -28,6 +28,14 @@ func newMetrics(r prometheus.Registerer, ts *Turns) (*metrics, error) {
 		bytes:      prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_turn_bytes_total", Help: "Octets of their content."}),
 		recipients: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailbag_turn_recipients_total", Help: "Recipients answered, by what the customers' servers said."}, []string{"result"}),
 	}
+	// A counter that appears with its first event has no increase to be seen.
+	for _, kind := range []meter.TurnKind{meter.TurnATRN, meter.TurnETRN} {
+		m.turns.WithLabelValues(string(kind), outcomeDone)
+		m.turns.WithLabelValues(string(kind), outcomeOther)
+		for _, o := range outcomes {
+			m.turns.WithLabelValues(string(kind), o.label)
+		}
+	}
 	if r == nil {
 		return m, nil
 	}
@@ -44,7 +52,13 @@ func newMetrics(r prometheus.Registerer, ts *Turns) (*metrics, error) {
 	return m, nil
 }
 
-// outcomes are the labels of what turns end with.
+// Outcomes without an error, and with one that is none of the outcomes below.
+const (
+	outcomeDone  = "done"
+	outcomeOther = "other"
+)
+
+// outcomes are the labels of what turns end with otherwise.
 var outcomes = []struct {
 	err   error
 	label string
@@ -59,9 +73,9 @@ var outcomes = []struct {
 }
 
 func (m *metrics) ended(t meter.Turn, err error) {
-	label := "done"
+	label := outcomeDone
 	if err != nil {
-		label = "other"
+		label = outcomeOther
 	}
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
