@@ -94,7 +94,7 @@ func (c *console) examine(ctx context.Context) []diagnosis {
 		found = append(found, of...)
 	}
 	found = append(found, examineDaemons(ctx, s, all)...)
-	found = append(found, c.examinePostfix(ctx)...)
+	found = append(found, c.examinePostfix(ctx, s)...)
 	found = append(found, examineHost(ctx, s, c.now())...)
 	if all != nil {
 		found = append(found, d.examineQueue(ctx, all)...)
@@ -125,7 +125,7 @@ func (d *desk) examineLedger(ctx context.Context) ([]diagnosis, *meter.Directory
 }
 
 // examinePostfix has Postfix look at itself, and compares it with what the accounts need.
-func (c *console) examinePostfix(ctx context.Context) []diagnosis {
+func (c *console) examinePostfix(ctx context.Context, s *settings.Settings) []diagnosis {
 	var in postfix.Instance
 	if err := in.Sound(ctx); err != nil {
 		return []diagnosis{{"postfix", illness, err.Error(), "correct Postfix's configuration; postfix check looks at it"}}
@@ -147,6 +147,11 @@ func (c *console) examinePostfix(ctx context.Context) []diagnosis {
 			found = append(found, diagnosis{"postfix", doubt, f.Text, f.Remedy})
 		}
 	}
+	id, err := in.Identity(ctx)
+	if err != nil {
+		return append(found, diagnosis{"postfix", illness, err.Error(), "run as root: mailbag postfix check"})
+	}
+	found = append(found, examineDelivery(s, id.Owner)...)
 	if found == nil {
 		found = []diagnosis{{Part: "postfix", Result: well, Text: "as mailbag needs it"}}
 	}

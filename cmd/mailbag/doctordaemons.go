@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,8 @@ func examineDaemons(ctx context.Context, s *settings.Settings, all *meter.Direct
 		// VRFY, because a recipient of a message would be noted.
 		{at: s.Policy.Listen, end: '\n', text: "request=smtpd_access_policy\nprotocol_state=VRFY\nrecipient=postmaster@doctor.invalid\n\n", answer: "action=DUNNO"},
 		lookup,
+		// Options that the MTA offers, and the end of the session (SMFIC_OPTNEG and SMFIC_QUIT).
+		{at: s.Policy.Milter, end: 'O', text: packet("O\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff"), answer: "\x00\x00\x00", farewell: packet("Q")},
 	}
 	smtp := question{end: '\n', answer: "220 ", farewell: "QUIT\r\n"}
 	pop3 := question{end: '\n', answer: "+OK ", farewell: "QUIT\r\n"}
@@ -82,6 +85,11 @@ func someDomain(all *meter.Directory) string {
 }
 
 func netstring(text string) string { return fmt.Sprintf("%d:%s,", len(text), text) }
+
+// packet is one of the milter protocol.
+func packet(content string) string {
+	return string(binary.BigEndian.AppendUint32(nil, uint32(len(content)))) + content
+}
 
 func examineDaemon(ctx context.Context, name string, all []question, metrics settings.Address, also func(context.Context) error) []diagnosis {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)

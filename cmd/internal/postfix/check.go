@@ -271,7 +271,7 @@ func sockets(c configuration, t Tap) []Finding {
 	var out []Finding
 	for _, name := range names {
 		path := filepath.Join(c.expanded["queue_directory"], name)
-		if problem := unreachable(path, c.expanded["mail_owner"]); problem != "" {
+		if problem := Unreachable(path, c.expanded["mail_owner"]); problem != "" {
 			out = append(out, Finding{Fault, problem + "; Postfix answers 451 to all mail without it", "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"})
 		}
 	}
@@ -295,9 +295,9 @@ func orphans(c configuration) []Finding {
 	return out
 }
 
-// unreachable says why a process of Postfix, which runs as its mail_owner with that user's own group alone, cannot
+// Unreachable says why a process of Postfix, which runs as its mail_owner with that user's own group alone, cannot
 // connect to a socket; empty if it can.
-func unreachable(path, owner string) string {
+func Unreachable(path, owner string) string {
 	st, err := os.Stat(path)
 	if err != nil {
 		return "there is no socket " + path

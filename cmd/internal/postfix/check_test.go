@@ -214,11 +214,11 @@ func TestCheckLooksAtTheSockets(t *testing.T) {
 	for path, want := range map[string]string{
 		filepath.Join(dir, "none"): "there is no socket", file: "is not a socket", closed: "may not connect", open: "",
 	} {
-		if got := unreachable(path, "postfix"); (got == "") != (want == "") || !strings.Contains(got, want) {
+		if got := Unreachable(path, "postfix"); (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
 	}
-	if got := unreachable(open, "no-such-user"); !strings.Contains(got, "no user") {
+	if got := Unreachable(open, "no-such-user"); !strings.Contains(got, "no user") {
 		t.Errorf("unknown mail_owner: %q", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 type Identity struct {
 	Hostname       string       // myhostname
 	QueueDirectory string       // queue_directory
+	Owner          string       // mail_owner, as whom its processes run
 	Ports          []uint16     // where mail comes in by SMTP, by smtpd or postscreen; sorted
 	Proxies        []netip.Addr // proxy_interfaces: addresses that lead here although no interface has them
 }
@@ -22,7 +23,7 @@ func (in Instance) Identity(ctx context.Context) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	id := Identity{Hostname: c.expanded["myhostname"], QueueDirectory: c.expanded["queue_directory"]}
+	id := Identity{Hostname: c.expanded["myhostname"], QueueDirectory: c.expanded["queue_directory"], Owner: c.expanded["mail_owner"]}
 	if id.Hostname == "" || id.QueueDirectory == "" {
 		return Identity{}, fmt.Errorf("%w: it has no myhostname or no queue_directory", ErrBroken)
 	}

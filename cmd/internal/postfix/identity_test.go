@@ -20,7 +20,7 @@ func TestIdentityIsWhereMailComesIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Identity{
-		Hostname: "mx.provider.example", QueueDirectory: p.QueueDir(), Ports: []uint16{25, 587, 10026},
+		Hostname: "mx.provider.example", QueueDirectory: p.QueueDir(), Owner: "postfix", Ports: []uint16{25, 587, 10026},
 		Proxies: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
