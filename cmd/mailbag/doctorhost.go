@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,31 +22,8 @@ func examineHost(ctx context.Context, s *settings.Settings, now time.Time) []dia
 			hostname = id.Hostname
 		}
 	}
-	found := []diagnosis{examineCertificate(s.TLS, hostname, now), examineClock()}
+	found := append(examineTLS(ctx, s, hostname, now), examineClock())
 	return append(found, examineDisks(filepath.Dir(s.Database), s.POP.Maildirs, queue)...)
-}
-
-// renewal is how long before its end a certificate should have been replaced.
-const renewal = 14 * 24 * time.Hour
-
-func examineCertificate(files settings.TLS, hostname string, now time.Time) diagnosis {
-	pair, err := tls.LoadX509KeyPair(files.Certificate, files.Key)
-	if err != nil {
-		return diagnosis{"certificate", illness, "TLS is not offered: " + err.Error(), "put a certificate chain and its key there; README.md shows how certbot does it"}
-	}
-	leaf, left := pair.Leaf, pair.Leaf.NotAfter.Sub(now)
-	switch {
-	case left <= 0:
-		return diagnosis{"certificate", illness, fmt.Sprintf("%s ended on %s", files.Certificate, leaf.NotAfter.Format(time.DateOnly)), "renew it; the daemons see new files by themselves"}
-	case bytes.Equal(leaf.RawIssuer, leaf.RawSubject):
-		return diagnosis{"certificate", doubt, files.Certificate + " signs itself, so that customers cannot verify it", "replace it; README.md shows how certbot does it"}
-	case left < renewal:
-		return diagnosis{"certificate", doubt, fmt.Sprintf("%s ends on %s", files.Certificate, leaf.NotAfter.Format(time.DateOnly)), "renew it; the daemons see new files by themselves"}
-	}
-	if err := leaf.VerifyHostname(hostname); err != nil {
-		return diagnosis{"certificate", doubt, fmt.Sprintf("%s does not fit the name by which the daemons greet: %v", files.Certificate, err), "get one for " + hostname + ", or set hostname in the settings"}
-	}
-	return diagnosis{Part: "certificate", Result: well, Text: fmt.Sprintf("for %s until %s", hostname, leaf.NotAfter.Format(time.DateOnly))}
 }
 
 // staUnsync is STA_UNSYNC of adjtimex(2): nobody keeps the clock right.
