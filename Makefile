@@ -106,7 +106,7 @@ deb: deps
 	@rm -rf dist/build && mkdir -p dist/build/man dist/build/completion
 	$(GO) build -trimpath -buildvcs=false $(HARDENED) -o dist/build/ $(addprefix ./cmd/,$(PROGRAMS))
 	dist/build/mailbag manual dist/build/man
-	sed -i '/^.SH SEE ALSO/,$$d' dist/build/man/mailbag.8 && cat packaging/man/mailbag.8.end >>dist/build/man/mailbag.8
+	sed -i '/^.SH SECURITY/,$$d' dist/build/man/mailbag.8 && cat packaging/man/mailbag.8.end >>dist/build/man/mailbag.8
 	packaging/man/pages $(DEB_VERSION) dist/build/man
 	for shell in bash zsh fish; do dist/build/mailbag completion $$shell >dist/build/completion/mailbag.$$shell || exit 1; done
 	packaging/changelog $(DEB_VERSION) >dist/build/changelog

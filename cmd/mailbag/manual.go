@@ -100,12 +100,50 @@ func manualPage(cmd *cobra.Command, date string) string {
 		line(".SH EXAMPLES\n.nf\n%s\n.fi", roff(cmd.Example))
 	}
 	line(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage. Errors on stderr say what to do next.")
+	for _, section := range remarks(cmd) {
+		line(".SH %s\n%s", section.title, roff(section.text))
+	}
 	line(".SH SEE ALSO")
 	if cmd.HasParent() {
 		line(".BR %s (8),", roff(pageName(cmd.Parent())))
 	}
 	line(".BR mailbag.toml (5)")
 	return b.String()
+}
+
+// A remark is a section of a manual page that --help does not have.
+type remark struct{ title, text string }
+
+// remarks are what a command's page says of security, diagnostics and limits: its own, and what is so of each.
+func remarks(cmd *cobra.Command) []remark {
+	own := ownRemarks[cmd.CommandPath()]
+	return []remark{
+		{"SECURITY", cmp.Or(own.security, "Root and the user mailbag may run it, who may write the ledger.") + " See mailbag(8)."},
+		{"DIAGNOSTICS", strings.TrimSpace(own.diagnostics + " An error is a sentence on stderr. What is wrong with the service as a whole mailbag doctor tells.")},
+		{"LIMITS", strings.TrimSpace(own.limits + " See mailbag(8), and mailbag.toml(5) for those that can be set.")},
+	}
+}
+
+// ownRemarks are by the command's path; most have none.
+var ownRemarks = map[string]struct{ security, diagnostics, limits string }{
+	"mailbag account add": {security: "A password is never an argument and is printed only when it was made here; a verifier of it is kept.",
+		limits: "A name has 1 to 32 characters, a password 128 octets, a hold 100 days at the most."},
+	"mailbag account export":   {security: "What it writes has the verifiers of passwords, by which these can be guessed: keep it as secret as the ledger."},
+	"mailbag account import":   {limits: "The file has at most 1 GiB."},
+	"mailbag account sheet":    {security: "No password is on the sheet."},
+	"mailbag completion":       {security: "It prints a script, and anybody may run it."},
+	"mailbag database backup":  {security: "The copy has the verifiers of passwords, and is readable by its owner alone."},
+	"mailbag database check":   {diagnostics: "Each damage is a line on stdout, and the status 1."},
+	"mailbag doctor":           {security: "It asks as root, with TLS whose certificate it does not verify, and sends no password.", diagnostics: "A line for each part; --json has the same.", limits: "It waits 15 seconds for each daemon."},
+	"mailbag expire":           {security: "It runs Postfix's postsuper, which needs root. What goes back is bounced by Postfix itself."},
+	"mailbag notify":           {security: "It runs sendmail(1), with the operator's texts, which nobody else should be able to write."},
+	"mailbag passwd":           {security: "A password is never an argument and is printed only when it was made here; a verifier of it is kept.", limits: "A password has at most 128 octets."},
+	"mailbag postfix check":    {security: "It needs root, and changes nothing.", diagnostics: "A finding is a fault, a warning or a hint; with a fault the status is 1."},
+	"mailbag postfix remove":   {security: "It changes main.cf and master.cf by postconf, which needs root."},
+	"mailbag postfix setup":    {security: "It changes main.cf and master.cf by postconf, which needs root. Former values are kept beside them.", limits: "It does not see that somebody else edits main.cf in the same moment."},
+	"mailbag queue":            {security: "It lists Postfix's queue, which root and the group postdrop may."},
+	"mailbag recipient import": {limits: "A list has at most 10,000,000 addresses, a line of it 1,024 octets."},
+	"mailbag usage adjust":     {diagnostics: "An adjustment is a line of its own on the bill, with its reason.", limits: "A reason has at most 500 octets; closed months stay as they are."},
 }
 
 // synopsis is the use line, without what every command has.

@@ -30,6 +30,17 @@ func TestManualHasAPageForEachCommandThatTroffTakes(t *testing.T) {
 			t.Errorf("the page lacks %q:\n%s", part, text)
 		}
 	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, section := range []string{"SECURITY", "DIAGNOSTICS", "LIMITS"} {
+			if n := strings.Count(string(text), "\n.SH "+section+"\n"); n != 1 {
+				t.Errorf("%s has %d sections %s", filepath.Base(page), n, section)
+			}
+		}
+	}
 	mandoc, err := exec.LookPath("mandoc")
 	if err != nil {
 		t.Skip("there is no mandoc")
@@ -43,5 +54,16 @@ func TestTextIsQuotedForTroff(t *testing.T) {
 	t.Parallel()
 	if got, want := roff(".a-b\n'c\\n"), "\\&.a\\-b\n\\&'c\\en"; got != want {
 		t.Errorf("roff = %q, want %q", got, want)
+	}
+}
+
+func TestRemarksAreOnCommandsThatThereAre(t *testing.T) {
+	t.Parallel()
+	var c console
+	root := c.root()
+	for path := range ownRemarks {
+		if cmd, _, err := root.Find(strings.Fields(path)[1:]); err != nil || cmd.CommandPath() != path {
+			t.Errorf("there is no %s: %v", path, err)
+		}
 	}
 }
