@@ -114,8 +114,12 @@ deb: deps
 	DEB_ARCH=$(DEB_ARCH) DEB_VERSION=$(DEB_VERSION) $(NFPM) package --config packaging/nfpm.yaml --packager deb --target $(DEB)
 	lintian --allow-root --fail-on error,warning $(DEB)
 
-# On a Debian in a container, which takes root; it is made once, with debootstrap.
+# On a Debian in a container, which takes root; it is made once, with debootstrap. The package is built a second time, which
+# has to make the same.
 test-install: deb
+	mv $(DEB) dist/first.deb
+	$(MAKE) deb
+	cmp dist/first.deb $(DEB) && rm dist/first.deb
 	packaging/test/install $(DEB)
 
 clean:
