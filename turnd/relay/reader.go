@@ -103,11 +103,17 @@ func (c *Channel) apply(r Reply) error {
 		}
 		d.data = r
 	case toChunk:
+		if !d.anyAccepted() {
+			return c.mistrust(d, r)
+		}
 		if !r.Positive() && d.failed.Code == 0 {
 			d.failed = r
 		}
 	case toEnd:
-		return c.end(d, r)
+		if !d.anyAccepted() {
+			return c.mistrust(d, r)
+		}
+		c.end(d, r)
 	case toNoContent:
 		c.settle(d, r)
 	case toRset:
@@ -120,17 +126,17 @@ func (c *Channel) apply(r Reply) error {
 	return nil
 }
 
+// mistrust ends a delivery that was refused when its content, or a part of it, had been sent behind it. Whether the
+// server has read that as content cannot be told from here, so nothing that follows can be trusted.
+func (c *Channel) mistrust(d *Delivery, r Reply) error {
+	c.settle(d, r)
+	return fmt.Errorf("%w: it refused a sender or recipients that it had accepted before", ErrSequence)
+}
+
 // end applies the server's word on a whole message.
-func (c *Channel) end(d *Delivery, r Reply) error {
-	if !d.anyAccepted() {
-		// A refused transaction had its content sent behind it. Whether the server has read it as
-		// content cannot be told from here, so nothing that follows can be trusted.
-		c.settle(d, r)
-		return fmt.Errorf("%w: it refused a sender or recipients that it had accepted before", ErrSequence)
-	}
+func (c *Channel) end(d *Delivery, r Reply) {
 	if d.failed.Code != 0 {
 		r = d.failed
 	}
 	c.settle(d, r)
-	return nil
 }

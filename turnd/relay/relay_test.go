@@ -262,6 +262,91 @@ func TestContentIsNeverTakenForCommands(t *testing.T) {
 	}
 }
 
+// The same for a message of several chunks over a slow line, whose lines would be the answers to the message behind it:
+// each chunk ends within a NOOP, so that the next command is a part of that.
+func TestContentInChunksIsNeverTakenForCommands(t *testing.T) {
+	t.Parallel()
+	const chunks, size, lines = 5, 1024, "Received: y\r\nReceived: y\r\nReceived: #\r\n"
+	s := &server{extensions: allExtensions, unread: true}
+	refuse := false
+	s.rcpt = func(string) string {
+		if refuse {
+			return "550 5.1.1 no"
+		}
+		return ""
+	}
+	line := &slowLine{Conn: s.dial(t)}
+	c, err := Open(t.Context(), line, nil, Options{Hostname: "mx.provider.example", Limits: Limits{Content: size}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	if got := codes(deliver(c, "<a@x>", letter, "<known@x>")); got != "250" {
+		t.Fatalf("reported %s", got)
+	}
+	refuse = true
+	line.hold(
+		passage{until: strings.Repeat("$", chunks), upTo: "#\r\n"}, // the server answers the lines of the first chunk
+		passage{until: "%"}, // and the others when the message behind has been sent
+	)
+	d := c.Begin("<a@x>", []string{"<known@x>"})
+	for chunk := range chunks {
+		begin := "NOOP "
+		if chunk == 0 {
+			begin = lines + begin
+		}
+		io.WriteString(d, begin+strings.Repeat("y", size-len(begin)-1)+"$")
+	}
+	if got := deliver(c, "<a@x>", letter+"%\r\n", "<known@x>"); got[0].Code != 451 {
+		t.Errorf("a message behind one whose chunks were executed is reported %v, want 451", got)
+	}
+	if got := codes(d.Commit()); got != "550" {
+		t.Errorf("the refused message is reported %s", got)
+	}
+	if err := c.Err(); !errors.Is(err, ErrSequence) {
+		t.Errorf("the channel ended with %v", err)
+	}
+}
+
+// A slowLine holds what is written until the marks of a passage have been written, and then lets it pass.
+type slowLine struct {
+	net.Conn
+	mu       sync.Mutex
+	passages []passage
+	held     []byte
+}
+
+type passage struct {
+	until string // single octets
+	upTo  string // what is behind this is still held; "": nothing is
+}
+
+func (l *slowLine) hold(passages ...passage) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.passages = passages
+}
+
+func (l *slowLine) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = append(l.held, p...)
+	n := len(l.held)
+	if len(l.passages) > 0 {
+		next := l.passages[0]
+		if bytes.Count(l.held, []byte(next.until[:1])) < len(next.until) {
+			return len(p), nil
+		}
+		l.passages = l.passages[1:]
+		if next.upTo != "" {
+			n = bytes.Index(l.held, []byte(next.upTo)) + len(next.upTo)
+		}
+	}
+	_, err := l.Conn.Write(l.held[:n])
+	l.held = l.held[n:]
+	return len(p), err
+}
+
 func TestRefusedChunkEndsItsMessageAlone(t *testing.T) {
 	t.Parallel()
 	for _, extensions := range [][]string{ways["chunks pipelined"], ways["chunks in lockstep"]} {
