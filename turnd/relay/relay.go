@@ -57,7 +57,7 @@ var (
 // Limits of a channel. Zero fields stand for the defaults.
 type Limits struct {
 	Greeting time.Duration // for greeting, EHLO and STARTTLS in all; 60 s
-	Stall    time.Duration // without an octet taken or a reply given while some are due; 10 min (RFC 5321, section 4.5.3.2)
+	Stall    time.Duration // without an octet taken or a reply given while one of them is due; 10 min (RFC 5321, section 4.5.3.2)
 	Quit     time.Duration // for the answer to QUIT; 10 s
 	Content  int           // octets of one message's content that wait in memory; 64 KiB
 }
@@ -100,6 +100,7 @@ type Channel struct {
 	queue   []*Delivery     // to be sent, oldest first
 	due     []due           // replies that the server owes, in their order
 	known   map[string]bool // what the server accepted on this connection: MAIL or RCPT, and a path
+	writing bool            // the line has been given octets that it has not taken yet
 	quit    bool            // nothing more is to come
 	failure error           // why the channel is over; nil while it is not
 	unsent  error           // why nothing can be written any more, while replies are still read
@@ -299,8 +300,8 @@ func lost(err error) Reply {
 	return Reply{451, "4.4.2 " + printable([]byte(err.Error()))}
 }
 
-// stalled is called when nothing has moved for Limits.Stall while replies are due, or for Limits.Quit
-// after QUIT.
+// stalled is called when nothing has moved for Limits.Stall while replies are due or something is being written, or
+// for Limits.Quit after QUIT.
 func (c *Channel) stalled() {
 	c.mu.Lock()
 	quit := len(c.due) == 1 && c.due[0].to == toQuit
@@ -318,7 +319,7 @@ func (c *Channel) moved() {
 	case c.failure != nil:
 	case c.unsent != nil || len(c.due) > 0 && c.due[len(c.due)-1].to == toQuit:
 		c.stall.Reset(c.limits.Quit) // what the server has said already is there soon
-	case len(c.due) == 0:
+	case len(c.due) == 0 && !c.writing:
 		c.stall.Stop()
 	default:
 		c.stall.Reset(c.limits.Stall)

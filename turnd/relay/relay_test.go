@@ -488,6 +488,31 @@ func TestSilentServerEndsTheChannel(t *testing.T) {
 	}
 }
 
+func TestServerThatReadsNoContentEndsTheChannel(t *testing.T) {
+	t.Parallel()
+	deaf := make(chan struct{})
+	s := &server{extensions: ways["lines pipelined"], content: func() { <-deaf }}
+	ours, theirs := net.Pipe() // takes nothing that is not read
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.serve(theirs)
+		theirs.Close()
+	}()
+	defer func() {
+		close(deaf)
+		<-done
+	}()
+	c, err := Open(t.Context(), ours, nil, Options{Hostname: "mx.provider.example", Limits: Limits{Stall: 50 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := deliver(c, "<a@x>", strings.Repeat(letter, 5_000), "<b@x>"); got[0].Code != 451 || !errors.Is(c.Err(), ErrStalled) {
+		t.Errorf("reported %v, the channel ended with %v", got, c.Err())
+	}
+	c.Quit()
+}
+
 func TestOpeningFailsWithAClearReason(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -25,6 +25,7 @@ type server struct {
 	unread     bool                                   // a refused chunk is not consumed but taken for commands
 	starttls   *tls.Config                            // nil: STARTTLS is answered and nothing follows
 	before     func(n int, command string) (cut bool) // of the n-th command
+	content    func()                                 // before content is read behind DATA
 
 	mu       sync.Mutex
 	messages []received
@@ -153,6 +154,9 @@ func (s *server) serve(conn net.Conn) {
 			}
 			say("354 go on")
 			out.Flush()
+			if s.content != nil {
+				s.content()
+			}
 			var content bytes.Buffer
 			for {
 				line, err := in.ReadString('\n')

@@ -334,10 +334,15 @@ type progressWriter struct{ *Channel }
 
 func (w *progressWriter) Write(p []byte) (written int, err error) {
 	for len(p) > 0 {
+		w.mu.Lock()
+		w.writing = true // behind DATA no reply is due, and the server has to read all the same
+		w.moved()
+		w.mu.Unlock()
 		n, err := w.conn.Write(p[:min(len(p), writePiece)])
 		written += n
 		p = p[n:]
 		w.mu.Lock()
+		w.writing = false
 		if err != nil {
 			// What the server said before still counts, and the reader finds it.
 			w.unsent = err
