@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +23,13 @@ func gateAt(t *testing.T, server *postfixtest.Sink) (h *house, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h = newHouse(t, func(c *Config) {
+	return gateOn(t, l, server), l.Addr().String()
+}
+
+// gateOn is gateAt with a listener.
+func gateOn(t *testing.T, l net.Listener, server *postfixtest.Sink) *house {
+	t.Helper()
+	h := newHouse(t, func(c *Config) {
 		c.Listen = func(context.Context, string) (net.Listener, error) { return l, nil }
 		c.FirstWait, c.IdleWait = time.Minute, time.Minute
 	})
@@ -34,7 +42,7 @@ func gateAt(t *testing.T, server *postfixtest.Sink) (h *house, addr string) {
 			t.Error(err)
 		}
 	})
-	return h, l.Addr().String()
+	return h
 }
 
 func TestGateSpeaksLMTP(t *testing.T) {
@@ -129,6 +137,76 @@ func TestGateBoundsLines(t *testing.T) {
 	if reply, err := c.Say("NOOP"); err != nil || reply[:3] != "250" {
 		t.Errorf("the line behind it: %q, %v", reply, err)
 	}
+}
+
+// However long the customer's server took to answer: the MTA has its time for the replies from then on, also where they
+// are more than one write.
+func TestMTAHasItsTimeForRepliesThatCameLate(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := clocked{Listener: l}
+	server := customer(t, func(s *postfixtest.Sink) {
+		s.OnMessage = func(postfixtest.Message) string {
+			c.stale.Store(true)
+			return "250 2.0.0 " + strings.Repeat("queued ", 20)
+		}
+	})
+	gateOn(t, &c, server)
+	mta, err := postfixtest.Dial(l.Addr().String(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mta.Close()
+	const recipients = 50
+	commands := []string{"LHLO x", "MAIL FROM:<a@sender.example>"}
+	for i := range recipients {
+		commands = append(commands, fmt.Sprintf("RCPT TO:<%d@globex.example>", i))
+	}
+	for _, command := range append(commands, "DATA") {
+		if reply, err := mta.Say(command); err != nil || reply[0] > '3' {
+			t.Fatal(command, reply, err)
+		}
+	}
+	mta.Write([]byte(hello + ".\r\n"))
+	for range recipients {
+		if reply, err := mta.Reply(); err != nil || reply[0] != '2' {
+			t.Fatal(reply, err)
+		}
+	}
+	if c.late.Load() {
+		t.Error("replies were written by a deadline from before the customer's server answered")
+	}
+}
+
+// A clocked listener notes whether anything is written by a deadline that became stale before.
+type clocked struct {
+	net.Listener
+	stale, late atomic.Bool
+}
+
+type clockedConn struct {
+	net.Conn
+	*clocked
+}
+
+func (c *clocked) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	return clockedConn{conn, c}, err
+}
+
+func (c clockedConn) SetWriteDeadline(t time.Time) error {
+	c.stale.Store(false)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c clockedConn) Write(b []byte) (int, error) {
+	if c.stale.Load() {
+		c.late.Store(true)
+	}
+	return c.Conn.Write(b)
 }
 
 func FuzzCommand(f *testing.F) {

@@ -39,11 +39,10 @@ type session struct {
 
 func (s *session) run() {
 	<-s.gate.opened
-	s.in, s.out = bufio.NewReaderSize(s.conn, 16<<10), bufio.NewWriterSize(s.conn, 4<<10)
+	s.in, s.out = bufio.NewReaderSize(s.conn, 16<<10), bufio.NewWriterSize(patient{s.conn}, 4<<10)
 	s.say("220 " + s.gate.turn.cfg.Hostname + " LMTP mailbag-turnd")
 	for {
 		if s.in.Buffered() == 0 { // RFC 2920, section 3.2: the replies of a group travel together
-			s.conn.SetWriteDeadline(time.Now().Add(replyTime))
 			if s.out.Flush() != nil {
 				return
 			}
@@ -62,6 +61,15 @@ func (s *session) run() {
 			return
 		}
 	}
+}
+
+// patient gives the MTA replyTime for each write: replies that wait for the customer's server may be more than the
+// buffer holds.
+type patient struct{ net.Conn }
+
+func (p patient) Write(b []byte) (int, error) {
+	p.SetWriteDeadline(time.Now().Add(replyTime))
+	return p.Conn.Write(b)
 }
 
 func (s *session) say(reply string) {
@@ -208,7 +216,6 @@ func (s *session) data() bool {
 	for _, r := range replies {
 		s.reply(r)
 	}
-	s.conn.SetWriteDeadline(time.Now().Add(replyTime))
 	if s.out.Flush() != nil {
 		return false
 	}
