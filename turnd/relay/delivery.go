@@ -3,7 +3,7 @@ package relay
 import "slices"
 
 // A Delivery is one mail transaction on its way through a [Channel]. One goroutine uses it: it writes the
-// content, then calls Commit or Abort.
+// content, then calls Commit or Abort. Another may Withdraw it.
 type Delivery struct {
 	channel *Channel
 	from    string   // reverse-path and parameters: "<a@b> SIZE=1000"
@@ -94,12 +94,33 @@ func (d *Delivery) Abort() {
 	c.changed.Broadcast()
 }
 
+// Withdraw is Abort for a delivery that may have been committed, as far as it hurts no other: where content travels by
+// DATA, one that has been begun goes on, because it could be taken back only with an end of the channel. Any goroutine
+// may call it.
+func (d *Delivery) Withdraw() {
+	c := d.channel
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waits := slices.Contains(c.queue, d)
+	if d.given && !waits && !c.extensions.Chunking {
+		return
+	}
+	d.aborted = true
+	if waits {
+		c.settle(d, lost(ErrClosed))
+	}
+	d.content, d.held = nil, 0
+	c.changed.Broadcast()
+}
+
 // give hands the delivery to the channel, unless that has been done or the channel takes none.
 func (d *Delivery) give() {
 	c := d.channel
 	switch {
 	case d.given:
 		return
+	case d.aborted:
+		c.settle(d, lost(ErrClosed))
 	case c.failure != nil:
 		c.settle(d, lost(c.failure))
 	case c.quit:

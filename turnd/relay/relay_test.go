@@ -398,6 +398,64 @@ func TestAbortedMessageDoesNotCount(t *testing.T) {
 	})
 }
 
+// One that waits is answered while the server is busy with another. One that is on its way does not count where it
+// travels in chunks, and is finished where it cannot be taken back: what follows does not suffer.
+func TestWithdrawnMessageHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, extensions []string) {
+		busy, finish := make(chan struct{}), make(chan struct{})
+		s := &server{extensions: extensions, data: func(content []byte) string {
+			if bytes.Contains(content, []byte("first")) {
+				close(busy)
+				<-finish
+			}
+			return ""
+		}}
+		c := open(t, s)
+		first := make(chan []Reply)
+		go func() { first <- deliver(c, "<a@x>", "first\r\n", "<b@x>") }()
+		<-busy
+		ahead := c.Begin("<new@x>", []string{"<b@x>"}) // it may be begun, but not more before the server answers
+		io.WriteString(ahead, letter)
+		waits := make(chan []Reply)
+		go func() { waits <- ahead.Commit() }()
+		c.mu.Lock()
+		for !ahead.given {
+			c.changed.Wait()
+		}
+		c.mu.Unlock()
+		d := c.Begin("<a@x>", []string{"<b@x>"})
+		io.WriteString(d, letter)
+		withdrawn := make(chan []Reply)
+		go func() { withdrawn <- d.Commit() }()
+		d.Withdraw()
+		if got := codes(<-withdrawn); got != "451" {
+			t.Errorf("the withdrawn message is reported %s", got)
+		}
+		close(finish)
+		if got := codes(<-first) + " " + codes(<-waits); got != "250 250" {
+			t.Errorf("the others are reported %s", got)
+		}
+
+		d = c.Begin("<a@x>", []string{"<b@x>"})
+		d.Write(bytes.Repeat([]byte("0123456789abcd\r\n"), 20_000)) // begun: more than may wait
+		d.Withdraw()
+		want := "451"
+		if !c.Extensions().Chunking {
+			want = "250"
+		}
+		if got := codes(d.Commit()); got != want {
+			t.Errorf("the message on its way is reported %s, want %s", got, want)
+		}
+		if got := codes(deliver(c, "<a@x>", letter, "<b@x>")); got != "250" {
+			t.Errorf("the next message is reported %s", got)
+		}
+		if err := c.Quit(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // The connection breaks at every command, before it is answered: what the server took is reported as
 // taken unless its answer was lost, everything else as transient, and nobody waits for ever.
 func TestNothingIsLostWhereverTheConnectionBreaks(t *testing.T) {

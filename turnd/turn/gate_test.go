@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -207,6 +208,85 @@ func (c clockedConn) Write(b []byte) (int, error) {
 		c.late.Store(true)
 	}
 	return c.Conn.Write(b)
+}
+
+// begin sends a message of globex up to its content, as the MTA does.
+func begin(t *testing.T, addr, id string, to ...string) *postfixtest.Client {
+	t.Helper()
+	c, err := postfixtest.Dial(addr, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	commands := []string{"LHLO x", "XFORWARD IDENT=" + id, "MAIL FROM:<a@sender.example>"}
+	for _, address := range to {
+		commands = append(commands, "RCPT TO:<"+address+">")
+	}
+	for _, command := range append(commands, "DATA") {
+		if reply, err := c.Say(command); err != nil || reply[0] > '3' {
+			t.Fatal(command, reply, err)
+		}
+	}
+	return c
+}
+
+// replies fails the test unless these begin the replies to come.
+func replies(t *testing.T, c *postfixtest.Client, want ...string) {
+	t.Helper()
+	for _, code := range want {
+		if reply, err := c.Reply(); err != nil || !strings.HasPrefix(reply, code) {
+			t.Fatalf("%q, %v; want %s", reply, err, code)
+		}
+	}
+}
+
+// sessions waits until the gate has so many.
+func (h *house) sessions(n int) {
+	h.t.Helper()
+	h.turns.mu.Lock()
+	gate := h.turns.open["globex"].gate
+	h.turns.mu.Unlock()
+	h.until(fmt.Sprintf("the MTA has %d sessions", n), func() bool {
+		gate.mu.Lock()
+		defer gate.mu.Unlock()
+		return len(gate.conns) == n
+	})
+}
+
+// The MTA is restarted, or loses patience, while a message waits behind another.
+func TestMessageWhoseMTAHangsUpDoesNotArriveTwice(t *testing.T) {
+	t.Parallel()
+	busy, finished := make(chan struct{}), make(chan struct{})
+	finish := sync.OnceFunc(func() { close(finished) })
+	defer finish()
+	server := customer(t, func(s *postfixtest.Sink) {
+		s.Extensions = []string{"8BITMIME"} // so one message is begun at a time
+		s.OnMessage = func(m postfixtest.Message) string {
+			if bytes.Contains(m.Data, []byte("first")) {
+				close(busy)
+				<-finished
+			}
+			return ""
+		}
+	})
+	h, addr := gateAt(t, server)
+	first := begin(t, addr, "FIRST", "a@globex.example")
+	first.Write([]byte(hello + "first\r\n.\r\n"))
+	<-busy
+	for _, behind := range []string{"", "QUIT\r\n"} {
+		second := begin(t, addr, "SECOND", "a@globex.example")
+		second.Write([]byte(hello + "second\r\n.\r\n" + behind))
+		second.Close()
+		h.sessions(1)
+	}
+	finish()
+	replies(t, first, "250")
+	second := begin(t, addr, "SECOND", "a@globex.example")
+	second.Write([]byte(hello + "second\r\n.\r\nNOOP\r\nQUIT\r\n"))
+	replies(t, second, "250", "250", "221")
+	if n := contents(server)["second"]; n != 1 {
+		t.Errorf("the message arrived %d times", n)
+	}
 }
 
 func FuzzCommand(f *testing.F) {

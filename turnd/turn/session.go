@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -205,7 +206,10 @@ func (s *session) data() bool {
 			delivery.Abort()
 			replies = repeat(relay.Reply{Code: 554, Text: "5.6.0 The message has a line feed without a carriage return"}, len(s.to))
 		} else {
-			replies = delivery.Commit()
+			var heard bool
+			if replies, heard = s.commit(delivery); !heard {
+				return false
+			}
 		}
 	} else {
 		if err := content.copy(nil); err != nil {
@@ -226,6 +230,37 @@ func (s *session) data() bool {
 		fate = kept
 	}
 	return true
+}
+
+// commit waits for the answers of the customer's server. If the MTA goes away meanwhile, heard is false and the message
+// withdrawn as far as it can be: the MTA is going to bring it again.
+func (s *session) commit(delivery *relay.Delivery) (replies []relay.Reply, heard bool) {
+	s.conn.SetReadDeadline(time.Time{})
+	watch := make(chan bool)
+	go func() {
+		gone := s.gone()
+		if gone {
+			delivery.Withdraw()
+		}
+		watch <- gone
+	}()
+	replies = delivery.Commit()
+	s.conn.SetReadDeadline(time.Unix(1, 0)) // ends the watch; the next command sets its own
+	return replies, !<-watch
+}
+
+// gone waits until the MTA's connection has ended, and returns true, or until the deadline for reading. What the MTA
+// sends meanwhile is read later: Postfix says QUIT behind the content of its last message.
+func (s *session) gone() bool {
+	for {
+		_, err := s.in.Peek(s.in.Buffered() + 1)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, bufio.ErrBufferFull):
+			return false
+		case err != nil:
+			return true
+		}
+	}
 }
 
 // tell counts what the customer's server said about a message, and returns what becomes of it.
