@@ -3,6 +3,7 @@ package turn
 import (
 	"bufio"
 	"errors"
+	"slices"
 	"strings"
 
 	"mailbag/turnd/relay"
@@ -155,6 +156,23 @@ func xforwardID(attributes, id string) string {
 		}
 	}
 	return id
+}
+
+// traceID returns the queue ID in the MTA's own Received field, or none. Both Postfix and Exim have "id X" on a line of
+// its own or on the one that begins with "by". The client's name, which may be anything, is on other lines.
+func traceID(field string) string {
+	for line := range strings.Lines(field) {
+		words := strings.Fields(line)
+		if len(words) < 2 || words[0] != "by" && words[0] != "id" {
+			continue
+		}
+		if i := slices.Index(words[:len(words)-1], "id"); i >= 0 {
+			if id := strings.TrimSuffix(words[i+1], ";"); plainID(id) {
+				return id
+			}
+		}
+	}
+	return ""
 }
 
 // plainID reports whether s has the form of a queue ID, Postfix's or Exim's.

@@ -322,7 +322,7 @@ func FuzzCommand(f *testing.F) {
 
 // Whatever comes, the content ends where CRLF, a dot and CRLF stand first, and its dots are undone.
 func FuzzContent(f *testing.F) {
-	for _, s := range []string{"", "a", ".", "\n.\r\n", "a\r\n.b\r\n..\r\n", "\r", strings.Repeat("x", 40) + "\r\n"} {
+	for _, s := range []string{"", "a", ".", "\n.\r\n", "Received: x\r\n\tby y id Z\r\n.x: y", "received:\r\n", "a\r\n.b\r\n..\r\n", "\r", strings.Repeat("x", 40) + "\r\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -335,6 +335,11 @@ func FuzzContent(f *testing.F) {
 		in := bufio.NewReaderSize(bytes.NewReader(stream), 16)
 		var got bytes.Buffer
 		c := content{in: in, conn: ours}
+		if trace, err := c.trace(); err != nil {
+			t.Fatal(err)
+		} else if !bytes.HasPrefix(want, []byte(trace)) || trace != "" && strings.Count(trace, "\r\n") != strings.Count(trace, "\r\n ")+strings.Count(trace, "\r\n\t")+1 {
+			t.Errorf("the Received field of %q is %q", want, trace)
+		}
 		if err := c.copy(&got); err != nil {
 			t.Fatal(err)
 		}

@@ -25,6 +25,7 @@ type mta struct {
 	returned map[string]string // by ID: the 5yz reply
 	busy     map[string]bool   // released and in work: another release does nothing
 	stuck    map[string]bool   // a release does nothing
+	ident    string            // what XFORWARD says in place of the ID; "": the ID
 	atOnce   int               // the most messages that were in work at a time
 	released int
 	gate     chan struct{}
@@ -121,7 +122,11 @@ func (m *mta) deliver(id string, l letter) (left []string) {
 			}
 		}
 	}
-	for _, command := range []string{"", "LHLO mx.provider.example", "XFORWARD NAME=[UNAVAILABLE] IDENT=" + id, "MAIL FROM:<" + l.from + "> SIZE=100"} {
+	ident := id
+	if m.ident != "" {
+		ident = m.ident
+	}
+	for _, command := range []string{"", "LHLO mx.provider.example", "XFORWARD NAME=[UNAVAILABLE] IDENT=" + ident, "MAIL FROM:<" + l.from + "> SIZE=100"} {
 		if reply := say(command); reply[0] != '2' {
 			return l.to
 		}
@@ -220,17 +225,22 @@ func (h *house) hold(indexed bool, content string, to ...string) (id string) {
 	h.queue[id] = letter{"a@sender.example", to, content}
 	h.mta.mu.Unlock()
 	if indexed {
-		d := h.follower.Directory()
-		m := meter.QueuedMessage{ID: id, Recipients: to}
-		accounts, domains := m.Accounts(d)
-		r := meter.NewRecorder(h.ledger, nil)
-		defer r.Close()
-		err := r.Record(h.t.Context(), meter.Message{Instance: id, QueueID: id, Size: int64(len(content)), At: time.Now(), Accounts: accounts, Domains: domains})
-		if err != nil {
-			h.t.Fatal(err)
-		}
+		h.index(id, int64(len(content)), to...)
 	}
 	return id
+}
+
+// index notes a message that waits.
+func (h *house) index(id string, size int64, to ...string) {
+	h.t.Helper()
+	m := meter.QueuedMessage{ID: id, Recipients: to}
+	accounts, domains := m.Accounts(h.follower.Directory())
+	r := meter.NewRecorder(h.ledger, nil)
+	defer r.Close()
+	err := r.Record(h.t.Context(), meter.Message{Instance: id, QueueID: id, Size: size, At: time.Now(), Accounts: accounts, Domains: domains})
+	if err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 func (h *house) waiting(account string) int64 {

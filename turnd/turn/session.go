@@ -23,7 +23,7 @@ const (
 
 // A session is one connection of the MTA: LMTP (RFC 2033) as Postfix's lmtp client speaks it, with
 // PIPELINING (RFC 2920), ENHANCEDSTATUSCODES (RFC 2034) and XFORWARD (XFORWARD_README), which
-// names the message. What else is offered is what the customer's server offers.
+// names the message, as its Received field does. What else is offered is what the customer's server offers.
 type session struct {
 	gate *gate
 	conn net.Conn
@@ -185,15 +185,23 @@ func (s *session) data() bool {
 		return true
 	}
 	defer s.reset()
-	window := s.gate.turn.window
-	window.bring(s.id)
-	fate := dropped
-	content := content{in: s.in, conn: s.conn}
-	defer func() { window.answer(s.id, content.size, len(s.to), fate) }()
 	s.say("354 Go on, end with a dot")
 	if s.out.Flush() != nil {
 		return false
 	}
+	content := content{in: s.in, conn: s.conn}
+	trace, err := content.trace()
+	if err != nil {
+		return false
+	}
+	window := s.gate.turn.window
+	// IDENT is another system's where the message came with one, as from a content filter (FILTER_README).
+	if id := traceID(trace); !window.knows(s.id) && window.knows(id) {
+		s.id = id
+	}
+	window.bring(s.id)
+	fate := dropped
+	defer func() { window.answer(s.id, content.size, len(s.to), fate) }()
 	channel, refusal := s.gate.current()
 	var replies []relay.Reply
 	if refusal == "" {

@@ -109,6 +109,45 @@ func TestTurnDeliversAllThatWaitsOnceAndEnds(t *testing.T) {
 	}
 }
 
+// IDENT is that of another system where the message came in with one, as from a content filter.
+func TestMessagesAreKnownByTheirReceivedField(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.Window = 20 })
+	h.mta.ident = "FOREIGN"
+	const n = 60 // more than the window: it is refilled only by messages that are known again
+	for i := range n {
+		id := fmt.Sprintf("Q%07d", i+1)
+		h.hold(true, fmt.Sprintf("Received: from x id Q0000001 (x [192.0.2.1])\r\n\tby mx.provider.example (Postfix) with ESMTP id %s\r\n"+
+			"\tfor <a@globex.example>; Tue, 24 Nov 2026 12:00:00 +0000 (UTC)\r\n\r\n%d\r\n", id, i), "a@globex.example")
+	}
+	server := customer(t, nil)
+	if err := h.reverse("globex", server); err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(server); len(got) != n || h.waiting("globex") != 0 || h.record().Outcome != "done" {
+		t.Errorf("%d of %d arrived, %d wait by the index, recorded %+v", len(got), n, h.waiting("globex"), h.record())
+	}
+}
+
+func TestTraceID(t *testing.T) {
+	t.Parallel()
+	for field, want := range map[string]string{
+		"Received: from c (c [192.0.2.1])\r\n\tby mx (Postfix) with ESMTP id 4XyZ12\r\n\tfor <a@b>; date\r\n":        "4XyZ12",
+		"Received: from c (c [192.0.2.1])\r\n\t(using TLSv1.3)\r\n\tby mx (Postfix) with ESMTPS id 4XyZ12; date\r\n": "4XyZ12",
+		"Received: by mx (Postfix, from userid 0)\r\n\tid 4XyZ12; date\r\n":                                          "4XyZ12",
+		"Received: from c ([192.0.2.1])\r\n\tby mx with esmtp (Exim 4.96)\r\n\tid 1tABcd-0001-Xy;\r\n\tdate\r\n":     "1tABcd-0001-Xy",
+		"Received: from a by x id FAKE (c [192.0.2.1])\r\n\tby mx (Postfix) with ESMTP id 4XyZ12\r\n":                "4XyZ12",
+		"Received: from c (c [192.0.2.1])\r\n\tby mx (Postfix) with ESMTP\r\n\tfor <\"a id FAKE\"@b>; date\r\n":      "",
+		"Received: from c (c [192.0.2.1])\r\n\tby mx (Postfix) with ESMTP id .4\r\n":                                 "",
+		"Received: from c (c [192.0.2.1])\r\n\tby mx (Postfix) with ESMTP id\r\n":                                    "",
+		"": "",
+	} {
+		if got := traceID(field); got != want {
+			t.Errorf("%q is of message %q, want %q", field, got, want)
+		}
+	}
+}
+
 func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(c *Config) { c.IdleWait = time.Second })

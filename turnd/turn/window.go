@@ -318,6 +318,13 @@ func (w *window) unbegun(ctx context.Context) error {
 	return ErrNotDelivered
 }
 
+// knows reports whether the turn waits for a message, or has had it.
+func (w *window) knows(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.messages[id] != nil
+}
+
 // bring notes that the MTA brings a message.
 func (w *window) bring(id string) {
 	w.mu.Lock()
