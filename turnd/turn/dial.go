@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	dialTime    = 20 * time.Second // for one address
+	dialTime    = 20 * time.Second // for one address to accept the connection
 	connectTime = 60 * time.Second // for all of them, greeting and STARTTLS included: the customer waits for it
 	smtpPort    = 25
 )
@@ -40,17 +40,25 @@ func (t *turn) connect(ctx context.Context) (*relay.Channel, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	return t.reach(ctx, host.Name, addresses)
+}
+
+// reach opens a channel to one of a host's addresses. Each has its share of the time that is left: one that accepts the
+// connection and says nothing leaves time for the others.
+func (t *turn) reach(ctx context.Context, name string, addresses []netip.AddrPort) (*relay.Channel, string, error) {
+	deadline, _ := ctx.Deadline()
 	var failures error
-	for _, address := range addresses {
+	for i, address := range addresses {
 		if t.cfg.Self(address) {
 			failures = errors.Join(failures, fmt.Errorf("%s: %w", address, ErrSelf))
 			continue
 		}
-		channel, err := t.channel(ctx, address, host.Name)
+		until := time.Now().Add(time.Until(deadline) / time.Duration(len(addresses)-i))
+		channel, err := t.channel(ctx, until, address, name)
 		if errors.Is(err, relay.ErrTLS) {
 			// Opportunistic: a server that cannot do what it offers still gets its mail (RFC 7435, section 3).
 			t.log.Warn("the customer's server offers STARTTLS and fails at it; its mail goes in the clear", "account", t.account.Name, "address", address.String(), "error", err)
-			channel, err = t.channel(ctx, address, "")
+			channel, err = t.channel(ctx, until, address, "")
 		}
 		if err == nil {
 			return channel, address.String(), nil
@@ -72,12 +80,17 @@ func (t *turn) connect(ctx context.Context) (*relay.Channel, string, error) {
 }
 
 // channel opens a channel to one address, with STARTTLS for the server name where there is one.
-func (t *turn) channel(ctx context.Context, address netip.AddrPort, serverName string) (*relay.Channel, error) {
-	conn, err := t.cfg.Dial(ctx, "tcp", address.String())
+func (t *turn) channel(ctx context.Context, until time.Time, address netip.AddrPort, serverName string) (*relay.Channel, error) {
+	dialling, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	conn, err := t.cfg.Dial(dialling, "tcp", address.String())
 	if err != nil {
 		return nil, err
 	}
 	o := relay.Options{Hostname: t.cfg.Hostname, Limits: t.cfg.Limits}
+	if left := max(time.Until(until), time.Millisecond); o.Limits.Greeting == 0 || left < o.Limits.Greeting {
+		o.Limits.Greeting = left
+	}
 	if serverName != "" {
 		o.StartTLS = t.cfg.TLS.Clone()
 		o.StartTLS.ServerName = serverName
