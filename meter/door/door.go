@@ -93,6 +93,21 @@ var passing = []syscall.Errno{
 	syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EPERM, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 }
 
+// Accept is l.Accept, again after a pause where its error is one that passes, until ctx is over. failed hears of each.
+func Accept(ctx context.Context, l net.Listener, failed func(error)) (net.Conn, error) {
+	for {
+		conn, err := l.Accept()
+		if err == nil || ctx.Err() != nil || !slices.ContainsFunc(passing, func(e syscall.Errno) bool { return errors.Is(err, e) }) {
+			return conn, err
+		}
+		failed(err)
+		select {
+		case <-time.After(acceptAgain):
+		case <-ctx.Done():
+		}
+	}
+}
+
 // Serve gives receive every connection that is accepted, until Shutdown; then it returns nil. The listener is closed
 // when it returns. receive is to Enter the connection or to close it, and to return at once.
 func (d *Door) Serve(l net.Listener, receive func(net.Conn)) error {
@@ -102,24 +117,22 @@ func (d *Door) Serve(l net.Listener, receive func(net.Conn)) error {
 	}
 	defer d.wait.Done()
 	for {
-		conn, err := l.Accept()
+		conn, err := Accept(d.ctx, l, d.notAccepted)
 		switch {
 		case err == nil:
 			receive(conn)
 		case d.Closing():
 			return nil
-		case slices.ContainsFunc(passing, func(e syscall.Errno) bool { return errors.Is(err, e) }):
-			if n, ok := d.failed.Allow(); ok {
-				d.cfg.Logger.Error("cannot accept a connection; is the limit of open files too low?",
-					"socket", d.cfg.Socket, "error", err, "more", n)
-			}
-			select {
-			case <-time.After(acceptAgain):
-			case <-d.ctx.Done():
-			}
 		default:
 			return err
 		}
+	}
+}
+
+func (d *Door) notAccepted(err error) {
+	if n, ok := d.failed.Allow(); ok {
+		d.cfg.Logger.Error("cannot accept a connection; is the limit of open files too low?",
+			"socket", d.cfg.Socket, "error", err, "more", n)
 	}
 }
 

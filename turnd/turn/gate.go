@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"mailbag/meter"
+	"mailbag/meter/door"
 	"mailbag/turnd/relay"
 )
 
@@ -17,6 +18,7 @@ const maxSessions = 100
 type gate struct {
 	turn     *turn
 	listener net.Listener
+	failed   door.Throttle // of connections that cannot be accepted
 
 	connected chan struct{} // closed at the first connection
 	opened    chan struct{} // closed when channel or refusal is set
@@ -40,7 +42,7 @@ func newGate(t *turn, l net.Listener) *gate {
 
 func (g *gate) accept() {
 	for {
-		conn, err := g.listener.Accept()
+		conn, err := door.Accept(g.turn.immediate, g.listener, g.notAccepted)
 		if err != nil {
 			return // closed
 		}
@@ -62,6 +64,13 @@ func (g *gate) accept() {
 			delete(g.conns, conn)
 			g.mu.Unlock()
 		})
+	}
+}
+
+func (g *gate) notAccepted(err error) {
+	if n, ok := g.failed.Allow(); ok {
+		g.turn.log.Error("cannot accept a connection of the MTA; is the limit of open files too low?",
+			"account", g.turn.account.Name, "error", err, "more", n)
 	}
 }
 

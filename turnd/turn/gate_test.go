@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -208,6 +209,36 @@ func (c clockedConn) Write(b []byte) (int, error) {
 		c.late.Store(true)
 	}
 	return c.Conn.Write(b)
+}
+
+// short is a listener that lacks file descriptors at first.
+type short struct {
+	net.Listener
+	once sync.Once
+}
+
+func (s *short) Accept() (conn net.Conn, err error) {
+	s.once.Do(func() { err = &net.OpError{Op: "accept", Err: syscall.EMFILE} })
+	if err != nil {
+		return nil, err
+	}
+	return s.Listener.Accept()
+}
+
+func TestGateOutlastsAShortageOfDescriptors(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := customer(t, nil)
+	gateOn(t, &short{Listener: l}, server)
+	mta := begin(t, l.Addr().String(), "SOME", "a@globex.example")
+	mta.Write([]byte(hello + ".\r\n"))
+	replies(t, mta, "250")
+	if n := len(server.Messages()); n != 1 {
+		t.Errorf("%d messages arrived", n)
+	}
 }
 
 // begin sends a message of globex up to its content, as the MTA does.
