@@ -150,7 +150,7 @@ func TestTraceID(t *testing.T) {
 
 func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.IdleWait = time.Second })
+	h := newHouse(t, func(c *Config) { c.IdleWait = time.Minute })
 	h.hold(true, hello+"first\r\n", "a@globex.example")
 	server := customer(t, nil)
 	ended := make(chan error, 1)
@@ -159,6 +159,10 @@ func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.hold(true, hello+"second\r\n", "a@globex.example")
+	if _, err := server.WaitMessages(20*time.Second, 2); err != nil {
+		t.Error(err)
+	}
+	h.turns.End("globex") // it would wait for a third
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +173,7 @@ func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
 
 func TestNoTurnWithoutReason(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.MaxTurns, c.FirstWait = 1, 100*time.Millisecond })
+	h := newHouse(t, func(c *Config) { c.MaxTurns, c.FirstWait = 1, 2*time.Second })
 	server := customer(t, nil)
 	if err := h.reverse("globex", server); !errors.Is(err, ErrNothingWaits) {
 		t.Errorf("nothing waits: %v", err)
@@ -186,6 +190,7 @@ func TestNoTurnWithoutReason(t *testing.T) {
 		t.Errorf("%d releases, recorded %+v", h.released, h.record())
 	}
 	delete(h.stuck, id)
+	h.turns.cfg.FirstWait = 20 * time.Second // the others are to come about, however busy the machine is
 
 	h.hold(true, hello, "a@hooli.example")
 	r, err := h.turns.Reverse(t.Context(), h.account("globex"), nil, Client{})
@@ -701,7 +706,7 @@ func TestETRNToAnUnreachableHostIsRefused(t *testing.T) {
 // another.
 func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.FirstWait = 100 * time.Millisecond })
+	h := newHouse(t, func(c *Config) { c.FirstWait = 2 * time.Second })
 	gone := func() string {
 		id := h.hold(true, hello, "a@globex.example")
 		h.mta.mu.Lock()
@@ -715,6 +720,7 @@ func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 	if err := h.reverse("globex", server); !errors.Is(err, ErrNothingWaits) || h.waiting("globex") != 0 {
 		t.Errorf("%v; %d messages wait by the index", err, h.waiting("globex"))
 	}
+	h.turns.cfg.FirstWait = 5 * time.Second // this turn is to come about, however busy the machine is
 	gone()
 	h.hold(true, hello, "a@globex.example")
 	if err := h.reverse("globex", server); err != nil || h.waiting("globex") != 0 || h.record().Outcome != "done" {
