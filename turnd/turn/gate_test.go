@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"mailbag/turnd/relay"
+
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -317,6 +319,93 @@ func TestMessageWhoseMTAHangsUpDoesNotArriveTwice(t *testing.T) {
 	replies(t, second, "250", "250", "221")
 	if n := contents(server)["second"]; n != 1 {
 		t.Errorf("the message arrived %d times", n)
+	}
+}
+
+// own is the MTA's Received field for a message.
+func own(id, date string) string {
+	return "Received: from c (c [192.0.2.1])\r\n\tby mx.provider.example (Postfix) with ESMTP id " + id + "; " + date + "\r\n\r\n"
+}
+
+// What travels by DATA cannot be taken back. It comes again while it is under way, and when it was taken.
+func TestWhatWasTakenIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	busy, finished := make(chan struct{}), make(chan struct{})
+	finish := sync.OnceFunc(func() { close(finished) })
+	defer finish()
+	once := sync.OnceFunc(func() {
+		close(busy)
+		<-finished
+	})
+	server := customer(t, func(s *postfixtest.Sink) {
+		s.Extensions = []string{"PIPELINING"}
+		s.OnRecipient = func(address string) string {
+			if address == "full@globex.example" {
+				return "452 4.2.2 full"
+			}
+			return ""
+		}
+		s.OnMessage = func(m postfixtest.Message) string { once(); return "" }
+	})
+	_, addr := gateAt(t, server)
+	const id = "SOME"
+	message := own(id, "Tue, 24 Nov 2026 12:00:00 +0000") + "hello\r\n.\r\n"
+
+	first := begin(t, addr, id, "a@globex.example")
+	first.Write([]byte(message))
+	<-busy
+	first.Close() // it does not hear the answer
+	second := begin(t, addr, id, "a@globex.example")
+	second.Write([]byte(message))
+	finish()
+	replies(t, second, "250")
+	third := begin(t, addr, id, "full@globex.example", "a@globex.example", "b@globex.example")
+	third.Write([]byte(message))
+	replies(t, third, "452", "250", "250")
+	fourth := begin(t, addr, id, "full@globex.example", "b@globex.example")
+	fourth.Write([]byte(message))
+	replies(t, fourth, "452", "250")
+
+	var got [][]string
+	for _, m := range server.Messages() {
+		got = append(got, m.Recipients)
+	}
+	if diff := cmp.Diff([][]string{{"a@globex.example"}, {"b@globex.example"}}, got); diff != "" {
+		t.Errorf("it was sent to (-want +got):\n%s", diff)
+	}
+
+	// Postfix gives an ID again when its message is gone (enable_long_queue_ids), and without a Received field of its own
+	// nothing tells the two apart.
+	for i, trace := range []string{own(id, "Tue, 24 Nov 2026 12:00:01 +0000"), "Subject: x\r\n\r\n", "Subject: x\r\n\r\n"} {
+		another := begin(t, addr, id, "a@globex.example")
+		another.Write([]byte(trace + "another\r\n.\r\n"))
+		replies(t, another, "250")
+		if n := contents(server)["another"]; n != i+1 {
+			t.Errorf("of %d other messages %d arrived", i+1, n)
+		}
+	}
+}
+
+func TestConfirmedIsBounded(t *testing.T) {
+	t.Parallel()
+	c := newConfirmed()
+	key := func(i int) []letterKey {
+		return letterKeys("SOME", own("SOME", "now"), "<>", []string{fmt.Sprintf("<%d@globex.example>", i)})
+	}
+	took := []relay.Reply{{Code: 250}}
+	const n = maxConfirmed + 10
+	for i := range n {
+		c.begin(key(i), 1)
+		c.end(key(i), took)
+	}
+	if len(c.taken) != maxConfirmed || len(c.order) != maxConfirmed || len(c.underWay) != 0 {
+		t.Errorf("%d are remembered, %d in order, %d are under way", len(c.taken), len(c.order), len(c.underWay))
+	}
+	for i, want := range map[int]relay.Reply{0: {}, 9: {}, 10: takenBefore, n - 1: takenBefore} {
+		if got := c.begin(key(i), 1); got[0] != want {
+			t.Errorf("recipient %d is answered %v, want %v", i, got[0], want)
+		}
+		c.end(key(i), []relay.Reply{{Code: 450}})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -202,28 +203,23 @@ func (s *session) data() bool {
 	window.bring(s.id)
 	fate := dropped
 	defer func() { window.answer(s.id, content.size, len(s.to), fate) }()
-	channel, refusal := s.gate.current()
-	var replies []relay.Reply
-	if refusal == "" {
-		delivery := channel.Begin(s.from, s.to)
-		if err := content.copy(delivery); err != nil {
-			delivery.Abort()
-			return false
+	confirmed, keys := s.gate.turn.confirmed, letterKeys(s.id, trace, s.from, s.to)
+	replies := confirmed.begin(keys, len(s.to))
+	var to []string
+	var index []int // of each in s.to
+	for i, r := range replies {
+		if r.Code == 0 {
+			to, index = append(to, s.to[i]), append(index, i)
 		}
-		if content.bareLF { // RFC 5321, section 2.3.8; what the customer's server made of it, nobody knows
-			delivery.Abort()
-			replies = repeat(relay.Reply{Code: 554, Text: "5.6.0 The message has a line feed without a carriage return"}, len(s.to))
-		} else {
-			var heard bool
-			if replies, heard = s.commit(delivery); !heard {
-				return false
-			}
-		}
-	} else {
-		if err := content.copy(nil); err != nil {
-			return false
-		}
-		replies = repeat(relay.Reply{Code: 451, Text: refusal}, len(s.to))
+	}
+	answers, heard := s.pass(&content, to)
+	for i, r := range answers {
+		replies[index[i]] = r
+	}
+	confirmed.end(keys, replies)
+	s.gate.turn.tell(answers, content.size)
+	if !heard {
+		return false
 	}
 	for _, r := range replies {
 		s.reply(r)
@@ -231,13 +227,33 @@ func (s *session) data() bool {
 	if s.out.Flush() != nil {
 		return false
 	}
-	fate = s.gate.turn.tell(replies, content.size)
+	fate = fateOf(replies)
 	if s.left && fate == taken {
 		fate = shared
 	} else if s.left {
 		fate = kept
 	}
 	return true
+}
+
+// pass passes a message on as it comes, and returns an answer for each of the recipients. heard is false if the MTA went
+// away meanwhile; then there may be none.
+func (s *session) pass(c *content, to []string) (answers []relay.Reply, heard bool) {
+	channel, refusal := s.gate.current()
+	if refusal != "" || len(to) == 0 {
+		err := c.copy(nil)
+		return repeat(relay.Reply{Code: 451, Text: refusal}, len(to)), err == nil
+	}
+	delivery := channel.Begin(s.from, to)
+	if err := c.copy(delivery); err != nil {
+		delivery.Abort()
+		return nil, false
+	}
+	if c.bareLF { // RFC 5321, section 2.3.8; what the customer's server made of it, nobody knows
+		delivery.Abort()
+		return repeat(relay.Reply{Code: 554, Text: "5.6.0 The message has a line feed without a carriage return"}, len(to)), true
+	}
+	return s.commit(delivery)
 }
 
 // commit waits for the answers of the customer's server. If the MTA goes away meanwhile, heard is false and the message
@@ -271,21 +287,24 @@ func (s *session) gone() bool {
 	}
 }
 
-// tell counts what the customer's server said about a message, and returns what becomes of it.
-func (t *turn) tell(replies []relay.Reply, size int64) fate {
-	var done, transient int
-	for _, r := range replies {
+// tell counts what the customer's server said about a message.
+func (t *turn) tell(answers []relay.Reply, size int64) {
+	for _, r := range answers {
 		t.metrics.answered(r)
-		switch {
-		case r.Positive():
-			done++
-		case r.Transient():
-			transient++
-		}
 	}
-	if done > 0 {
+	if slices.ContainsFunc(answers, relay.Reply.Positive) {
 		t.count(size)
 		t.metrics.delivered(size)
+	}
+}
+
+// fateOf is what becomes of a message for whose recipients the MTA was told so.
+func fateOf(replies []relay.Reply) fate {
+	transient := 0
+	for _, r := range replies {
+		if r.Transient() {
+			transient++
+		}
 	}
 	switch {
 	case transient == 0:

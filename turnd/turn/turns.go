@@ -9,7 +9,8 @@
 //
 // # Promises
 //
-// The MTA is told that a message is delivered only when the customer's server has said so. Only recipients
+// The MTA is told that a message is delivered only when the customer's server has said so, and what that has taken is not
+// sent again when the MTA did not hear it and brings it once more in the same turn. Only recipients
 // in the account's own domains are taken, and where ATRN named domains, only in those. An account has one
 // turn at a time. A turn ends when nothing waits any more, when its connection does, when nothing moves
 // for too long, or when it is told to; what was not delivered by then is still in the MTA's queue.
