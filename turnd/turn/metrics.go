@@ -3,6 +3,7 @@ package turn
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,6 +16,7 @@ type metrics struct {
 	seconds    *prometheus.HistogramVec
 	messages   prometheus.Counter
 	bytes      prometheus.Counter
+	took       prometheus.Histogram // seconds
 	recipients *prometheus.CounterVec
 }
 
@@ -24,8 +26,10 @@ func newMetrics(r prometheus.Registerer, ts *Turns) (*metrics, error) {
 		turns: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailbag_turns_total", Help: "Turns that ended."}, []string{"kind", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "mailbag_turn_seconds", Help: "Duration of turns.",
 			Buckets: prometheus.ExponentialBuckets(0.25, 4, 9)}, []string{"kind"}),
-		messages:   prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_turn_messages_total", Help: "Messages that customers' servers took, for at least one recipient."}),
-		bytes:      prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_turn_bytes_total", Help: "Octets of their content."}),
+		messages: prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_turn_messages_total", Help: "Messages that customers' servers took, for at least one recipient."}),
+		bytes:    prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_turn_bytes_total", Help: "Octets of their content."}),
+		took: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailbag_turn_delivery_seconds",
+			Help: "From a message's first octet by LMTP to the answers of the customer's server.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 12)}),
 		recipients: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailbag_turn_recipients_total", Help: "Recipients answered, by what the customers' servers said."}, []string{"result"}),
 	}
 	// A counter that appears with its first event has no increase to be seen.
@@ -44,7 +48,7 @@ func newMetrics(r prometheus.Registerer, ts *Turns) (*metrics, error) {
 		defer ts.mu.Unlock()
 		return float64(len(ts.open))
 	})
-	for _, c := range []prometheus.Collector{m.turns, m.seconds, m.messages, m.bytes, m.recipients, open} {
+	for _, c := range []prometheus.Collector{m.turns, m.seconds, m.messages, m.bytes, m.took, m.recipients, open} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("cannot register the metrics of package turn: %w", err)
 		}
@@ -87,7 +91,8 @@ func (m *metrics) ended(t meter.Turn, err error) {
 	m.seconds.WithLabelValues(string(t.Kind)).Observe(t.Ended.Sub(t.Began).Seconds())
 }
 
-func (m *metrics) delivered(bytes int64) {
+func (m *metrics) delivered(bytes int64, took time.Duration) {
+	m.took.Observe(took.Seconds())
 	m.messages.Inc()
 	m.bytes.Add(float64(bytes))
 }

@@ -212,12 +212,13 @@ func (s *session) data() bool {
 			to, index = append(to, s.to[i]), append(index, i)
 		}
 	}
+	begun := time.Now()
 	answers, heard := s.pass(&content, to)
 	for i, r := range answers {
 		replies[index[i]] = r
 	}
 	confirmed.end(keys, replies)
-	s.gate.turn.tell(answers, content.size)
+	s.gate.turn.tell(answers, content.size, time.Since(begun))
 	if !heard {
 		return false
 	}
@@ -287,14 +288,14 @@ func (s *session) gone() bool {
 	}
 }
 
-// tell counts what the customer's server said about a message.
-func (t *turn) tell(answers []relay.Reply, size int64) {
+// tell counts what the customer's server said about a message, and how long it took.
+func (t *turn) tell(answers []relay.Reply, size int64, took time.Duration) {
 	for _, r := range answers {
 		t.metrics.answered(r)
 	}
 	if slices.ContainsFunc(answers, relay.Reply.Positive) {
 		t.count(size)
-		t.metrics.delivered(size)
+		t.metrics.delivered(size, took)
 	}
 }
 

@@ -49,6 +49,9 @@ func TestFetchmailFetchesByATRN(t *testing.T) {
 	s.wantEach(20, "acme.example", arrived(got), false)
 	s.wantEach(10, "acme.test", arrived(got), false)
 	s.waitFor("the queue is empty", func() bool { return s.queued() == 0 })
+	if n, err := s.Turnd.Metric("mailbag_turn_delivery_seconds_count"); n != 30 || err != nil {
+		t.Errorf("the time was taken of %v messages, %v", n, err)
+	}
 
 	// One domain of the two.
 	s.hold(2, 100, "acme.example")
