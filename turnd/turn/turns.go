@@ -111,7 +111,8 @@ type Turns struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	released atomic.Int64 // what all windows have outstanding
+	released  atomic.Int64 // what all windows have outstanding
+	confirmed *confirmed   // what customers' servers have
 
 	mu      sync.Mutex
 	open    map[string]*turn // by account
@@ -136,7 +137,7 @@ func New(cfg Config) (*Turns, error) {
 	if cfg.TLS == nil {
 		cfg.TLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
 	}
-	ts := &Turns{cfg: cfg, log: cfg.Logger, open: map[string]*turn{}}
+	ts := &Turns{cfg: cfg, log: cfg.Logger, open: map[string]*turn{}, confirmed: newConfirmed()}
 	var err error
 	ts.metrics, err = newMetrics(cfg.Metrics, ts)
 	return ts, err
@@ -187,6 +188,11 @@ func (ts *Turns) Reverse(ctx context.Context, a *meter.Account, domains []string
 			return &Reversal{t}, nil
 		case <-patience.C:
 			err = t.window.unbegun(ctx)
+			select {
+			case <-t.gate.connected: // while the queue was listed
+				return &Reversal{t}, nil
+			default:
+			}
 			patience.Reset(ts.cfg.FirstWait)
 		case <-t.stop:
 			err = t.why()

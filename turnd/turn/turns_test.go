@@ -765,6 +765,39 @@ func TestOneLookAtTheQueueStrikesNothingOff(t *testing.T) {
 	}
 }
 
+// A listing takes seconds where the queue is long.
+func TestMTAThatComesWhileItsQueueIsListedIsInTime(t *testing.T) {
+	t.Parallel()
+	var h *house
+	var id string
+	var listed sync.Once
+	h = newHouse(t, func(c *Config) {
+		c.FirstWait = 100 * time.Millisecond
+		truth := c.Missing
+		c.Missing = func(ctx context.Context, ids []string) ([]string, error) {
+			listed.Do(func() {
+				h.mta.mu.Lock()
+				delete(h.stuck, id)
+				h.mta.mu.Unlock()
+				if err := h.mta.Release(ctx, id); err != nil {
+					t.Error(err)
+				}
+				h.turns.mu.Lock()
+				gate := h.turns.open["globex"].gate
+				h.turns.mu.Unlock()
+				<-gate.connected
+			})
+			return truth(ctx, ids)
+		}
+	})
+	id = h.hold(true, hello, "a@globex.example")
+	h.stuck[id] = true
+	server := customer(t, nil)
+	if err := h.reverse("globex", server); err != nil || len(server.Messages()) != 1 {
+		t.Errorf("%v; %d messages arrived", err, len(server.Messages()))
+	}
+}
+
 func TestWithoutTheIndexNobodyHearsThatNothingWaits(t *testing.T) {
 	t.Parallel()
 	var h *house
