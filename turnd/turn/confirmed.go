@@ -2,16 +2,17 @@ package turn
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"sync"
 
 	"mailbag/turnd/relay"
 )
 
-// maxConfirmed bounds what is remembered of a turn, in recipients of messages: some 2 MB.
-const maxConfirmed = 20_000
+// maxConfirmed bounds what is remembered of all turns, in recipients of messages: some 5 MB.
+const maxConfirmed = 50_000
 
-// confirmed is what the customer's server has taken in a turn. A message that the MTA brings again, because it
-// went away before it heard the answer, is not sent again to those who have it.
+// confirmed is what customers' servers have taken. A message that the MTA brings again, in the same turn or in another,
+// because it went away before it heard the answer, is not sent again to those who have it.
 type confirmed struct {
 	mu       sync.Mutex
 	changed  sync.Cond
@@ -32,15 +33,15 @@ func newConfirmed() *confirmed {
 	return c
 }
 
-// letterKeys are the keys of a message's recipients. The MTA's own Received field tells the message from another that is
+// letterKeys are the keys of a message's recipients in an account. The MTA's own Received field tells the message from another that is
 // given the same queue ID later: there is a time in it. Without that field, nothing is remembered.
-func letterKeys(id, trace, from string, to []string) []letterKey {
+func letterKeys(account int64, id, trace, from string, to []string) []letterKey {
 	if id == "" || traceID(trace) != id {
 		return nil
 	}
 	keys := make([]letterKey, len(to))
 	for i, path := range to {
-		keys[i] = sha256.Sum256([]byte(trace + "\n" + from + "\n" + path))
+		keys[i] = sha256.Sum256(fmt.Append(nil, account, "\n", trace, "\n", from, "\n", path))
 	}
 	return keys
 }

@@ -390,7 +390,7 @@ func TestConfirmedIsBounded(t *testing.T) {
 	t.Parallel()
 	c := newConfirmed()
 	key := func(i int) []letterKey {
-		return letterKeys("SOME", own("SOME", "now"), "<>", []string{fmt.Sprintf("<%d@globex.example>", i)})
+		return letterKeys(1, "SOME", own("SOME", "now"), "<>", []string{fmt.Sprintf("<%d@globex.example>", i)})
 	}
 	took := []relay.Reply{{Code: 250}}
 	const n = maxConfirmed + 10

@@ -203,7 +203,7 @@ func (s *session) data() bool {
 	window.bring(s.id)
 	fate := dropped
 	defer func() { window.answer(s.id, content.size, len(s.to), fate) }()
-	confirmed, keys := s.gate.turn.confirmed, letterKeys(s.id, trace, s.from, s.to)
+	confirmed, keys := s.gate.turn.confirmed, letterKeys(s.gate.turn.account.ID, s.id, trace, s.from, s.to)
 	replies := confirmed.begin(keys, len(s.to))
 	var to []string
 	var index []int // of each in s.to

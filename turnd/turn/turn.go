@@ -22,8 +22,6 @@ type turn struct {
 	gate    *gate   // nil before openGate
 	window  *window // likewise
 
-	confirmed *confirmed // what its messages' recipients have
-
 	stop      chan struct{} // closed by halt
 	halting   sync.Once
 	immediate context.Context // over when the turn is to be cut off
@@ -35,7 +33,7 @@ type turn struct {
 }
 
 func (ts *Turns) new(a *meter.Account, kind meter.TurnKind, c Client) *turn {
-	t := &turn{Turns: ts, account: a, token: rand.Text(), confirmed: newConfirmed(), stop: make(chan struct{})}
+	t := &turn{Turns: ts, account: a, token: rand.Text(), stop: make(chan struct{})}
 	t.immediate, t.cut = context.WithCancel(context.Background())
 	t.record = meter.Turn{Account: a.Name, Kind: kind, Client: c.Addr, Began: ts.cfg.Now()}
 	return t
