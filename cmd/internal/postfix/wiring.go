@@ -115,6 +115,7 @@ func entries() map[string]string {
 	return map[string]string{
 		turnTransport + "/unix": turnTransport + " unix - - n - 0 lmtp" +
 			" -o lmtp_line_length_limit=0 -o lmtp_send_xforward_command=yes" +
+			" -o lmtp_connection_cache_on_demand=no" + // to scache(8) and back takes longer than a new connection
 			" -o lmtp_data_xfer_timeout=3600s -o lmtp_data_done_timeout=3600s",
 		popTransport + "/unix": popTransport + " unix - - n - - lmtp -o lmtp_line_length_limit=0",
 	}
