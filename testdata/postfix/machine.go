@@ -80,17 +80,20 @@ func FreePort() (int, error) {
 		if given.ports[port] != nil {
 			continue
 		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		if err := l.Close(); err != nil {
-			return 0, fmt.Errorf("cannot release port %d: %w", port, err)
-		}
-		// The name is this process's for its whole life (unix(7), abstract sockets).
+		// The name is this process's for its whole life (unix(7), abstract sockets). It comes first: whoever looks whether
+		// a port is free has it for a moment, and another process may have been given it already.
 		mark, err := net.Listen("unix", fmt.Sprintf("@mailbag-test-port-%d", port))
 		if err != nil {
 			continue
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			mark.Close()
+			continue
+		}
+		if err := l.Close(); err != nil {
+			mark.Close()
+			return 0, fmt.Errorf("cannot release port %d: %w", port, err)
 		}
 		given.ports[port] = mark
 		return port, nil
