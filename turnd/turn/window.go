@@ -2,7 +2,6 @@ package turn
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -14,14 +13,9 @@ const (
 	pollEvery   = 500 * time.Millisecond // how often the index is read when it had nothing new
 	againAfter  = time.Second            // when a message that the MTA has not brought is released again, at first
 	againAtMost = 5 * time.Second
-	strikeEvery = 100 * time.Millisecond // the least time between two batches that strike off what was delivered
-	releaseStep = 50                     // messages released between two looks at the turn's end
-	quietTime   = time.Second            // after which the MTA brings no more of what it was given
-	busySession = 10                     // sessions with a message, from which on the MTA is at work: half of its 20
-
-	// recipientLimit is how many recipients of a message the MTA brings at once
-	// (mailbag-turn_destination_recipient_limit). A transaction with fewer is all of the message.
-	recipientLimit = 1000
+	releaseStep = 50          // messages released between two looks at the turn's end
+	quietTime   = time.Second // after which the MTA brings no more of what it was given
+	busySession = 10          // sessions with a message, from which on the MTA is at work: half of its 20
 )
 
 // A window is what a turn has had the MTA release, and what became of it. It releases more as messages are
@@ -258,50 +252,6 @@ func (w *window) looked(through bool) {
 	w.through = through
 }
 
-// verify strikes off what the MTA did not bring and does not have: it was removed, or delivered by a turn
-// that died before it could strike it off. It returns how many those are, and how many are left.
-func (w *window) verify(ctx context.Context) (struck, left int) {
-	w.mu.Lock()
-	var ids []string
-	for id, m := range w.messages {
-		if m.pending && m.inHand == 0 {
-			ids = append(ids, id)
-		}
-	}
-	w.mu.Unlock()
-	missing, err := w.missing(ctx, ids)
-	if err != nil {
-		w.turn.log.Warn("it cannot be seen whether the MTA has the messages that it did not bring", "account", w.turn.account.Name, "error", err)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, id := range missing {
-		if m := w.messages[id]; m != nil && m.pending && m.inHand == 0 {
-			w.settled(m)
-			m.known = false
-			w.struck = append(w.struck, id)
-			token(w.strike)
-			struck++
-		}
-	}
-	return struck, w.outstanding + w.late
-}
-
-// missing returns those that the MTA does not have by two looks at its queue, one after the other: they were released just
-// now, and a look at a queue in motion can miss a message that moves.
-func (w *window) missing(ctx context.Context, ids []string) (missing []string, err error) {
-	missing = ids
-	for range 2 {
-		if len(missing) == 0 || w.turn.cfg.Missing == nil {
-			return nil, nil
-		}
-		if missing, err = w.turn.cfg.Missing(ctx, missing); err != nil {
-			return nil, err
-		}
-	}
-	return missing, nil
-}
-
 // unbegun says why the MTA has not come to the turn in FirstWait. Nil: what it was asked for was gone, what waits behind
 // that is released now, and it has to be given time again.
 func (w *window) unbegun(ctx context.Context) error {
@@ -316,123 +266,6 @@ func (w *window) unbegun(ctx context.Context) error {
 		return nil
 	}
 	return ErrNotDelivered
-}
-
-// knows reports whether the turn waits for a message, or has had it.
-func (w *window) knows(id string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.messages[id] != nil
-}
-
-// bring notes that the MTA brings a message.
-func (w *window) bring(id string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.active++
-	w.last = time.Now()
-	w.brought = w.last
-	if id == "" { // the MTA does not tell
-		return
-	}
-	m := w.messages[id]
-	if m == nil { // released by somebody else, or struck off although the MTA did not hear the answer
-		m = &message{since: w.turn.cfg.Now()}
-		w.messages[id] = m
-	}
-	w.owe(m)
-	if m.inHand == 0 {
-		m.refused = false
-	}
-	m.inHand++
-}
-
-// pass notes that the turn takes nothing of a message that the MTA brings.
-func (w *window) pass(id string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.brought = time.Now()
-	if m := w.messages[id]; m != nil && m.inHand == 0 {
-		w.settled(m)
-	}
-	token(w.moved)
-}
-
-// A fate is what became of a message.
-type fate int
-
-const (
-	taken   fate = iota // for good, for all of its recipients
-	shared              // for good for all in the turn's domains; others of the account's wait for a turn of theirs
-	partly              // for good for some, to be tried again for the others
-	kept                // the MTA keeps it
-	dropped             // the MTA went away before the answer
-)
-
-// answer notes what the MTA was told about a message that it brought, of so many octets and with so many
-// recipients.
-func (w *window) answer(id string, size int64, recipients int, f fate) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.active--
-	w.last = time.Now()
-	token(w.moved)
-	m := w.messages[id]
-	if m == nil { // without an ID
-		return
-	}
-	m.size = max(m.size, size)
-	m.inHand--
-	m.refused = m.refused || f == kept
-	switch {
-	case f == dropped || f == partly:
-		m.asked, m.released, m.wait = w.last, w.last, againAfter
-	case m.inHand > 0:
-	case f == shared && m.known && !m.refused && recipients < recipientLimit:
-		w.settled(m)
-		w.parted = append(w.parted, id)
-		token(w.strike)
-	case f != shared && !m.refused && recipients < recipientLimit:
-		w.settled(m)
-		m.known = false
-		w.struck = append(w.struck, id)
-		token(w.strike)
-	default:
-		w.settled(m)
-		if !m.known {
-			w.kept = append(w.kept, meter.WaitingMessage{ID: id, Size: m.size, Since: m.since})
-			token(w.strike)
-		}
-	}
-}
-
-// owe puts a message among those that the MTA is to bring.
-func (w *window) owe(m *message) {
-	if m.pending && !m.late {
-		return
-	}
-	if m.late {
-		w.late--
-	}
-	m.pending, m.late = true, false
-	w.count(1)
-}
-
-// settled takes a message out of those that are under way.
-func (w *window) settled(m *message) {
-	switch {
-	case m.late:
-		w.late--
-	case m.pending:
-		w.count(-1)
-	}
-	m.pending, m.late = false, false
-}
-
-// count adds to what is outstanding, here and in all.
-func (w *window) count(n int) {
-	w.outstanding += n
-	w.turn.released.Add(int64(n))
 }
 
 // settle waits, when the turn takes no more, until the MTA has taken back what was released, or brings
@@ -458,84 +291,6 @@ func (w *window) settle(ctx context.Context) {
 			return
 		case <-w.moved:
 		case <-look.C:
-		}
-	}
-}
-
-// strikeOff keeps the index in line with what was answered, a batch at a time, until the window is
-// closed. It goes on when the turn is cut off: what was delivered was delivered.
-func (w *window) strikeOff() {
-	trouble := false
-	for closing := false; !closing; {
-		select {
-		case <-w.closing:
-			closing = true
-		case <-w.strike:
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), recordTime)
-		err := w.write(ctx)
-		cancel()
-		if err != nil && (closing || !trouble) {
-			w.turn.log.Error("what was delivered cannot be struck off yet; until it is, it seems to wait", "account", w.turn.account.Name, "error", err)
-		}
-		trouble = err != nil
-		if trouble {
-			token(w.strike)
-		}
-		if !closing {
-			select {
-			case <-w.closing:
-			case <-time.After(strikeEvery):
-			}
-		}
-	}
-}
-
-// write writes what is to be written about answered messages.
-func (w *window) write(ctx context.Context) error {
-	w.mu.Lock()
-	struck, parted, keep := w.struck, w.parted, w.kept
-	w.struck, w.parted, w.kept = nil, nil, nil
-	w.mu.Unlock()
-	ledger, account := w.turn.cfg.Ledger, w.turn.account.ID
-	var errs []error
-	if len(struck) > 0 {
-		if err := ledger.Delivered(ctx, account, struck...); err != nil {
-			errs = append(errs, err)
-		} else {
-			w.forget(struck)
-			struck = nil
-		}
-	}
-	if len(parted) > 0 {
-		if err := ledger.DeliveredIn(ctx, w.turn.account, w.turn.domains, parted...); err != nil {
-			errs = append(errs, err)
-		} else {
-			parted = nil
-		}
-	}
-	for len(keep) > 0 {
-		if err := ledger.StillWaits(ctx, account, keep[0]); err != nil {
-			errs = append(errs, err)
-			break
-		}
-		keep = keep[1:]
-	}
-	if len(errs) > 0 {
-		w.mu.Lock()
-		w.struck, w.parted, w.kept = append(struck, w.struck...), append(parted, w.parted...), append(keep, w.kept...)
-		w.mu.Unlock()
-	}
-	return errors.Join(errs...)
-}
-
-// forget drops messages that the index has no more, except those that the MTA has brought again.
-func (w *window) forget(ids []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, id := range ids {
-		if m := w.messages[id]; m != nil && !m.pending {
-			delete(w.messages, id)
 		}
 	}
 }
