@@ -18,15 +18,6 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-func address(t *testing.T) settings.Address {
-	t.Helper()
-	port, err := postfixtest.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return settings.Address{Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", port)}
-}
-
 // dialogue is one connection.
 type dialogue struct {
 	t    *testing.T
@@ -69,7 +60,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.Hostname = "mx.example"
 	s.Database = filepath.Join(dir, "mailbag.db")
 	s.TLS = settings.TLS{Certificate: filepath.Join(dir, "chain.pem"), Key: filepath.Join(dir, "key.pem")}
-	s.POP.Listen, s.POP.ListenTLS, s.POP.Metrics = []settings.Address{address(t)}, []settings.Address{address(t)}, address(t)
+	s.POP.Listen, s.POP.ListenTLS, s.POP.Metrics = []settings.Address{daemontest.Address(t)}, []settings.Address{daemontest.Address(t)}, daemontest.Address(t)
 	s.POP.Deliver = settings.Address{Network: "unix", Address: filepath.Join(dir, "deliver.sock")}
 	s.POP.Maildirs = filepath.Join(dir, "maildirs")
 	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))

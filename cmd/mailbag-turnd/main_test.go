@@ -23,15 +23,6 @@ import (
 	"mailbag/turnd/control"
 )
 
-func address(t *testing.T) settings.Address {
-	t.Helper()
-	port, err := postfixtest.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return settings.Address{Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", port)}
-}
-
 // dialogue is one connection to the front end.
 type dialogue struct {
 	t    *testing.T
@@ -64,7 +55,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.Hostname = "mx.example"
 	s.Database = filepath.Join(dir, "mailbag.db")
 	s.TLS = settings.TLS{Certificate: filepath.Join(dir, "chain.pem"), Key: filepath.Join(dir, "key.pem")}
-	s.Turn.Listen, s.Turn.ListenTLS, s.Turn.Metrics = []settings.Address{address(t)}, nil, address(t)
+	s.Turn.Listen, s.Turn.ListenTLS, s.Turn.Metrics = []settings.Address{daemontest.Address(t)}, nil, daemontest.Address(t)
 	s.Turn.Sockets = filepath.Join(dir, "run", "turn")
 	s.Turn.Control = settings.Address{Network: "unix", Address: filepath.Join(dir, "turnd.sock")}
 	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))

@@ -3,10 +3,23 @@ package daemontest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/settings"
+	postfixtest "mailbag/testdata/postfix"
 )
+
+// Address is one of this machine at which nobody listens.
+func Address(t *testing.T) settings.Address {
+	t.Helper()
+	port, err := postfixtest.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return settings.Address{Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", port)}
+}
 
 // Start starts a service, which says before that it starts, and waits until it serves. stop has it stop gracefully;
 // ended then has what Serve returned.
