@@ -27,7 +27,8 @@ func examineDelivery(s *settings.Settings, owner string) []diagnosis {
 		ill(err.Error(), "correct turn.sockets in the settings")
 	}
 	for _, path := range open {
-		if problem := postfix.Unreachable(path, owner); problem != "" {
+		problem := postfix.Unreachable(path, owner)
+		if _, err := os.Lstat(path); problem != "" && err == nil { // else the turn has ended meanwhile
 			ill("the mail of a turn: "+problem, remedyOfTurns)
 		}
 	}
