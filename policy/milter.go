@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mailbag/meter"
+	"mailbag/meter/door"
 
 	"github.com/d--j/go-milter"
 )
@@ -21,14 +22,14 @@ const unwanted = milter.OptNoHelo | milter.OptNoUnknown | milter.OptNoData | mil
 // serveMilter is the session of one milter client, which is one SMTP session. Each has a library
 // server of its own, so that it starts and ends with its connection.
 func (p *Policy) serveMilter(ctx context.Context, c *conn) error {
-	peer := &milterConn{conn: c, closed: make(chan struct{})}
+	peer := &milterConn{conn: c}
 	library := milter.NewServer(
 		milter.WithMilter(func() milter.Milter { return &tap{policy: p, ctx: context.WithoutCancel(ctx), conn: c} }),
 		milter.WithMacroRequest(milter.StageRcpt, []milter.MacroName{milter.MacroRcptAddr}),
 		milter.WithMacroRequest(milter.StageEOM, []milter.MacroName{milter.MacroQueueId}),
 		milter.WithNegotiationCallback(negotiate),
 	)
-	_ = library.Serve(&soleListener{conn: peer}) // its error is that the listener has no second connection
+	_ = library.Serve(door.Sole(peer)) // its error is that there is no second connection
 	return peer.err
 }
 

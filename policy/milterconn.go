@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net"
-	"sync"
 	"time"
 )
 
@@ -20,8 +19,6 @@ type milterConn struct {
 	*conn
 	packet []byte // what is left of the current one
 	err    error  // why the session ended, when not by its peer
-	once   sync.Once
-	closed chan struct{}
 }
 
 func (c *milterConn) Read(b []byte) (int, error) {
@@ -46,12 +43,6 @@ func (c *milterConn) Write(b []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	return len(b), nil
-}
-
-// Close is the last thing that the library does with a connection.
-func (c *milterConn) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return c.conn.Close()
 }
 
 func (c *milterConn) SetDeadline(time.Time) error      { return nil }
@@ -82,21 +73,3 @@ func framePacket(b []byte, _ int) (int, error) {
 	}
 	return int(4 + length), nil
 }
-
-// A soleListener hands one connection to the library and then blocks until the library closed it.
-type soleListener struct {
-	conn  *milterConn
-	taken bool
-}
-
-func (l *soleListener) Accept() (net.Conn, error) {
-	if !l.taken {
-		l.taken = true
-		return l.conn, nil
-	}
-	<-l.conn.closed
-	return nil, net.ErrClosed
-}
-
-func (l *soleListener) Close() error   { return nil }
-func (l *soleListener) Addr() net.Addr { return l.conn.LocalAddr() }

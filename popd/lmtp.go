@@ -8,16 +8,35 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mailbag/meter/door"
+
 	"github.com/emersion/go-smtp"
 )
 
 // maxSize is the largest message that go-smtp can be told of with SIZE. The MTA's own limit is what counts.
 const maxSize = 1<<32 - 1
 
-// newLMTP makes the server that the MTA delivers to. Limits of time and of command lines are those of lmtpConn.
-func (s *Server) newLMTP() *smtp.Server {
-	l := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
-		return &delivery{server: s, conn: c.Conn().(*lmtpConn)}, nil
+// ServeDeliveries takes mail by LMTP until Shutdown, then returns nil. The listener is closed when it returns.
+// Whoever reaches it may put mail into any mailbox: it has to be the MTA.
+func (s *Server) ServeDeliveries(l net.Listener) error {
+	return s.mta.Serve(l, func(peer net.Conn) {
+		c := &lmtpConn{Conn: peer, server: s}
+		if s.mta.Enter(c, netip.Addr{}) != nil {
+			peer.Close()
+			return
+		}
+		go func() {
+			defer s.mta.Leave(c)
+			_ = s.lmtp(c).Serve(door.Sole(c)) // its error is that there is no second connection
+		}()
+	})
+}
+
+// lmtp makes the server of one connection, so that it is the door alone which starts and ends them. Limits of time
+// and of command lines are those of lmtpConn.
+func (s *Server) lmtp(conn *lmtpConn) *smtp.Server {
+	l := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
+		return &delivery{server: s, conn: conn}, nil
 	}))
 	l.LMTP = true
 	l.Domain = s.cfg.Hostname
@@ -27,33 +46,6 @@ func (s *Server) newLMTP() *smtp.Server {
 	l.EnableSMTPUTF8 = true
 	l.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
 	return l
-}
-
-// ServeDeliveries takes mail by LMTP until Shutdown, then returns nil. The listener is closed when it returns.
-// Whoever reaches it may put mail into any mailbox: it has to be the MTA.
-func (s *Server) ServeDeliveries(l net.Listener) error {
-	defer l.Close()
-	return s.lmtp.Serve(&lmtpListener{l, s})
-}
-
-type lmtpListener struct {
-	net.Listener
-	server *Server
-}
-
-// Accept returns the next connection that there is room for.
-func (l *lmtpListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		c := &lmtpConn{Conn: conn, server: l.server}
-		if l.server.mta.Enter(c, netip.Addr{}) == nil {
-			return c, nil
-		}
-		conn.Close()
-	}
 }
 
 // maxCommand is what a command line may have, in octets. It is far above RFC 5321's 512 and what extensions
@@ -98,11 +90,6 @@ func (c *lmtpConn) Read(p []byte) (int, error) {
 func (c *lmtpConn) Write(p []byte) (int, error) {
 	c.Conn.SetWriteDeadline(time.Now().Add(c.server.cfg.Bounds.Delivery))
 	return c.Conn.Write(p)
-}
-
-func (c *lmtpConn) Close() error {
-	c.server.mta.Leave(c)
-	return c.Conn.Close()
 }
 
 // rest is the end of a message.

@@ -36,11 +36,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
-	"github.com/emersion/go-smtp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailbag/meter"
@@ -127,7 +125,6 @@ type Server struct {
 	journal *journal
 	trouble door.Throttle
 
-	lmtp    *smtp.Server
 	mta     *door.Door // LMTP connections
 	clients *door.Door // POP3 connections
 }
@@ -157,7 +154,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.mta = s.door("deliver", cfg.Bounds.Deliveries, 0)
 	s.clients = s.door("pop3", cfg.Bounds.Connections, cfg.Bounds.PerAddress)
-	s.lmtp = s.newLMTP()
 	return s, nil
 }
 
@@ -172,16 +168,10 @@ func (s *Server) door(socket string, most, perNetwork int) *door.Door {
 // delivers again what was not answered.
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.journal.close()
-	var errs [3]error
+	var errs [2]error
 	var wait sync.WaitGroup
 	wait.Go(func() { errs[0] = s.mta.Shutdown(ctx) })
 	wait.Go(func() { errs[1] = s.clients.Shutdown(ctx) })
-	wait.Go(func() {
-		err := s.lmtp.Shutdown(context.Background()) // its connections are the door's
-		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, smtp.ErrServerClosed) {
-			errs[2] = err // else the listener was closed by its owner, or this is the second Shutdown
-		}
-	})
 	wait.Wait()
 	return errors.Join(errs[:]...)
 }

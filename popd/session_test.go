@@ -529,6 +529,28 @@ func TestGracefulStopLetsSessionsFinish(t *testing.T) {
 	}
 }
 
+func TestServerThatIsStoppedServesNobody(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	d.must(d.Shutdown(t.Context()))
+	for socket, serve := range map[string]func(net.Listener) error{"pop3": d.ServePOP3, "pop3s": d.ServePOP3S, "deliver": d.ServeDeliveries} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		d.must(err)
+		served := make(chan error, 1)
+		go func() { served <- serve(l) }()
+		select {
+		case err := <-served:
+			d.must(err)
+		case <-time.After(patience):
+			t.Fatalf("%s is served after Shutdown", socket)
+		}
+		if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
+			conn.Close()
+			t.Errorf("%s is still open", socket)
+		}
+	}
+}
+
 func TestStopThatLosesPatienceDeletesNothing(t *testing.T) {
 	t.Parallel()
 	d := openDesk(t, nil)
