@@ -189,7 +189,14 @@ func (l *Ledger) openFile(ctx context.Context) (*openFile, error) {
 		return nil, unavailable(err)
 	}
 	write.SetMaxOpenConns(1)
-	if err := migrate(ctx, write, l.opt.Create); err != nil {
+	// SQLite waits for everybody else but for who makes a new file one with a write-ahead log: others that open it in
+	// that moment are told at once that it is busy.
+	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
+		if err = migrate(ctx, write, l.opt.Create); !busy(err) || time.Since(begun) > l.opt.BusyTimeout {
+			break
+		}
+	}
+	if err != nil {
 		write.Close()
 		return nil, unavailable(err)
 	}
@@ -290,6 +297,11 @@ func (l *Ledger) reader(ctx context.Context) (*sql.DB, error) {
 		return nil, err
 	}
 	return file.read, nil
+}
+
+func busy(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && e.Code == sqlite3.ErrBusy
 }
 
 // unavailable makes every error an ErrUnavailable but those that speak of the statement and not of
