@@ -181,7 +181,20 @@ func TestETRNAtPostfixLeavesHeldMailToTheTurn(t *testing.T) {
 		}
 	}
 	tried := func(domain string) int { return strings.Count(in.Log(), "@"+domain+">, relay=none") }
-	waitFor(t, "all mail to be deferred", func() bool { return tried("acme.example") == 2 && tried("down.example") == 1 })
+	// And back in the deferred queue: what it does not find there, an ETRN forgets without having flushed it.
+	waitFor(t, "all mail to be deferred", func() bool {
+		entries, err := in.Queue()
+		if err != nil {
+			t.Fatal(err)
+		}
+		deferred := 0
+		for _, e := range entries {
+			if e.Queue == "deferred" {
+				deferred++
+			}
+		}
+		return deferred == 3 && tried("acme.example") == 2 && tried("down.example") == 1
+	})
 
 	c, err := postfixtest.Dial(in.Addr(), "127.0.0.1")
 	if err != nil {
@@ -199,15 +212,8 @@ func TestETRNAtPostfixLeavesHeldMailToTheTurn(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %s", dialogue.say, reply, err, dialogue.want)
 		}
 	}
-	// Postfix takes requests in their order, so by then it would have tried the held mail too. It notes what to flush
-	// only after it has logged that a message is deferred, so that the first ETRN may be too early for it.
-	waitFor(t, "the mail for the backup domain to be tried again", func() bool {
-		if reply, err := c.Say("ETRN down.example"); err != nil || !strings.HasPrefix(reply, "250 ") {
-			t.Fatalf("ETRN again: %q, %v", reply, err)
-		}
-		<-time.After(100 * time.Millisecond)
-		return tried("down.example") >= 2
-	})
+	// Postfix takes requests in their order, so by then it would have tried the held mail too.
+	waitFor(t, "the mail for the backup domain to be tried again", func() bool { return tried("down.example") == 2 })
 	if n := tried("acme.example"); n != 2 {
 		t.Errorf("held mail was tried %d times more", n-2)
 	}
