@@ -94,6 +94,10 @@ func (d *desk) turns(ctx context.Context, limit int, names ...string) ([]shownTu
 				continue
 			}
 		}
+		// What the ledger has as over may have been open a moment ago.
+		shown = slices.DeleteFunc(shown, func(s shownTurn) bool {
+			return s.Running && s.Account == t.Account && s.Began.UnixMilli() == t.Began.UnixMilli()
+		})
 		if limit--; limit < 0 {
 			break
 		}
