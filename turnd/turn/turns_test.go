@@ -362,7 +362,8 @@ func TestRefusedMailLeavesTheIndexAndDeferredMailStays(t *testing.T) {
 			return map[string]string{"unknown@globex.example": "550 5.1.1 unknown", "full@globex.example": "452 4.2.2 full"}[address]
 		}
 	})
-	h.mta.Release(t.Context(), "Q0000004") // it finds no socket
+	h.mta.Release(t.Context(), "Q0000004")
+	h.mta.working.Wait() // it finds no socket
 	if err := h.reverse("globex", server); err != nil {
 		t.Fatal(err)
 	}
