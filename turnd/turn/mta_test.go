@@ -26,8 +26,10 @@ type mta struct {
 	busy     map[string]bool   // released and in work: another release does nothing
 	stuck    map[string]bool   // a release does nothing
 	ident    string            // what XFORWARD says in place of the ID; "": the ID
-	atOnce   int               // the most messages that were in work at a time
 	released int
+	tried    map[string]bool // released at least once
+	taken    func() int      // how many messages the customer's server has, for atOnce
+	atOnce   int             // the most that were released at a time and not taken
 	gate     chan struct{}
 	working  sync.WaitGroup
 }
@@ -39,7 +41,7 @@ type letter struct {
 }
 
 func newMTA(t *testing.T) *mta {
-	m := &mta{sockets: t.TempDir(), workers: 20, queue: map[string]letter{}, returned: map[string]string{}, busy: map[string]bool{}, stuck: map[string]bool{}}
+	m := &mta{sockets: t.TempDir(), workers: 20, queue: map[string]letter{}, returned: map[string]string{}, busy: map[string]bool{}, stuck: map[string]bool{}, tried: map[string]bool{}}
 	m.gate = make(chan struct{}, m.workers)
 	t.Cleanup(m.working.Wait)
 	return m
@@ -77,7 +79,10 @@ func (m *mta) Release(_ context.Context, ids ...string) error {
 			continue
 		}
 		m.busy[id] = true
-		m.atOnce = max(m.atOnce, len(m.busy))
+		m.tried[id] = true
+		if m.taken != nil {
+			m.atOnce = max(m.atOnce, len(m.tried)-m.taken())
+		}
 		m.working.Go(func() {
 			m.gate <- struct{}{}
 			left := m.deliver(id, l)

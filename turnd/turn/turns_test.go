@@ -80,6 +80,7 @@ func TestTurnDeliversAllThatWaitsOnceAndEnds(t *testing.T) {
 	}
 	h.hold(true, hello, "a@hooli.example")
 	server := customer(t, nil)
+	h.taken = func() int { return len(server.Messages()) }
 	if err := h.reverse("globex", server); err != nil {
 		t.Fatal(err)
 	}
@@ -92,8 +93,8 @@ func TestTurnDeliversAllThatWaitsOnceAndEnds(t *testing.T) {
 	if h.held() != 1 || h.waiting("globex") != 0 || h.waiting("hooli") != 1 {
 		t.Errorf("%d messages are held, %d wait for globex and %d for hooli by the index", h.held(), h.waiting("globex"), h.waiting("hooli"))
 	}
-	if h.atOnce > 50+h.workers { // the MTA takes note of an answer some time after it was given
-		t.Errorf("%d messages were released at once, more than the window", h.atOnce)
+	if h.atOnce < 20 || h.atOnce > 50 {
+		t.Errorf("%d messages were released at once, the window has 50", h.atOnce)
 	}
 	if r := h.record(); r.Account != "globex" || r.Kind != meter.TurnATRN || r.Messages != n || r.Outcome != "done" || r.Ended.IsZero() {
 		t.Errorf("recorded %+v", r)
