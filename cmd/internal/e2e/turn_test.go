@@ -26,15 +26,20 @@ const password = "correct horse battery staple"
 func turning(t *testing.T, c postfixtest.Config, settings ...string) *story {
 	t.Helper()
 	s := begin(t, c, nil)
+	s.startTurns(settings...)
+	return s
+}
+
+func (s *story) startTurns(settings ...string) {
+	s.t.Helper()
 	if len(settings) > 0 {
 		text, err := os.ReadFile(s.Config)
 		s.must(err)
 		part := "[turn]\n" + strings.Join(settings, "\n") + "\n"
 		s.must(os.WriteFile(s.Config, bytes.Replace(text, []byte("[turn]\n"), []byte(part), 1), 0o644))
 	}
-	certificate.New(t, "mx.provider.example").Write(t, s.Certificate(), s.Key())
+	certificate.New(s.t, "mx.provider.example").Write(s.t, s.Certificate(), s.Key())
 	s.must(s.Turnd.Start())
-	return s
 }
 
 // restless makes Postfix look at its queue all the time.
