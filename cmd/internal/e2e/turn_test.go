@@ -30,6 +30,7 @@ func turning(t *testing.T, c postfixtest.Config, settings ...string) *story {
 	return s
 }
 
+// startTurns starts mailbag-turnd with these settings, where they need to know of the story.
 func (s *story) startTurns(settings ...string) {
 	s.t.Helper()
 	if len(settings) > 0 {
