@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mailbag/meter/door"
-
 	"github.com/emersion/go-smtp"
+
+	"mailbag/meter/door"
 )
 
 // maxSize is the largest message that go-smtp can be told of with SIZE. The MTA's own limit is what counts.

@@ -557,6 +557,9 @@ func TestStopThatLosesPatienceDeletesNothing(t *testing.T) {
 	d.put(body, "ford@dent.example")
 	c := d.enter("dent")
 	c.say("DELE 1", "+OK")
+	half := d.envelope("ford@dent.example")
+	half.say("DATA", "354")
+	fmt.Fprint(half, "half a mess")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := d.Shutdown(ctx); !errors.Is(err, context.Canceled) {
