@@ -19,7 +19,7 @@ func examineDelivery(s *settings.Settings, owner string) []diagnosis {
 	ill := func(text, remedy string) { found = append(found, diagnosis{"postfix", illness, text, remedy}) }
 	if at := s.POP.Deliver; at.Network == "unix" {
 		if problem := postfix.Unreachable(at.Address, owner); problem != "" {
-			ill("mail for mailboxes: "+problem, "correct the owner in that socket unit, if it was changed, and run: systemctl stop mailbag-deliver.socket mailbag-popd.service; systemctl start mailbag-popd.service")
+			ill("mail for mailboxes: "+problem, "correct the owner in mailbag-deliver.socket, if it was changed, and run: systemctl stop mailbag-deliver.socket mailbag-popd.service; systemctl start mailbag-popd.service")
 		}
 	}
 	open, err := filepath.Glob(filepath.Join(s.Turn.Sockets, "*.sock"))
