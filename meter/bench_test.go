@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 )
 
 // BenchmarkCommit is a commit of one message, and of forty that share it.
@@ -55,4 +56,43 @@ func BenchmarkReconcile(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(most)/(1<<20), "MB-heap")
+}
+
+// BenchmarkWaiting is what is asked of 200,000 messages that wait for an account with three domains, nothing in the
+// third, and a pass over them, which the queue lists in no order.
+func BenchmarkWaiting(b *testing.B) {
+	l := newTestLedger(b, Options{})
+	mustAdd(b, l, Account{Name: "hooli", Mode: ATRN, Domains: []string{"a.example", "b.example", "c.example"}})
+	d := mustLoad(b, l)
+	account := d.Account("hooli").ID
+	const n = 200_000
+	queue := func(yield func(QueuedMessage, error) bool) {
+		for i := range n {
+			m := QueuedMessage{fmt.Sprintf("4bXyZ%08xzz", i*7919%n), 4096, noon.Add(time.Duration(i) * time.Second), []string{"x@" + d.Account("hooli").Domains[i%2]}}
+			if !yield(m, nil) {
+				return
+			}
+		}
+	}
+	if _, err := l.Reconcile(b.Context(), d, queue); err != nil {
+		b.Fatal(err)
+	}
+	measure := func(name string, ask func() error) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := ask(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	measure("pass", func() error { _, err := l.Reconcile(b.Context(), d, queue); return err })
+	for name, domains := range map[string][]string{"all": nil, "one": {"a.example"}, "several": {"b.example", "c.example"}, "none": {"c.example"}} {
+		measure("amount/"+name, func() error { _, err := l.Waiting(b.Context(), account, domains...); return err })
+		measure("whether/"+name, func() error { _, err := l.HasWaiting(b.Context(), account, domains...); return err })
+		measure("page/"+name, func() error {
+			_, err := l.WaitingAfter(b.Context(), account, domains, WaitingMessage{}, 50)
+			return err
+		})
+	}
 }

@@ -1,8 +1,10 @@
 package meter
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -46,144 +48,279 @@ func (m *QueuedMessage) Accounts(d *Directory) (accounts []*Account, domains []s
 // Reconciled says what a pass over the queue put right.
 type Reconciled struct {
 	Queued  int // messages in the queue, of any account or none
-	Added   int // that waited without being noted
-	Removed int // that were noted and do not wait any more
+	Added   int // that waited without being noted, in any domain
+	Removed int // that were noted and do not wait any more, in any domain
 }
 
-// page is how many rows of the index or messages of the queue one step takes.
+// page is how many rows of the index or messages of the queue one step takes, or a few more.
 const page = 500
 
 // Reconcile brings the index of waiting mail in line with the MTA's queue: it notes what came by
-// another way than the policy service, and in which domains a message waits still, and strikes off
-// what was removed, expired or delivered unseen. The queue must be whole: an error from it ends the pass, and nothing is struck off.
+// another way than the policy service, and in which domains a message waits, and strikes off
+// what was removed, expired or delivered unseen. The queue must be whole: after an error from it what was listed before
+// is noted, nothing is struck off, and the error is returned.
 //
 // A listing of a queue in motion can miss a message that moves between two of its directories, so a
-// row goes only when two passes, one after the other, did not find its message, and never when it
-// was noted after the pass began. Rows of accounts whose mail is not held go at once.
+// message goes only when two passes, one after the other, did not find it. A domain in which a message that was found
+// does not wait any more goes at once, and so does what is noted of accounts whose mail is not held. What was noted
+// after the pass began stays. Suspicion is none of its business.
 //
-// Memory is constant: what the queue holds is gathered in a temporary file.
+// Memory is constant: what the queue holds is gathered in a temporary file, in the order of the index.
 func (l *Ledger) Reconcile(ctx context.Context, d *Directory, queue iter.Seq2[QueuedMessage, error]) (Reconciled, error) {
-	var r Reconciled
-	began := l.opt.Now().UnixMilli()
-	seen, err := openScratch(ctx)
+	p := pass{ledger: l, directory: d, began: l.opt.Now().UnixMilli()}
+	var err error
+	if p.seen, err = openScratch(ctx); err != nil {
+		return p.Reconciled, err
+	}
+	defer p.seen.Close()
+	broken, err := p.list(ctx, queue)
 	if err != nil {
-		return r, err
+		return p.Reconciled, err
 	}
-	defer seen.Close()
+	if err := p.seen.sort(ctx); err != nil {
+		return p.Reconciled, err
+	}
+	p.whole = broken == nil
+	return p.Reconciled, cmp.Or(broken, p.settle(ctx))
+}
+
+// A pass is one over the queue.
+type pass struct {
+	Reconciled
+	ledger    *Ledger
+	directory *Directory
+	began     int64 // everything that was noted or delivered later is newer than the listing
+	seen      *scratch
+	whole     bool // the queue was listed to its end
+}
+
+// list gathers what the queue holds for accounts. It returns why the listing broke off, and what else went wrong.
+func (p *pass) list(ctx context.Context, queue iter.Seq2[QueuedMessage, error]) (broken, err error) {
 	var rows [][]any
-	note := func() error {
-		if len(rows) == 0 {
-			return nil
-		}
-		if err := seen.add(ctx, rows); err != nil {
-			return err
-		}
-		added, err := l.noteMissing(ctx, rows)
-		r.Added += added
-		rows = rows[:0]
-		return err
-	}
 	for m, err := range queue {
 		if err != nil {
-			return r, err
+			return err, p.seen.add(ctx, rows)
 		}
-		r.Queued++
-		accounts, domains := m.Accounts(d)
+		p.Queued++
+		accounts, domains := m.Accounts(p.directory)
 		for _, a := range accounts {
 			if a.Held() {
-				rows = append(rows, []any{m.ID, a.ID, m.Size, m.Arrived.UnixMilli(), began, among(a, domains)})
+				rows = append(rows, waitingRows(a, domains, WaitingMessage{ID: m.ID, Size: m.Size, Since: m.Arrived}, p.began)...)
 			}
 		}
 		if len(rows) >= page {
-			if err := note(); err != nil {
-				return r, err
+			if err := p.seen.add(ctx, rows); err != nil {
+				return nil, err
 			}
+			rows = rows[:0]
 		}
 	}
-	if err := note(); err != nil {
-		return r, err
-	}
-	r.Removed, err = l.sweep(ctx, d, seen, began)
-	return r, err
+	return nil, p.seen.add(ctx, rows)
 }
 
-// waitingRow is what a sweep needs of a row of the index.
-type waitingRow struct {
+// settle walks through the index and what was seen, side by side and some queue IDs at a time.
+func (p *pass) settle(ctx context.Context) error {
+	index, err := p.ledger.reader(ctx)
+	if err != nil {
+		return err
+	}
+	for last, end := "", false; !end; {
+		upto, err := stepAfter(ctx, index, "waiting", last)
+		if err != nil {
+			return unavailable(err)
+		}
+		other, err := stepAfter(ctx, p.seen.db, "seen", last)
+		if err != nil {
+			return err
+		}
+		upto = min(upto, other)
+		rows, err := p.ledger.waitingBetween(ctx, last, upto)
+		if err != nil {
+			return err
+		}
+		seen, err := p.seen.between(ctx, last, upto)
+		if err != nil {
+			return err
+		}
+		if err := p.compare(ctx, rows, seen); err != nil {
+			return err
+		}
+		last, end = upto, upto == pastAll
+	}
+	return nil
+}
+
+// pastAll is behind all queue IDs, which are of letters and digits.
+const pastAll = "~"
+
+// stepAfter returns the last queue ID of a page of rows.
+func stepAfter(ctx context.Context, db *sql.DB, table, last string) (string, error) {
+	var id string
+	err := db.QueryRowContext(ctx, "SELECT queue_id FROM "+table+" WHERE queue_id > ? ORDER BY queue_id LIMIT 1 OFFSET ?",
+		last, page-1).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return pastAll, nil
+	}
+	return id, err
+}
+
+// waitingKey is that of a row of the index.
+type waitingKey struct {
 	id      string
 	account int64
-	noted   int64
-	missed  int
-	taken   int64 // when it was delivered; 0: it waits
+	domain  string
 }
 
-// sweep walks the index in the order of its key and settles each row that the pass did not see.
-func (l *Ledger) sweep(ctx context.Context, d *Directory, seen *scratch, began int64) (removed int, err error) {
-	var last waitingRow
-	for {
-		rows, err := l.waitingAfter(ctx, last)
-		if err != nil || len(rows) == 0 {
-			return removed, err
+func (k waitingKey) compare(other waitingKey) int {
+	return cmp.Or(cmp.Compare(k.id, other.id), cmp.Compare(k.account, other.account), cmp.Compare(k.domain, other.domain))
+}
+
+func (k waitingKey) sameMessage(other waitingKey) bool {
+	return k.id == other.id && k.account == other.account
+}
+
+// row is the key as [theseRows] takes it.
+func (k waitingKey) row() []any { return []any{k.id, k.account, k.domain} }
+
+// waitingRow is what a pass needs of a row of the index.
+type waitingRow struct {
+	waitingKey
+	noted  int64
+	missed int
+	taken  int64 // when it was delivered; 0: it waits
+}
+
+// seenRow is a row that the index has to have.
+type seenRow struct {
+	waitingKey
+	size, since int64
+}
+
+// compare puts right the rows of some queue IDs by what was seen of them, in one batch. Both are in the order of their
+// keys.
+func (p *pass) compare(ctx context.Context, rows []waitingRow, seen []seenRow) error {
+	var b corrections
+	for len(rows)+len(seen) > 0 {
+		var next waitingKey
+		if len(seen) == 0 || len(rows) > 0 && rows[0].compare(seen[0].waitingKey) < 0 {
+			next = rows[0].waitingKey
+		} else {
+			next = seen[0].waitingKey
 		}
-		last = rows[len(rows)-1]
-		found, err := seen.between(ctx, rows[0].id, last.id)
-		if err != nil {
-			return removed, err
+		n, m := 0, 0
+		for n < len(rows) && rows[n].sameMessage(next) {
+			n++
 		}
-		var gone, over, missed, back [][]any
-		for _, row := range rows {
-			key := []any{row.id, row.account}
-			a := d.AccountByID(row.account)
-			switch {
-			case row.noted >= began, row.taken >= began:
-			case a == nil || !a.Held():
-				gone = append(gone, key)
-			case found[waitingKey{row.id, row.account}]:
-				if row.missed > 0 || row.taken > 0 { // the MTA did not hear that it was delivered
-					back = append(back, key)
-				}
-			case row.taken > 0:
-				over = append(over, key)
-			case row.missed > 0:
-				gone = append(gone, key)
-			default:
-				missed = append(missed, key)
+		for m < len(seen) && seen[m].sameMessage(next) {
+			m++
+		}
+		p.message(&b, rows[:n], seen[:m])
+		rows, seen = rows[n:], seen[m:]
+	}
+	return p.ledger.correct(ctx, &b)
+}
+
+// message sees what is to be put right in the rows of a message and account.
+func (p *pass) message(b *corrections, rows []waitingRow, seen []seenRow) {
+	found := len(seen) > 0
+	if len(rows) == 0 {
+		p.Added++
+	}
+	went, stayed := false, false
+	for _, row := range rows {
+		for len(seen) > 0 && seen[0].domain < row.domain {
+			b.miss(seen[0], p.began)
+			seen = seen[1:]
+		}
+		there := len(seen) > 0 && seen[0].domain == row.domain
+		if there {
+			seen = seen[1:]
+		}
+		a := p.directory.AccountByID(row.account)
+		goes := false
+		switch {
+		case row.noted >= p.began, row.taken >= p.began:
+		case there:
+			if row.missed > 0 || row.taken > 0 { // the MTA did not hear that it was delivered
+				row.taken = 0
+				b.back = append(b.back, row.row())
 			}
+		case !p.whole:
+		case a == nil, !a.Held(), found, row.taken > 0, row.missed > 0:
+			goes = true
+			b.gone = append(b.gone, row.row())
+		default:
+			b.missed = append(b.missed, row.row())
 		}
-		const these = ` (queue_id, account) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))`
-		var statements []statement
-		for _, s := range []struct {
-			sql  string
-			keys [][]any
-		}{
-			{"DELETE FROM waiting WHERE", append(over, gone...)},
-			{"UPDATE waiting SET missed = missed + 1 WHERE", missed},
-			{"UPDATE waiting SET missed = 0, delivered = NULL WHERE", back},
-		} {
-			if len(s.keys) > 0 {
-				statements = append(statements, statement{s.sql + these, []any{asJSON(s.keys)}})
-			}
+		if row.taken == 0 {
+			went, stayed = went || goes, stayed || !goes
 		}
-		if len(statements) > 0 {
-			if err := l.batch(ctx, statements...); err != nil {
-				return removed, err
-			}
-		}
-		removed += len(gone)
+	}
+	for _, s := range seen {
+		b.miss(s, p.began)
+	}
+	if went && !stayed && !found {
+		p.Removed++
 	}
 }
 
-func (l *Ledger) waitingAfter(ctx context.Context, last waitingRow) ([]waitingRow, error) {
+// corrections are what one batch puts right in the index.
+type corrections struct {
+	absent             [][]any // rows as [insertWaiting] takes them
+	gone, missed, back [][]any // keys
+}
+
+func (b *corrections) miss(s seenRow, began int64) {
+	b.absent = append(b.absent, []any{s.id, s.account, s.domain, s.size, s.since, began, 0})
+}
+
+// correct writes nothing where all is as it should be, which is nearly always.
+func (l *Ledger) correct(ctx context.Context, b *corrections) error {
+	var statements []statement
+	for _, s := range []struct {
+		sql  string
+		rows [][]any
+	}{
+		{"DELETE FROM waiting WHERE" + theseRows, b.gone},
+		{"UPDATE waiting SET missed = missed + 1 WHERE" + theseRows, b.missed},
+		{comeBack + theseRows, b.back},
+		{insertWaiting + " ON CONFLICT DO NOTHING", b.absent},
+	} {
+		if len(s.rows) > 0 {
+			statements = append(statements, statement{s.sql, []any{asJSON(s.rows)}})
+		}
+	}
+	if len(statements) == 0 {
+		return nil
+	}
+	return l.batch(ctx, statements...)
+}
+
+const theseRows = " (queue_id, account, domain) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))"
+
+// comeBack makes rows wait again, like others of their message that do.
+const comeBack = `
+	UPDATE waiting AS q SET missed = 0, delivered = NULL,
+		size = coalesce((SELECT w.size ` + waitBeside + `), size),
+		since = coalesce((SELECT w.since ` + waitBeside + `), since),
+		suspicion = coalesce((SELECT w.suspicion ` + waitBeside + `), suspicion)
+	WHERE`
+
+const waitBeside = "FROM waiting AS w WHERE w.queue_id = q.queue_id AND w.account = q.account AND w.delivered IS NULL LIMIT 1"
+
+// waitingBetween returns the rows of the queue IDs after one and up to another.
+func (l *Ledger) waitingBetween(ctx context.Context, after, upto string) ([]waitingRow, error) {
 	db, err := l.reader(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var list []waitingRow
 	for rows, err := range query(ctx, db, `
-		SELECT queue_id, account, noted, missed, coalesce(delivered, 0) FROM waiting
-		WHERE (queue_id, account) > (?, ?) ORDER BY queue_id, account LIMIT ?`, last.id, last.account, page) {
+		SELECT queue_id, account, domain, noted, missed, coalesce(delivered, 0) FROM waiting
+		WHERE queue_id > ? AND queue_id <= ? ORDER BY queue_id, account, domain`, after, upto) {
 		var row waitingRow
 		if err == nil {
-			err = rows.Scan(&row.id, &row.account, &row.noted, &row.missed, &row.taken)
+			err = rows.Scan(&row.id, &row.account, &row.domain, &row.noted, &row.missed, &row.taken)
 		}
 		if err != nil {
 			return nil, unavailable(err)
@@ -193,36 +330,9 @@ func (l *Ledger) waitingAfter(ctx context.Context, last waitingRow) ([]waitingRo
 	return list, nil
 }
 
-// noteMissing notes those of the rows that the index lacks, and says how many they were; of the others it notes the
-// domains, unless they were noted after the pass began. It writes nothing where all is as it should be, which is
-// nearly always.
-func (l *Ledger) noteMissing(ctx context.Context, rows [][]any) (int, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return 0, err
-	}
-	var missing, others int
-	err = db.QueryRowContext(ctx, `
-		SELECT count(*) FILTER (WHERE w.queue_id IS NULL),
-			count(*) FILTER (WHERE w.domains <> q.value ->> 5 AND w.noted < q.value ->> 4)
-		FROM json_each(?) AS q LEFT JOIN waiting AS w ON w.queue_id = q.value ->> 0 AND w.account = q.value ->> 1`,
-		asJSON(rows)).Scan(&missing, &others)
-	if err != nil || missing+others == 0 {
-		return 0, unavailable(err)
-	}
-	return missing, l.batch(ctx, statement{insertWaiting + `
-		ON CONFLICT DO UPDATE SET domains = excluded.domains
-		WHERE domains <> excluded.domains AND noted < excluded.noted`, []any{asJSON(rows)}})
-}
-
 // scratch remembers what a pass saw, in a private temporary database that SQLite removes with its
 // connection. It is no part of the ledger.
 type scratch struct{ db *sql.DB }
-
-type waitingKey struct {
-	id      string
-	account int64
-}
 
 func openScratch(ctx context.Context) (*scratch, error) {
 	db, err := sql.Open("sqlite3", "") // an empty name: SQLite makes and unlinks a temporary file
@@ -232,7 +342,8 @@ func openScratch(ctx context.Context) (*scratch, error) {
 	db.SetMaxOpenConns(1) // each connection would have a database of its own
 	_, err = db.ExecContext(ctx, `
 		PRAGMA synchronous = OFF;
-		CREATE TABLE seen (queue_id TEXT, account INTEGER, PRIMARY KEY (queue_id, account)) STRICT, WITHOUT ROWID`)
+		PRAGMA journal_mode = OFF;
+		CREATE TABLE seen (queue_id TEXT, account INTEGER, domain TEXT, size INTEGER, since INTEGER) STRICT`)
 	if err != nil {
 		db.Close()
 		return nil, err
@@ -242,25 +353,37 @@ func openScratch(ctx context.Context) (*scratch, error) {
 
 func (s *scratch) Close() error { return s.db.Close() }
 
+// add takes what [waitingRows] makes.
 func (s *scratch) add(ctx context.Context, rows [][]any) error {
+	if len(rows) == 0 {
+		return nil
+	}
 	_, err := s.db.ExecContext(ctx, `
-		INSERT OR IGNORE INTO seen SELECT value ->> 0, value ->> 1 FROM json_each(?)`, asJSON(rows))
+		INSERT INTO seen SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?)`, asJSON(rows))
 	return err
 }
 
-// between returns what was seen of the queue IDs from first to last.
-func (s *scratch) between(ctx context.Context, first, last string) (map[waitingKey]bool, error) {
-	found := map[waitingKey]bool{}
+// sort puts what was added in the order of the index. A queue is listed in none, and to sort it once costs less than to
+// keep it sorted.
+func (s *scratch) sort(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, "CREATE INDEX seen_order ON seen (queue_id, account, domain, size, since)")
+	return err
+}
+
+// between returns what was seen of the queue IDs after one and up to another.
+func (s *scratch) between(ctx context.Context, after, upto string) ([]seenRow, error) {
+	var list []seenRow
 	for rows, err := range query(ctx, s.db, `
-		SELECT queue_id, account FROM seen WHERE queue_id BETWEEN ? AND ?`, first, last) {
-		var key waitingKey
+		SELECT queue_id, account, domain, size, since FROM seen
+		WHERE queue_id > ? AND queue_id <= ? GROUP BY queue_id, account, domain ORDER BY queue_id, account, domain`, after, upto) {
+		var row seenRow
 		if err == nil {
-			err = rows.Scan(&key.id, &key.account)
+			err = rows.Scan(&row.id, &row.account, &row.domain, &row.size, &row.since)
 		}
 		if err != nil {
 			return nil, err
 		}
-		found[key] = true
+		list = append(list, row)
 	}
-	return found, nil
+	return list, nil
 }

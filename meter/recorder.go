@@ -163,7 +163,7 @@ func (l *Ledger) evidence(batch []pending) []statement {
 		for _, a := range m.Accounts {
 			rows = append(rows, []any{m.Instance, a.ID, at, on, m.QueueID, m.Size, m.Client})
 			if a.Held() && m.QueueID != "" {
-				waiting = append(waiting, []any{m.QueueID, a.ID, m.Size, at, noted, among(a, m.Domains)})
+				waiting = append(waiting, waitingRows(a, m.Domains, WaitingMessage{ID: m.QueueID, Size: m.Size, Since: m.At}, noted)...)
 			}
 		}
 	}

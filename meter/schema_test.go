@@ -2,24 +2,21 @@ package meter
 
 import (
 	"database/sql"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
-// TestALedgerOfTheFirstVersionIsTakenOver opens what the first schema left, with everything in it.
-func TestALedgerOfTheFirstVersionIsTakenOver(t *testing.T) {
-	t.Parallel()
+// olderLedger opens a ledger that is of an earlier version, made by the statements.
+func olderLedger(t *testing.T, version int, statements string) *Ledger {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "mailbag.db")
 	db, err := sql.Open("sqlite3", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = db.Exec(schema1 + `
-		INSERT INTO account (name, mode, created) VALUES ('acme', 'backup', 1767225600000);
-		INSERT INTO domain (name, account) VALUES ('acme.example', 1);
-		INSERT INTO change (at, who, account, action) VALUES (1767225600000, 'operator', 1, 'account add');
-		INSERT INTO message VALUES ('1.2.3.4', 1, 1770724800000, '2026-02-10', 'Q', 77, '192.0.2.1');
-		PRAGMA user_version = 1`)
+	_, err = db.Exec(strings.Join(migrations[:version], "") + statements + fmt.Sprintf(";PRAGMA user_version = %d", version))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,13 +27,60 @@ func TestALedgerOfTheFirstVersionIsTakenOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// TestALedgerOfTheFirstVersionIsTakenOver opens what the first schema left, with everything in it.
+func TestALedgerOfTheFirstVersionIsTakenOver(t *testing.T) {
+	t.Parallel()
+	l := olderLedger(t, 1, `
+		INSERT INTO account (name, mode, created) VALUES ('acme', 'backup', 1767225600000);
+		INSERT INTO domain (name, account) VALUES ('acme.example', 1);
+		INSERT INTO change (at, who, account, action) VALUES (1767225600000, 'operator', 1, 'account add');
+		INSERT INTO message VALUES ('1.2.3.4', 1, 1770724800000, '2026-02-10', 'Q', 77, '192.0.2.1')`)
 	wantInvoices(t, l, "2026-02", standard, "acme [acme.example] 1 messages 77 bytes 1 tiers [] 10.00+0.00=10.00 USD")
 	if all, err := l.Invoices(t.Context(), Month{2026, 2}, standard); err != nil || all.Accounts[0].Last != 77 {
 		t.Errorf("the last message is not known: %+v, %v", all, err)
 	}
 	if a := mustLoad(t, l).Account("acme"); a.BasePrice.Set || a.TierPrice.Set {
 		t.Errorf("the account got prices of its own: %+v", a)
+	}
+	if faults, err := l.Check(t.Context()); err != nil || len(faults) > 0 {
+		t.Errorf("Check = %q, %v", faults, err)
+	}
+}
+
+// Before, a row of the index was a message, with its domains in one column.
+func TestWhatWaitedBeforeWaitsByDomain(t *testing.T) {
+	t.Parallel()
+	l := olderLedger(t, 7, `
+		INSERT INTO account (name, mode, created) VALUES ('hooli', 'atrn', 1767225600000), ('globex', 'atrn', 1767225600000);
+		INSERT INTO domain (name, account) VALUES ('a.example', 1), ('b.example', 1), ('c.example', 1), ('globex.example', 2);
+		INSERT INTO change (at, who, account, action) VALUES (1767225600000, 'operator', 1, 'account add');
+		INSERT INTO waiting (queue_id, account, size, since, noted, missed, domains, delivered) VALUES
+			('Q1', 1, 10, 1770724800000, 1770721200000, 0, ' a.example ', NULL),
+			('Q2', 1, 10, 1770724800001, 1770721200000, 1, ' a.example c.example ', NULL),
+			('Q3', 1, 10, 1770724800002, 1770721200000, 0, '', NULL),
+			('Q4', 1, 10, 1770724800003, 1770721200000, 0, ' a.example ', 1770721200000),
+			('Q1', 2, 10, 1770724800004, 1770721200000, 0, '', NULL)`)
+	all := mustLoad(t, l)
+	hooli, globex := all.Account("hooli"), all.Account("globex")
+	for domain, want := range map[string]string{"a.example": "Q1 Q2 Q3 ", "b.example": "Q3 ", "c.example": "Q2 Q3 "} {
+		if got := waitsIn(t, l, hooli, domain); got != want {
+			t.Errorf("in %s there waits %q, want %q", domain, got, want)
+		}
+	}
+	if got := waitsIn(t, l, globex, "globex.example"); got != "Q1 " {
+		t.Errorf("for globex there waits %q", got)
+	}
+	if got, want := waitingOf(t, l, hooli), (Waiting{3, 30, noon}); got != want {
+		t.Errorf("for hooli there waits %v, want %v", got, want)
+	}
+	// What a pass over the queue missed once before, another one strikes off.
+	queue := queueOf(QueuedMessage{"Q1", 10, noon, []string{"x@a.example", "x@globex.example"}})
+	if got, err := l.Reconcile(t.Context(), all, queue); err != nil || got != (Reconciled{Queued: 1, Removed: 1}) {
+		t.Errorf("Reconcile = %+v, %v", got, err)
 	}
 	if faults, err := l.Check(t.Context()); err != nil || len(faults) > 0 {
 		t.Errorf("Check = %q, %v", faults, err)

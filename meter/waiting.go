@@ -3,7 +3,6 @@ package meter
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -12,6 +11,32 @@ type Waiting struct {
 	Messages int64     `json:"messages"`
 	Bytes    int64     `json:"bytes"`
 	Oldest   time.Time `json:"oldest,omitzero"` // arrival of the oldest
+}
+
+// A WaitingMessage is one that waits for an account.
+type WaitingMessage struct {
+	ID    string
+	Size  int64 // octets
+	Since time.Time
+	// Suspicion that connections break under it. 0: none; 1: it was under way with others when one to the customer's
+	// server broke; from 2 on: it was alone when one did, so many times less one.
+	Suspicion int
+}
+
+// alone is the least suspicion of messages under which a connection broke while they were under way alone.
+const alone = 2
+
+// HasWaiting reports whether anything waits for the account, and for one of the domains if there are any. It costs one
+// look into an index, or one for each of the domains, however much waits.
+func (l *Ledger) HasWaiting(ctx context.Context, account int64, domains ...string) (bool, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return false, err
+	}
+	var waits bool
+	sql, args := selectWhether(account, domains)
+	err = db.QueryRowContext(ctx, sql, args...).Scan(&waits)
+	return waits, unavailable(err)
 }
 
 // Waiting returns what waits for the account's next turn, as the index knows it: all, or what is for
@@ -23,55 +48,90 @@ func (l *Ledger) Waiting(ctx context.Context, account int64, domains ...string) 
 	}
 	var w Waiting
 	var oldest int64
-	which, args := waitingFor(account, domains)
-	err = db.QueryRowContext(ctx, `
-		SELECT count(*), coalesce(sum(size), 0), coalesce(min(since), 0) FROM waiting
-		WHERE `+which, args...).Scan(&w.Messages, &w.Bytes, &oldest)
+	sql, args := selectAmount(account, domains)
+	err = db.QueryRowContext(ctx, sql, args...).Scan(&w.Messages, &w.Bytes, &oldest)
 	if w.Messages > 0 {
 		w.Oldest = time.UnixMilli(oldest).UTC()
 	}
 	return w, unavailable(err)
 }
 
-// waitingFor is the condition of rows that wait for an account, and for one of the domains if there are any.
-func waitingFor(account int64, domains []string) (string, []any) {
-	if len(domains) == 0 {
-		return "account = ? AND delivered IS NULL", []any{account}
-	}
-	return `account = ? AND delivered IS NULL AND (domains = '' OR EXISTS (
-		SELECT 1 FROM json_each(?) AS d WHERE instr(waiting.domains, ' ' || d.value || ' ')))`,
-		[]any{account, asJSON(domains)}
-}
-
-// A WaitingMessage is a row of the index.
-type WaitingMessage struct {
-	ID    string
-	Size  int64 // octets
-	Since time.Time
-}
-
 // WaitingAfter returns at most limit messages that wait for the account, and for one of the domains
-// if there are any, oldest first, from the one after the given one on; a zero one stands for the
-// beginning.
+// if there are any, from the one after the given one on; a zero one stands for the beginning. Those under less suspicion
+// come first, and of these the oldest.
 func (l *Ledger) WaitingAfter(ctx context.Context, account int64, domains []string, after WaitingMessage, limit int) ([]WaitingMessage, error) {
+	sql, args := selectPage(account, domains, after, limit)
+	return l.waitingMessages(ctx, sql, args...)
+}
+
+// Suspects returns at most limit messages that wait for the account and under which a connection broke while they were
+// under way alone, oldest first.
+func (l *Ledger) Suspects(ctx context.Context, account int64, limit int) ([]WaitingMessage, error) {
+	sql, args := selectSuspects(account, limit)
+	return l.waitingMessages(ctx, sql, args...)
+}
+
+func selectWhether(account int64, domains []string) (string, []any) {
+	if len(domains) == 0 {
+		return "SELECT EXISTS (SELECT 1 FROM waiting WHERE account = ? AND delivered IS NULL)", []any{account}
+	}
+	return `SELECT EXISTS (SELECT 1 FROM json_each(?) AS d CROSS JOIN waiting AS w
+		WHERE w.account = ? AND w.domain = d.value AND w.delivered IS NULL)`, []any{asJSON(domains), account}
+}
+
+func selectAmount(account int64, domains []string) (string, []any) {
+	which, args := waitingFor(account, domains)
+	return `
+		SELECT count(*), coalesce(sum(size), 0), coalesce(min(since), 0)
+		FROM (SELECT size, since FROM waiting WHERE ` + which + eachMessage + `)`, args
+}
+
+func selectPage(account int64, domains []string, after WaitingMessage, limit int) (string, []any) {
+	which, args := waitingFor(account, domains)
+	from := []any{-1, 0, ""}
+	if after.ID != "" {
+		from = []any{after.Suspicion, after.Since.UnixMilli(), after.ID}
+	}
+	return `
+		SELECT queue_id, size, since, suspicion FROM waiting
+		WHERE ` + which + ` AND (suspicion, since, queue_id) > (?, ?, ?)` + eachMessage + `
+		ORDER BY suspicion, since, queue_id LIMIT ?`, append(append(args, from...), limit)
+}
+
+func selectSuspects(account int64, limit int) (string, []any) {
+	which, args := waitingFor(account, nil)
+	return `
+		SELECT queue_id, size, since, suspicion FROM waiting
+		WHERE ` + which + ` AND suspicion >= ?` + eachMessage + ` ORDER BY since, queue_id LIMIT ?`, append(args, alone, limit)
+}
+
+// eachMessage makes one row of those of a message, which are next to each other in the index.
+const eachMessage = " GROUP BY suspicion, since, queue_id"
+
+// waitingFor is the condition of rows that wait for an account, and in one of the domains if there are any.
+func waitingFor(account int64, domains []string) (string, []any) {
+	const which = "account = ? AND delivered IS NULL"
+	switch len(domains) {
+	case 0:
+		return which, []any{account}
+	case 1:
+		return which + " AND domain = ?", []any{account, domains[0]}
+	}
+	// The + has SQLite read them in their order, where it would sort what it finds domain by domain.
+	return which + " AND +domain IN (SELECT value FROM json_each(?))", []any{account, asJSON(domains)}
+}
+
+func (l *Ledger) waitingMessages(ctx context.Context, sql string, args ...any) ([]WaitingMessage, error) {
 	db, err := l.reader(ctx)
 	if err != nil {
 		return nil, err
 	}
-	from := int64(-1)
-	if !after.Since.IsZero() {
-		from = after.Since.UnixMilli()
-	}
-	which, args := waitingFor(account, domains)
-	args = append(args, from, after.ID, limit)
 	var list []WaitingMessage
-	for rows, err := range query(ctx, db, `
-		SELECT queue_id, size, since FROM waiting
-		WHERE `+which+` AND (since, queue_id) > (?, ?) ORDER BY since, queue_id LIMIT ?`, args...) {
+	for rows, err := range query(ctx, db, sql, args...) {
 		var m WaitingMessage
 		var since int64
 		if err == nil {
-			err = rows.Scan(&m.ID, &m.Size, &since)
+			err = rows.Scan(&m.ID, &m.Size, &since, &m.Suspicion)
 		}
 		if err != nil {
 			return nil, unavailable(err)
@@ -82,51 +142,50 @@ func (l *Ledger) WaitingAfter(ctx context.Context, account int64, domains []stri
 	return list, nil
 }
 
-// Delivered strikes messages off that wait no more for the account, in one batch.
-func (l *Ledger) Delivered(ctx context.Context, account int64, ids ...string) error {
-	return l.batch(ctx, statement{`
+// Delivered strikes messages off, in one batch, that wait no more for the account in the domains; without domains, in
+// any.
+func (l *Ledger) Delivered(ctx context.Context, account int64, domains []string, ids ...string) error {
+	s := statement{`
 		UPDATE waiting SET delivered = ? WHERE account = ? AND queue_id IN (SELECT value FROM json_each(?))`,
-		[]any{l.opt.Now().UnixMilli(), account, asJSON(ids)}})
-}
-
-// DeliveredIn notes, in one batch, that messages wait for the account no more in the first domains, but still in others
-// of those that it has.
-func (l *Ledger) DeliveredIn(ctx context.Context, a *Account, domains []string, ids ...string) error {
-	var others []string
-	for _, domain := range a.Domains {
-		if !slices.Contains(domains, domain) {
-			others = append(others, domain)
-		}
+		[]any{l.opt.Now().UnixMilli(), account, asJSON(ids)}}
+	if len(domains) > 0 {
+		s.sql += " AND domain IN (SELECT value FROM json_each(?))"
+		s.args = append(s.args, asJSON(domains))
 	}
-	// Where the row names none of the others, it did not know them.
-	return l.batch(ctx, statement{`
-		UPDATE waiting SET noted = ?, domains = coalesce((
-			SELECT ' ' || group_concat(value, ' ') || ' ' FROM json_each(?) WHERE instr(waiting.domains, ' ' || value || ' ')), ?)
-		WHERE account = ? AND queue_id IN (SELECT value FROM json_each(?))`,
-		[]any{l.opt.Now().UnixMilli(), asJSON(others), among(a, others), a.ID, asJSON(ids)}})
+	return l.batch(ctx, s)
 }
 
 // StillWaits notes a message that an account did not take, where the index lacks it: it came to its turn
-// by another way.
-func (l *Ledger) StillWaits(ctx context.Context, account int64, m WaitingMessage) error {
-	return l.batch(ctx, noteWaiting([][]any{{m.ID, account, m.Size, m.Since.UnixMilli(), l.opt.Now().UnixMilli(), ""}}))
+// by another way. It waits in those of the account's domains; without any, nobody knows in which.
+func (l *Ledger) StillWaits(ctx context.Context, a *Account, domains []string, m WaitingMessage) error {
+	return l.batch(ctx, noteWaiting(waitingRows(a, domains, m, l.opt.Now().UnixMilli())))
 }
 
-// among is how the index keeps which of the account's domains are meant; empty where it makes no difference.
-func among(a *Account, domains []string) string {
-	if len(a.Domains) < 2 {
-		return ""
+// Suspect sets how far messages of the account are under suspicion, by their queue ID and in one batch.
+func (l *Ledger) Suspect(ctx context.Context, account int64, suspicion map[string]int) error {
+	return l.batch(ctx, statement{`
+		UPDATE waiting SET suspicion = s.value FROM json_each(?) AS s WHERE account = ? AND queue_id = s.key`,
+		[]any{asJSON(suspicion), account}})
+}
+
+// waitingRows are those of a message that waits for the account in some of its domains, or nobody knows in which: then
+// it is in all of them until a pass over the queue tells.
+func waitingRows(a *Account, domains []string, m WaitingMessage, noted int64) [][]any {
+	var rows [][]any
+	in := func(domain string) {
+		rows = append(rows, []any{m.ID, a.ID, domain, m.Size, m.Since.UnixMilli(), noted, m.Suspicion})
 	}
-	var list strings.Builder
 	for _, domain := range domains {
 		if _, ours := slices.BinarySearch(a.Domains, domain); ours {
-			list.WriteString(" " + domain)
+			in(domain)
 		}
 	}
-	if list.Len() == 0 {
-		return ""
+	if rows == nil {
+		for _, domain := range a.Domains {
+			in(domain)
+		}
 	}
-	return list.String() + " "
+	return rows
 }
 
 // noteWaiting notes rows that are not noted yet. One that was delivered is another message by now: the
@@ -134,12 +193,18 @@ func among(a *Account, domains []string) string {
 func noteWaiting(rows [][]any) statement {
 	return statement{insertWaiting + `
 		ON CONFLICT DO UPDATE SET size = excluded.size, since = excluded.since, noted = excluded.noted,
-			missed = 0, domains = excluded.domains, delivered = NULL
+			missed = 0, suspicion = excluded.suspicion, delivered = NULL
 		WHERE delivered IS NOT NULL`, []any{asJSON(rows)}}
 }
 
-// insertWaiting takes rows of (queue ID, account, size, arrival, now, domains).
+// insertWaiting takes what [waitingRows] makes.
 const insertWaiting = `
-	INSERT INTO waiting (queue_id, account, size, since, noted, domains)
-	SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
-	FROM json_each(?) WHERE true`
+	INSERT INTO waiting (queue_id, account, domain, size, since, noted, suspicion)
+	SELECT q.value ->> 0, q.value ->> 1, q.value ->> 2,
+		coalesce((SELECT w.size ` + waitsAlready + `), q.value ->> 3),
+		coalesce((SELECT w.since ` + waitsAlready + `), q.value ->> 4), q.value ->> 5,
+		coalesce((SELECT w.suspicion ` + waitsAlready + `), q.value ->> 6)
+	FROM json_each(?) AS q WHERE true`
+
+// waitsAlready is a row of the same message, which all others that wait have to be like.
+const waitsAlready = "FROM waiting AS w WHERE w.queue_id = q.value ->> 0 AND w.account = q.value ->> 1 AND w.delivered IS NULL LIMIT 1"
