@@ -51,8 +51,9 @@ func TestALedgerOfTheFirstVersionIsTakenOver(t *testing.T) {
 	}
 }
 
-// Before, a row of the index was a message, with its domains in one column.
-func TestWhatWaitedBeforeWaitsByDomain(t *testing.T) {
+// TestALedgerOfTheSeventhVersionIsTakenOver opens one in which a row of the index was a message, with its domains in
+// one column.
+func TestALedgerOfTheSeventhVersionIsTakenOver(t *testing.T) {
 	t.Parallel()
 	l := olderLedger(t, 7, `
 		INSERT INTO account (name, mode, created) VALUES ('hooli', 'atrn', 1767225600000), ('globex', 'atrn', 1767225600000);
@@ -63,7 +64,10 @@ func TestWhatWaitedBeforeWaitsByDomain(t *testing.T) {
 			('Q2', 1, 10, 1770724800001, 1770721200000, 1, ' a.example c.example ', NULL),
 			('Q3', 1, 10, 1770724800002, 1770721200000, 0, '', NULL),
 			('Q4', 1, 10, 1770724800003, 1770721200000, 0, ' a.example ', 1770721200000),
-			('Q1', 2, 10, 1770724800004, 1770721200000, 0, '', NULL)`)
+			('Q1', 2, 10, 1770724800004, 1770721200000, 0, '', NULL);
+		INSERT INTO turn (token, account, kind, client, peer, tls, began, ended, messages, bytes, outcome) VALUES
+			('one', 1, 'atrn', '', '', '', 1770721200000, 1770721200000, 0, 0, 'not begun'),
+			('two', 1, 'atrn', '', '', '', 1770721200001, 1770721200002, 3, 30, 'done')`)
 	all := mustLoad(t, l)
 	hooli, globex := all.Account("hooli"), all.Account("globex")
 	for domain, want := range map[string]string{"a.example": "Q1 Q2 Q3 ", "b.example": "Q3 ", "c.example": "Q2 Q3 "} {
@@ -76,6 +80,9 @@ func TestWhatWaitedBeforeWaitsByDomain(t *testing.T) {
 	}
 	if got, want := waitingOf(t, l, hooli), (Waiting{3, 30, noon}); got != want {
 		t.Errorf("for hooli there waits %v, want %v", got, want)
+	}
+	if turns, err := l.Turns(t.Context(), "hooli", 10); err != nil || len(turns) != 2 || turns[0].Connections != 1 || turns[1].Connections != 0 {
+		t.Errorf("hooli's turns are %+v, %v", turns, err)
 	}
 	// What a pass over the queue missed once before, another one strikes off.
 	queue := queueOf(QueuedMessage{"Q1", 10, noon, []string{"x@a.example", "x@globex.example"}})

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -25,20 +26,37 @@ type Turn struct {
 	Messages int64     `json:"messages"`          // taken by the customer's server for at least one recipient
 	Bytes    int64     `json:"bytes"`             // octets of their content
 	Outcome  string    `json:"outcome,omitempty"` // "done", or why it ended
+
+	Connections int      `json:"connections"`        // over which it went, one after the other
+	Suspects    []string `json:"suspects,omitempty"` // queue IDs under which one broke while they went alone
 }
 
 // BeginTurn records that a turn begins. The token, which the caller makes up, names it to EndTurn.
 func (l *Ledger) BeginTurn(ctx context.Context, token string, account int64, t Turn) error {
-	return l.batch(ctx, statement{`
-		INSERT INTO turn (token, account, kind, client, peer, tls, began) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		[]any{token, account, t.Kind, t.Client, t.Peer, t.TLS, t.Began.UnixMilli()}})
+	return l.batch(ctx, beginTurn(token, account, t))
 }
 
 // EndTurn records how the turn ended, and where its mail went: that of a dialled one was not known at its beginning.
 func (l *Ledger) EndTurn(ctx context.Context, token string, t Turn) error {
-	return l.batch(ctx, statement{`
-		UPDATE turn SET peer = ?, tls = ?, ended = ?, messages = ?, bytes = ?, outcome = ? WHERE token = ?`,
-		[]any{t.Peer, t.TLS, t.Ended.UnixMilli(), t.Messages, t.Bytes, t.Outcome, token}})
+	return l.batch(ctx, endTurn(token, t))
+}
+
+// RecordTurn records, in one commit, a turn that was over before anything began.
+func (l *Ledger) RecordTurn(ctx context.Context, token string, account int64, t Turn) error {
+	return l.batch(ctx, beginTurn(token, account, t), endTurn(token, t))
+}
+
+func beginTurn(token string, account int64, t Turn) statement {
+	return statement{`
+		INSERT INTO turn (token, account, kind, client, peer, tls, began) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		[]any{token, account, t.Kind, t.Client, t.Peer, t.TLS, t.Began.UnixMilli()}}
+}
+
+func endTurn(token string, t Turn) statement {
+	return statement{`
+		UPDATE turn SET peer = ?, tls = ?, ended = ?, messages = ?, bytes = ?, outcome = ?, connections = ?, suspects = ?
+		WHERE token = ?`,
+		[]any{t.Peer, t.TLS, t.Ended.UnixMilli(), t.Messages, t.Bytes, t.Outcome, t.Connections, asJSON(t.Suspects), token}}
 }
 
 // InterruptTurns records of turns that never ended that they were interrupted: the process in which
@@ -56,14 +74,16 @@ func (l *Ledger) Turns(ctx context.Context, account string, limit int) ([]Turn, 
 		return nil, err
 	}
 	list := []Turn{}
-	for rows, err := range query(ctx, db, `
-		SELECT a.name, t.kind, t.client, t.peer, t.tls, t.began, coalesce(t.ended, 0), t.messages, t.bytes, coalesce(t.outcome, '')
-		FROM turn t JOIN account a ON a.id = t.account
-		WHERE ? IN ('', a.name) ORDER BY t.began DESC, t.token LIMIT ?`, account, limit) {
+	text, args := selectTurns(account, limit)
+	for rows, err := range query(ctx, db, text, args...) {
 		var t Turn
 		var began, ended int64
+		var suspects []byte
 		if err == nil {
-			err = rows.Scan(&t.Account, &t.Kind, &t.Client, &t.Peer, &t.TLS, &began, &ended, &t.Messages, &t.Bytes, &t.Outcome)
+			err = rows.Scan(&t.Account, &t.Kind, &t.Client, &t.Peer, &t.TLS, &began, &ended, &t.Messages, &t.Bytes, &t.Outcome, &t.Connections, &suspects)
+		}
+		if err == nil {
+			err = json.Unmarshal(suspects, &t.Suspects)
 		}
 		if err != nil {
 			return nil, unavailable(err)
@@ -75,4 +95,17 @@ func (l *Ledger) Turns(ctx context.Context, account string, limit int) ([]Turn, 
 		list = append(list, t)
 	}
 	return list, nil
+}
+
+func selectTurns(account string, limit int) (string, []any) {
+	text := `
+		SELECT a.name, t.kind, t.client, t.peer, t.tls, t.began, coalesce(t.ended, 0), t.messages, t.bytes, coalesce(t.outcome, ''),
+			t.connections, t.suspects
+		FROM turn t JOIN account a ON a.id = t.account`
+	var args []any
+	if account != "" {
+		text += " WHERE t.account = (SELECT id FROM account WHERE name = ?)"
+		args = append(args, account)
+	}
+	return text + " ORDER BY t.began DESC, t.token DESC LIMIT ?", append(args, limit)
 }

@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ func TestTurnsAreListedNewestFirst(t *testing.T) {
 		}
 	}
 	first.Ended, first.Messages, first.Bytes, first.Outcome = noon.Add(time.Second), 3, 4000, "done"
+	first.Connections, first.Suspects = 2, []string{"Q1", "Q2"}
 	if err := l.EndTurn(t.Context(), "one", first); err != nil {
 		t.Fatal(err)
 	}
@@ -42,4 +44,33 @@ func TestTurnsAreListedNewestFirst(t *testing.T) {
 	}
 	second.Ended, second.Outcome = noon.Add(time.Hour), "interrupted"
 	check("", 10, second, first)
+}
+
+func TestATurnThatNeverBeganIsRecordedAtOnce(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	want := Turn{Account: "globex", Kind: TurnETRN, Client: "192.0.2.1", Peer: "192.0.2.7:25", Began: noon, Ended: noon.Add(time.Second),
+		Outcome: "unreachable: connection refused"}
+	if err := l.RecordTurn(t.Context(), "one", d.Account("globex").ID, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := l.Turns(t.Context(), "globex", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Turn{want}, got); diff != "" {
+		t.Errorf("the turns (-want +got):\n%s", diff)
+	}
+}
+
+// However many turns others had.
+func TestTurnsAreReadInOrderFromAnIndex(t *testing.T) {
+	t.Parallel()
+	l, _ := twoAccounts(t, Options{})
+	for account, want := range map[string]string{"globex": "SEARCH t USING INDEX turn_account (account=?)", "": "SCAN t USING INDEX turn_began"} {
+		sql, args := selectTurns(account, 10)
+		if plan := planOf(t, l, sql, args...); !strings.Contains(plan, want) || strings.Contains(plan, "TEMP B-TREE") || account != "" && strings.Contains(plan, "SCAN") {
+			t.Errorf("the turns of %q are found by\n%s", account, plan)
+		}
+	}
 }

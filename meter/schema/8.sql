@@ -35,3 +35,10 @@ DROP TABLE waiting_7;
 -- have delivered because SQLite reads it from the table otherwise, although it is NULL in all of their rows.
 CREATE INDEX waiting_order ON waiting (account, suspicion, since, queue_id, domain, size, delivered) WHERE delivered IS NULL;
 CREATE INDEX waiting_domain ON waiting (account, domain, suspicion, since, queue_id, size, delivered) WHERE delivered IS NULL;
+
+-- The connections over which a turn went, and the messages under which one broke that they had to themselves, as JSON:
+-- an array of queue IDs, or null. Of earlier turns it is known only that those which handed mail over had one connection.
+ALTER TABLE turn ADD COLUMN connections INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE turn ADD COLUMN suspects    TEXT    NOT NULL DEFAULT 'null';
+
+UPDATE turn SET connections = 1 WHERE messages > 0;
