@@ -54,7 +54,8 @@ func (d gateDirectory) clean() error {
 	return nil
 }
 
-// open opens the socket of an account's turn, as Postfix's transport names it.
+// open opens the socket of an account's turn, as Postfix's transport names it. Its place need not be claimed: who has the
+// control socket is the only mailbag-turnd. A lock could be held by whoever can open the directory, and that is everybody.
 func (d gateDirectory) open(ctx context.Context, account string, log *slog.Logger) (net.Listener, error) {
 	return daemon.ListenUnix(ctx, filepath.Join(string(d), account+".sock"), log)
 }

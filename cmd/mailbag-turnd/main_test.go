@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -150,6 +151,33 @@ func TestTurnsOfAnEarlierRunAreRecordedAsInterrupted(t *testing.T) {
 	turns, err := ledger.Turns(t.Context(), "corp", 10)
 	if err != nil || len(turns) != 1 || turns[0].Outcome != "interrupted" {
 		t.Errorf("the turns are %+v, %v", turns, err)
+	}
+}
+
+// Anybody can lock a directory that anybody can open.
+func TestAStrangersLockKeepsNoTurnFromOpeningAndClosing(t *testing.T) {
+	t.Parallel()
+	d := gateDirectory(filepath.Join(t.TempDir(), "turn"))
+	if err := d.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := os.Open(string(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	if err := syscall.Flock(int(stranger.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	l, err := d.open(t.Context(), "corp", slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(string(d)); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

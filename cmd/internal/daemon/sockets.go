@@ -19,6 +19,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 
+	"mailbag/cmd/internal/claim"
 	"mailbag/cmd/internal/settings"
 )
 
@@ -82,7 +83,7 @@ func (s *Sockets) CloseUnused() {
 
 func (s *Sockets) open(ctx context.Context, a settings.Address) (net.Listener, error) {
 	if a.Network == "unix" {
-		return ListenUnix(ctx, a.Address, s.log)
+		return s.openUnix(ctx, a.Address)
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, a.Network, a.Address)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -94,15 +95,41 @@ func (s *Sockets) open(ctx context.Context, a settings.Address) (net.Listener, e
 // probeTime bounds the question whether somebody answers on a socket that is there already.
 const probeTime = 2 * time.Second
 
-// ListenUnix creates a unix socket that Postfix can reach, and which disappears when it is closed. One
-// that is there already is replaced only if nobody answers on it. The directory is locked meanwhile, so that two instances that start together cannot remove
-// each other's socket.
-func ListenUnix(ctx context.Context, path string, log *slog.Logger) (net.Listener, error) {
-	unlock, err := lockDirectory(filepath.Dir(path))
-	if err != nil {
+// claimTime bounds the wait for another instance that opens or closes a socket. It asks for as long as probeTime
+// whether somebody answers.
+const claimTime = 2*probeTime + time.Second
+
+// openUnix opens a socket at which another instance may be, or may open its own now. The path is claimed meanwhile, so
+// that two that start together cannot remove each other's socket.
+func (s *Sockets) openUnix(ctx context.Context, path string) (net.Listener, error) {
+	release, err := claim.Take(ctx, path, claimTime)
+	switch {
+	case errors.Is(err, claim.ErrTaken):
+		return nil, fmt.Errorf("another instance opens or closes the socket %s and does not come to an end; stop it first: %w", path, err)
+	case err != nil:
 		return nil, fmt.Errorf("the directory of the socket %s cannot be used; create it, or start by systemd's .socket unit: %w", path, err)
 	}
-	defer unlock()
+	defer release()
+	own, err := listenUnix(ctx, path, s.log)
+	if err != nil {
+		return nil, err
+	}
+	own.shared = true
+	return own, nil
+}
+
+// ListenUnix creates a unix socket that Postfix can reach, and which disappears when it is closed. One that is
+// there already is replaced only if nobody answers on it. It is for a process that alone makes sockets in that
+// directory.
+func ListenUnix(ctx context.Context, path string, log *slog.Logger) (net.Listener, error) {
+	own, err := listenUnix(ctx, path, log)
+	if err != nil {
+		return nil, err
+	}
+	return own, nil
+}
+
+func listenUnix(ctx context.Context, path string, log *slog.Logger) (*ownSocket, error) {
 	if err := removeStale(ctx, path); err != nil {
 		return nil, err
 	}
@@ -117,26 +144,11 @@ func ListenUnix(ctx context.Context, path string, log *slog.Logger) (net.Listene
 		err = share(path, log)
 	}
 	if err != nil {
-		// Not own.Close, which would wait for the lock that is held here.
 		unix.Close()
 		os.Remove(path)
 		return nil, fmt.Errorf("the socket %s cannot be made reachable: %w", path, err)
 	}
 	return own, nil
-}
-
-// lockDirectory locks a directory against other instances of our programs. The lock leaves no file
-// behind, which matters in Postfix's own directory.
-func lockDirectory(path string) (unlock func(), err error) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		dir.Close()
-		return nil, &fs.PathError{Op: "lock", Path: path, Err: err}
-	}
-	return func() { dir.Close() }, nil
 }
 
 func removeStale(ctx context.Context, path string) error {
@@ -194,23 +206,34 @@ func share(path string, log *slog.Logger) error {
 // An ownSocket removes its file when it is closed, unless the file is another's by then.
 type ownSocket struct {
 	*net.UnixListener
-	path  string
-	inode fs.FileInfo
-	once  sync.Once
-	err   error
+	path   string
+	inode  fs.FileInfo
+	shared bool // other instances have their sockets at this path
+	once   sync.Once
+	err    error
 }
 
 func (s *ownSocket) Close() error {
-	s.once.Do(func() {
-		s.err = s.UnixListener.Close()
-		unlock, err := lockDirectory(filepath.Dir(s.path))
-		if err != nil {
-			return // the directory is gone, and the socket with it
-		}
-		defer unlock()
-		if there, err := os.Lstat(s.path); err == nil && os.SameFile(there, s.inode) {
-			s.err = errors.Join(s.err, os.Remove(s.path))
-		}
-	})
+	s.once.Do(func() { s.err = errors.Join(s.UnixListener.Close(), s.remove()) })
 	return s.err
+}
+
+// remove leaves the file where it cannot be told whose it is: the next instance replaces a socket on which nobody
+// answers.
+func (s *ownSocket) remove() error {
+	if s.shared {
+		release, err := claim.Take(context.Background(), s.path, claimTime)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the directory is gone, and the socket with it
+		}
+		if err != nil {
+			return fmt.Errorf("the socket %s is left behind: %w", s.path, err)
+		}
+		defer release()
+	}
+	there, err := os.Lstat(s.path)
+	if err != nil || !os.SameFile(there, s.inode) {
+		return nil
+	}
+	return os.Remove(s.path)
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"mailbag/cmd/internal/settings"
@@ -145,6 +146,39 @@ func TestOfManyInstancesThatStartTogetherOneGetsTheSocket(t *testing.T) {
 	close(got)
 	for l := range got {
 		l.Close()
+	}
+}
+
+// hold keeps a directory locked until the end of the test, as anybody can who can open it.
+func hold(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAStrangersLockKeepsNoSocketFromOpeningAndClosing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	hold(t, dir)
+	path := filepath.Join(dir, "turnd.sock")
+	all, err := own(t).Listen(t.Context(), "control", unixAddress(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := all[0].Close(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 
