@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"text/template"
 
 	"github.com/spf13/cobra"
 
+	"mailbag/cmd/internal/claim"
 	"mailbag/cmd/internal/postfix"
 	"mailbag/meter"
 )
@@ -78,11 +77,11 @@ type sentNotice struct {
 // is in the ledger before it is handed over: whoever dies in between leaves it to the next run, which sends it
 // a second time at the most, with the same Message-ID.
 func (d *desk) notify(ctx context.Context, dryRun bool) ([]sentNotice, error) {
-	unlock, err := d.alone()
+	release, err := d.alone(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer release()
 	all, err := d.ledger.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -125,21 +124,17 @@ func (d *desk) notify(ctx context.Context, dryRun bool) ([]sentNotice, error) {
 	return sent, errors.Join(failures...)
 }
 
-// alone keeps a second run from sending the same notices at the same time. The lock is on the ledger's
-// directory, because one on the file would disturb SQLite's.
-func (d *desk) alone() (unlock func(), err error) {
-	dir, err := os.Open(filepath.Dir(d.settings.Database))
-	if err != nil {
-		return nil, err
+// alone keeps a second run from sending the same notices at the same time. The ledger's file itself is not locked,
+// because that would disturb SQLite's locks.
+func (d *desk) alone(ctx context.Context) (release func(), err error) {
+	release, err = claim.Take(ctx, d.settings.Database, 0)
+	switch {
+	case errors.Is(err, claim.ErrTaken):
+		return nil, errors.New("another mailbag notify runs at this moment; nothing was done")
+	case err != nil:
+		return nil, fmt.Errorf("it cannot be told whether another mailbag notify runs: %w", err)
 	}
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		dir.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errors.New("another mailbag notify runs at this moment; nothing was done")
-		}
-		return nil, fmt.Errorf("the directory of the ledger cannot be locked: %w", err)
-	}
-	return func() { dir.Close() }, nil
+	return release, nil
 }
 
 // waitingSubject is the occasion of notices about waiting mail.

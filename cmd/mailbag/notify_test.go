@@ -4,15 +4,15 @@ import (
 	"context"
 	"iter"
 	"math"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"mailbag/cmd/internal/claim"
 	"mailbag/cmd/internal/postfix"
 	"mailbag/meter"
 )
@@ -21,20 +21,14 @@ func TestOneRunOfNotifyAtATime(t *testing.T) {
 	t.Parallel()
 	w := newWorkplace(t, storyMail{})
 	w.must("account", "add", "acme", "--mode", "backup", "--domain", "acme.example")
-	dir, err := os.Open(w.dir)
+	release, err := claim.Take(t.Context(), filepath.Join(w.dir, "mailbag.db"), 0)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	if status, _, errs := w.run("notify"); status != failed || !strings.Contains(errs, "another mailbag notify runs at this moment") {
 		t.Errorf("a second run ended with status %d: %s", status, errs)
 	}
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_UN); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	w.must("notify")
 }
 
