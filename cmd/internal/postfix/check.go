@@ -69,6 +69,7 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	if running {
 		found = append(found, orphans(c)...)
 	}
+	found = append(found, inherited(c)...)
 	found = append(found, surroundings(c)...)
 	for _, k := range conflicts {
 		found = append(found, Finding{Fault, k.String(), "take the domain out of " + k.Parameter + ", or remove it from its account"})

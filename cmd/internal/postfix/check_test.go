@@ -162,6 +162,33 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 			main: "delay_warning_time = 4h\n",
 			want: []string{"warning: main.cf: delay_warning_time = 4h"},
 		},
+		"settings for outgoing mail and for another LMTP server": {
+			main: "default_destination_rate_delay = 2s\ndefault_transport_rate_delay = 2s\nlmtp_tls_security_level = encrypt\n" +
+				"lmtp_discard_lhlo_keywords = xforward\nlmtp_sasl_auth_enable = yes\nlmtp_rcpt_timeout = 1s\ndefault_recipient_limit = 1\n",
+		},
+		"a trial": {
+			main: "soft_bounce = yes\n",
+			want: []string{"warning: main.cf: soft_bounce = yes: what a customer's server refuses"},
+		},
+		"changes to what LMTP delivers": {
+			main: "default_delivery_status_filter = inline:{4.3.2=5.3.2}\nlmtp_reply_filter = regexp:/r\nlmtp_generic_maps = inline:{a=b}\n" +
+				"lmtp_header_checks = regexp:/h\nlmtp_mime_header_checks = regexp:/m\nlmtp_nested_header_checks = regexp:/n\n" +
+				"lmtp_body_checks = regexp:/b\ndisable_mime_output_conversion = yes\n",
+			want: []string{"warning: main.cf: lmtp_delivery_status_filter = inline:{4.3.2=5.3.2}: mail that",
+				"warning: main.cf: lmtp_reply_filter = regexp:/r: what a customer's server says",
+				"warning: main.cf: lmtp_generic_maps = inline:{a=b}: held mail leaves with other addresses",
+				"warning: main.cf: lmtp_header_checks = regexp:/h: customers get other content",
+				"warning: main.cf: lmtp_mime_header_checks", "warning: main.cf: lmtp_nested_header_checks", "warning: main.cf: lmtp_body_checks",
+				"hint: main.cf: disable_mime_output_conversion = yes"},
+		},
+		"a status filter for all but LMTP": {
+			main: "default_delivery_status_filter = inline:{4.3.2=5.3.2}\nlmtp_delivery_status_filter =\n",
+		},
+		"our transports, changed by hand": {
+			edit: []string{"mailbag-turn_destination_rate_delay=2s", "mailbag-pop_delivery_slot_cost=0"},
+			want: []string{`fault: main.cf: mailbag-turn_destination_rate_delay is not what mailbag needs: it is "2s" and should be "0s"`,
+				"hint: main.cf: mailbag-pop_delivery_slot_cost = 0 is for a transport of mailbag's"},
+		},
 		"our domain elsewhere": {
 			main: "mydestination = localhost, Acme.Example\n",
 			want: []string{"fault: the domain acme.example is also in mydestination"},

@@ -13,6 +13,7 @@ type configuration struct {
 	explicit map[string]string // parameters that main.cf sets, with their text
 	inForce  map[string]string // every parameter, defaults among them, with its text
 	expanded map[string]string // the same with every $name replaced
+	defaults map[string]string // what this Postfix knows, with its default
 	services []service
 }
 
@@ -103,7 +104,7 @@ func (in Instance) read(ctx context.Context) (configuration, error) {
 	for _, part := range []struct {
 		into *map[string]string
 		flag string
-	}{{&c.explicit, "-n"}, {&c.inForce, ""}, {&c.expanded, "-x"}} {
+	}{{&c.explicit, "-n"}, {&c.inForce, ""}, {&c.expanded, "-x"}, {&c.defaults, "-d"}} {
 		args := []string{part.flag}
 		if part.flag == "" {
 			args = nil

@@ -93,7 +93,7 @@ func (in Instance) plan(ctx context.Context, c configuration, w *Wiring) (*Plan,
 	for _, par := range all {
 		p.line(c, old, par, w != nil)
 	}
-	for _, id := range slices.Sorted(maps.Keys(entries())) {
+	for _, id := range slices.Sorted(maps.Keys(c.entries())) {
 		p.service(c, old, id, w != nil)
 	}
 	return p, nil
@@ -168,7 +168,7 @@ func (p *Plan) service(c configuration, old former, id string, wired bool) {
 	if s, ok := c.service(id); ok {
 		now = Line{true, s.entry}
 	}
-	ours := entries()[id]
+	ours := c.entries()[id]
 	was := old.Master[id]
 	base := now
 	if was.Ours != "" || now.Text == ours {

@@ -41,9 +41,6 @@ const (
 	// A tap that cannot be reached defers the mail, whatever milter_default_action says: nothing passes unmetered.
 	// Protocol 6 is what the tap speaks, whatever milter_protocol says.
 	milterTap = "{ unix:" + MilterSocket + ", default_action=tempfail, protocol=6 }"
-
-	turnTransport = "mailbag-turn"
-	popTransport  = "mailbag-pop"
 )
 
 // A parameter is one line of main.cf that we have a part in.
@@ -69,7 +66,7 @@ func parameters(w Wiring, t Tap) []parameter {
 		return wire
 	}
 	hold := only(w.LongestHold > 0, atLeast(w.LongestHold))
-	return []parameter{
+	all := []parameter{
 		{"relay_domains", []string{relayDomains}, list(relayDomains)},
 		{"transport_maps", []string{transport}, func(base, _ string) string { return before(base, transport) }},
 		{"relay_recipient_maps", []string{relayRecipients}, func(base, expanded string) string {
@@ -94,7 +91,17 @@ func parameters(w Wiring, t Tap) []parameter {
 		// A message for one account is one transaction of its turn.
 		{turnTransport + "_destination_recipient_limit", nil, fixed("1000")},
 		{popTransport + "_destination_recipient_limit", nil, fixed("1000")},
+		// Of a message with more qmgr brings a part, and a turn takes less than a full transaction for all there is.
+		{turnTransport + "_recipient_limit", nil, fixed("20000")},
+		// To qmgr all mailboxes are one destination.
+		{popTransport + "_destination_concurrency_limit", nil, fixed("20")},
 	}
+	for _, transport := range []string{turnTransport, popTransport} {
+		for _, o := range queueing {
+			all = append(all, parameter{transport + "_" + o.name, nil, fixed(o.value)})
+		}
+	}
+	return all
 }
 
 // flushable takes held domains out of those that ETRN flushes (fast_flush_domains), and has all others of ours in.
@@ -107,18 +114,6 @@ func flushable(base, _ string) string {
 		base = behind(base, relayDomains)
 	}
 	return before(base, heldDomains)
-}
-
-// entries are our services in master.cf, by their ID. They are not chrooted, because their sockets are elsewhere;
-// maxproc 0 lets every open turn have its processes.
-func entries() map[string]string {
-	return map[string]string{
-		turnTransport + "/unix": turnTransport + " unix - - n - 0 lmtp" +
-			" -o lmtp_line_length_limit=0 -o lmtp_send_xforward_command=yes" +
-			" -o lmtp_connection_cache_on_demand=no" + // to scache(8) and back takes longer than a new connection
-			" -o lmtp_data_xfer_timeout=3600s -o lmtp_data_done_timeout=3600s",
-		popTransport + "/unix": popTransport + " unix - - n - - lmtp -o lmtp_line_length_limit=0",
-	}
 }
 
 // maxLifetime is Postfix's own maximum for a message in the queue.

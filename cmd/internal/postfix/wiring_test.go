@@ -217,9 +217,13 @@ func TestRemovalWithoutTheFileOfFormerValuesTakesOurEntriesOut(t *testing.T) {
 	remove(t, in)
 	got := shown(t, in)
 	// Plain numbers carry no mark of ours.
-	edit(t, in, "-X", "mailbag-turn_initial_destination_concurrency", "mailbag-turn_destination_concurrency_limit",
-		"mailbag-turn_destination_recipient_limit", "mailbag-pop_destination_recipient_limit",
-		"fast_flush_domains") // what is left of it is Postfix's default
+	left := []string{"fast_flush_domains"} // what is left of it is Postfix's default
+	for _, p := range parameters(Wiring{}, "") {
+		if strings.HasPrefix(p.name, "mailbag-") {
+			left = append(left, p.name)
+		}
+	}
+	edit(t, in, append([]string{"-X"}, left...)...)
 	if diff := cmp.Diff(before, shown(t, in)); diff != "" {
 		t.Errorf("%s\n%s", diff, got)
 	}
