@@ -31,8 +31,8 @@ func (c *console) postfixSetupCommand(in *postfix.Instance) *cobra.Command {
 		Use:   "setup",
 		Short: "Wire mailbag into Postfix",
 		Long: `Make Postfix ask mailbag-policyd about the accounts' domains and hold their mail, show what that changes,
-and reload Postfix. Running it again changes nothing, unless the accounts need more: recipients that
-are verified, or a longer hold. The ledger is made where it is missing.
+and reload Postfix. Running it again changes nothing, unless the accounts need more, recipients that
+are verified or a longer hold, or a newer mailbag does. The ledger is made where it is missing.
 
 Postfix answers 451 to all mail while it is wired and mailbag-policyd does not run.`,
 		Example: "  mailbag postfix setup --dry-run\n  mailbag postfix setup",
