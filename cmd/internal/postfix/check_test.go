@@ -164,7 +164,7 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 		},
 		"settings for outgoing mail and for another LMTP server": {
 			main: "default_destination_rate_delay = 2s\ndefault_transport_rate_delay = 2s\nlmtp_tls_security_level = encrypt\n" +
-				"lmtp_discard_lhlo_keywords = xforward\nlmtp_sasl_auth_enable = yes\nlmtp_rcpt_timeout = 1s\ndefault_recipient_limit = 1\n",
+				"lmtp_discard_lhlo_keywords = xforward\nlmtp_sasl_auth_enable = yes\nlmtp_rcpt_timeout = 1s\ndefault_recipient_limit = 1\nsoft_bounce = NO\n",
 		},
 		"a trial": {
 			main: "soft_bounce = yes\n",

@@ -32,6 +32,7 @@ var queueing = []option{
 
 // client is what lmtp(8) gets for both transports, in master.cf. The timeouts are Postfix's own.
 var client = []option{
+	// What was counted is what is delivered, with lines as long as they are.
 	{"lmtp_line_length_limit", "0"},
 	// What listens is a socket on this machine, without TLS and without log-ins.
 	{"lmtp_tls_security_level", "none"},
@@ -123,7 +124,7 @@ var deliberate = []struct {
 func inherited(c configuration) []Finding {
 	var out []Finding
 	for _, d := range deliberate {
-		if value := c.expanded[d.name]; value != d.unset {
+		if value := c.expanded[d.name]; !strings.EqualFold(value, d.unset) {
 			out = append(out, Finding{d.severity, fmt.Sprintf("main.cf: %s = %s: %s", d.name, value, d.effect), d.cure})
 		}
 	}
