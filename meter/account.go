@@ -55,6 +55,21 @@ const (
 	VerifiedRecipient RecipientCheck = "verify" // those the customer's server accepts (backup accounts only)
 )
 
+// A TLSLevel is what the connection to an account's host has to be, for mail to be delivered there.
+type TLSLevel string
+
+const (
+	TLSOpportunistic TLSLevel = "opportunistic" // encrypted where that comes about, else in the clear (RFC 7435)
+	TLSRequire       TLSLevel = "require"       // encrypted, whatever certificate is shown
+	TLSVerify        TLSLevel = "verify"        // encrypted, with a certificate that the system trusts and that names the host
+)
+
+// TLSLevels lists every level, the weakest first.
+var TLSLevels = []TLSLevel{TLSOpportunistic, TLSRequire, TLSVerify}
+
+// Mandatory reports whether nothing may be delivered in the clear.
+func (l TLSLevel) Mandatory() bool { return l == TLSRequire || l == TLSVerify }
+
 // Copies says how a catch-all stores a message with several envelope recipients.
 type Copies string
 
@@ -71,6 +86,7 @@ type Account struct {
 	Suspended  bool           `json:"suspended"`
 	Domains    []string       `json:"domains"`            // A-labels, lower case, sorted
 	Host       string         `json:"host,omitempty"`     // host or host:port of the customer's server; empty: by MX
+	TLS        TLSLevel       `json:"tls"`                // of the connection to Host; empty: opportunistic
 	Networks   []netip.Prefix `json:"networks,omitempty"` // where ETRN, ATRN and AUTH may come from
 	Recipients RecipientCheck `json:"recipients"`
 	Messages   int64          `json:"messages,omitempty"`  // tier size in messages; 0: [limits] messages

@@ -147,7 +147,7 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 	}
 	for rows, err := range query(ctx, conn, `
 		SELECT id, name, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
-		       base_price, tier_price, hold, contact, copies, catch_all, quota, cram_md5, created
+		       base_price, tier_price, hold, contact, copies, catch_all, quota, cram_md5, tls, created
 		FROM account WHERE deleted IS NULL ORDER BY name`) {
 		if err != nil {
 			return nil, err
@@ -155,7 +155,8 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 		var a Account
 		var hold, created int64
 		if err := rows.Scan(&a.ID, &a.Name, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
-			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5, &created); err != nil {
+			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5,
+			&a.TLS, &created); err != nil {
 			return nil, err
 		}
 		a.Hold = time.Duration(hold) * time.Second

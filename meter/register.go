@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -29,6 +30,10 @@ func (a *Account) Validate() error {
 		return invalid("recipients %q is none of any, list, verify", a.Recipients)
 	case a.Recipients == VerifiedRecipient && a.Mode != Backup:
 		return invalid("only a backup account can verify recipients: the server of an %s account is not asked in between", a.Mode)
+	case a.TLS != "" && !slices.Contains(TLSLevels, a.TLS):
+		return invalid("tls %q is none of opportunistic, require, verify", a.TLS)
+	case a.TLS.Mandatory() && a.Mode == ATRN && a.Host == "":
+		return invalid("an atrn account without a host cannot have its TLS set to %s: its mail goes over the connection that the customer made", a.TLS)
 	case !slices.Contains([]OnLimit{"", Bill, Defer, Reject}, a.OnLimit):
 		return invalid("on-limit %q is none of bill, defer, reject", a.OnLimit)
 	case !slices.Contains([]Copies{PerRecipient, SingleCopy}, a.Copies):
@@ -43,8 +48,12 @@ func (a *Account) Validate() error {
 		return invalid("the hold time must be whole seconds")
 	}
 	if a.Host != "" {
-		if _, err := ParseHost(a.Host); err != nil {
+		host, err := ParseHost(a.Host)
+		if err != nil {
 			return invalid("%w", err)
+		}
+		if _, err := netip.ParseAddr(host.Name); err == nil && a.TLS == TLSVerify && a.Mode == Backup {
+			return invalid("a backup account with tls verify needs its host by name: Postfix looks for no address in a certificate")
 		}
 	}
 	if a.Contact != "" {
@@ -77,10 +86,11 @@ func (l *Ledger) addAccount(a *Account, v *Verifier, action string) []statement 
 	now := l.opt.Now().UnixMilli()
 	batch := []statement{{`
 		INSERT INTO account (name, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
-		                     base_price, tier_price, hold, contact, copies, catch_all, quota, cram_md5, created)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		                     base_price, tier_price, hold, contact, copies, catch_all, quota, cram_md5, tls, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		[]any{a.Name, a.Mode, a.Suspended, a.Host, a.Recipients, a.Messages, a.Bytes, a.OnLimit, a.MaxTiers,
-			a.BasePrice, a.TierPrice, int64(a.Hold / time.Second), a.Contact, a.Copies, a.CatchAll, a.Quota, a.CRAMMD5, now}}}
+			a.BasePrice, a.TierPrice, int64(a.Hold / time.Second), a.Contact, a.Copies, a.CatchAll, a.Quota, a.CRAMMD5,
+			cmp.Or(a.TLS, TLSOpportunistic), now}}}
 	for _, domain := range a.Domains {
 		batch = append(batch, addDomain(a.Name, domain))
 	}
@@ -136,6 +146,7 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 	set("copies", before.Copies, edited.Copies)
 	set("catch_all", before.CatchAll, edited.CatchAll)
 	set("quota", before.Quota, edited.Quota)
+	set("tls", before.TLS, cmp.Or(edited.TLS, TLSOpportunistic))
 	set("cram_md5", before.CRAMMD5, edited.CRAMMD5)
 	if columns == nil {
 		return before, before, nil

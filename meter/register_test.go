@@ -21,11 +21,11 @@ func TestAccountOfEachModeIsKeptWhole(t *testing.T) {
 	accounts := []Account{
 		{Name: "acme", Mode: Backup, Domains: []string{"acme.example", "acme.test"}, Host: "mx.acme.example:2525",
 			Recipients: VerifiedRecipient, Messages: 5, Bytes: 6, OnLimit: Defer, MaxTiers: 7, Hold: time.Hour,
-			Contact: "boss@elsewhere.example", Copies: PerRecipient, Created: created},
-		{Name: "globex", Mode: ATRN, Domains: []string{"globex.example"}, Recipients: AnyRecipient, Copies: PerRecipient, CRAMMD5: true, Created: created},
+			Contact: "boss@elsewhere.example", Copies: PerRecipient, TLS: TLSVerify, Created: created},
+		{Name: "globex", Mode: ATRN, Domains: []string{"globex.example"}, Recipients: AnyRecipient, Copies: PerRecipient, CRAMMD5: true, TLS: TLSOpportunistic, Created: created},
 		{Name: "hooli", Mode: ETRN, Domains: []string{"hooli.example"}, Host: "192.0.2.1", Networks: []netip.Prefix{network},
-			Recipients: ListedRecipient, Copies: PerRecipient, Suspended: true, Created: created},
-		{Name: "initech", Mode: POP3, Domains: []string{"initech.example"}, Recipients: AnyRecipient, Copies: SingleCopy, CatchAll: true, Quota: 8, Created: created},
+			Recipients: ListedRecipient, Copies: PerRecipient, TLS: TLSRequire, Suspended: true, Created: created},
+		{Name: "initech", Mode: POP3, Domains: []string{"initech.example"}, Recipients: AnyRecipient, Copies: SingleCopy, CatchAll: true, Quota: 8, TLS: TLSOpportunistic, Created: created},
 	}
 	for _, a := range accounts {
 		if err := l.AddAccount(t.Context(), a, nil); err != nil {
@@ -66,6 +66,9 @@ func TestInvalidAccountsAreRefused(t *testing.T) {
 		"unknown recipients":  {Name: "a", Mode: Backup, Recipients: "some"},
 		"domain given twice":  {Name: "a", Mode: Backup, Domains: []string{"a.example", "a.example"}},
 		"port out of range":   {Name: "a", Mode: Backup, Host: "mx.example:65536"},
+		"unknown tls":         {Name: "a", Mode: Backup, TLS: "always"},
+		"tls of the caller":   {Name: "a", Mode: ATRN, TLS: TLSRequire},
+		"verified address":    {Name: "a", Mode: Backup, Host: "[2001:db8::1]:25", TLS: TLSVerify},
 		"unspecified address": {Name: "a", Mode: Backup, Host: "0.0.0.0"},
 	} {
 		if err := l.AddAccount(t.Context(), withDefaults(a), nil); !errors.Is(err, ErrInvalid) {

@@ -43,8 +43,8 @@ func TestALedgerOfTheFirstVersionIsTakenOver(t *testing.T) {
 	if all, err := l.Invoices(t.Context(), Month{2026, 2}, standard); err != nil || all.Accounts[0].Last != 77 {
 		t.Errorf("the last message is not known: %+v, %v", all, err)
 	}
-	if a := mustLoad(t, l).Account("acme"); a.BasePrice.Set || a.TierPrice.Set {
-		t.Errorf("the account got prices of its own: %+v", a)
+	if a := mustLoad(t, l).Account("acme"); a.BasePrice.Set || a.TierPrice.Set || a.TLS != TLSOpportunistic {
+		t.Errorf("the account got what it did not have: %+v", a)
 	}
 	if faults, err := l.Check(t.Context()); err != nil || len(faults) > 0 {
 		t.Errorf("Check = %q, %v", faults, err)

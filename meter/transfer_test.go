@@ -27,6 +27,7 @@ func outfit(t *testing.T) *Ledger {
 		t.Fatal(err)
 	}
 	mustAdd(t, l, Account{Name: "dent", Mode: POP3, Domains: []string{"dent.example"}, Quota: 10, Copies: SingleCopy})
+	mustAdd(t, l, Account{Name: "ford", Mode: Backup, Domains: []string{"ford.example"}, TLS: TLSRequire})
 	if v, err = NewVerifier("towel", false); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func TestTransfersArriveWhole(t *testing.T) {
 	t.Parallel()
 	l := outfit(t)
 	all, err := l.Transfers(t.Context())
-	if err != nil || len(all) != 2 {
+	if err != nil || len(all) != 3 {
 		t.Fatalf("%d transfers, %v", len(all), err)
 	}
 	other := newTestLedger(t, Options{})
