@@ -3,6 +3,8 @@ package policy
 import (
 	"context"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 
 	"mailbag/meter"
@@ -20,7 +22,7 @@ func found(value string) reply { return reply{"found", "OK " + value} }
 var (
 	notFound  = reply{"not_found", "NOTFOUND "}
 	noLedger  = reply{"temporary", "TEMP the ledger of mailbag has not been read yet"}
-	noSuchMap = reply{"permanent", "PERM mailbag knows the maps relay-domains, transport, relay-recipients and held-domains"}
+	noSuchMap = reply{"permanent", "PERM mailbag knows the maps relay-domains, transport, relay-recipients, held-domains and tls-policy"}
 )
 
 // serveLookups is the session of one socketmap client.
@@ -60,6 +62,8 @@ func (p *Policy) lookup(name, key string) reply {
 		in = relayRecipient
 	case "held-domains":
 		in = p.heldDomain
+	case "tls-policy":
+		in = tlsPolicy
 	default:
 		return noSuchMap
 	}
@@ -111,13 +115,50 @@ func (p *Policy) transport(d *meter.Directory, key string) reply {
 	if err != nil {
 		return reply{"temporary", "TEMP the host of account " + a.Name + " cannot be read: mailbag account set " + a.Name + " --host"}
 	}
-	// In brackets, so that no MX is looked up, an IPv6 address as it is. Postfix wants a port behind
-	// them, not within.
-	hop := "relay:[" + host.Name + "]"
+	return found("relay:" + nextHop(host))
+}
+
+// nextHop is a host as smtp(8) has it: in brackets, so that no MX is looked up, an IPv6 address as it is.
+// Postfix wants a port behind them, not within.
+func nextHop(host meter.Host) string {
+	hop := "[" + host.Name + "]"
 	if host.Port != 0 {
-		hop += host.String()[strings.LastIndexByte(host.String(), ':'):]
+		hop += ":" + strconv.Itoa(host.Port)
 	}
-	return found(hop)
+	return hop
+}
+
+// tlsPolicy is what the connection to a next hop has to be (smtp_tls_policy_maps): Postfix asks with the hop as
+// transport gives it, and, with none found for a domain, with its parents, which begin with a dot and are not ours.
+// Mail of several accounts can share a connection, so the strictest of them decides. A suspended account's word
+// counts too, for what was on its way before.
+func tlsPolicy(d *meter.Directory, hop string) reply {
+	level, host := meter.TLSOpportunistic, ""
+	for a := range d.Accounts() {
+		if a.Mode == meter.Backup && slices.Index(meter.TLSLevels, a.TLS) > slices.Index(meter.TLSLevels, level) && relayedTo(a, hop) {
+			level, host = a.TLS, a.Host
+		}
+	}
+	switch {
+	case level == meter.TLSOpportunistic:
+		return notFound // as main.cf says
+	case level == meter.TLSRequire:
+		return found("encrypt")
+	case host == "":
+		// Hardly any certificate of a mail server has the mail's domain in it, so the name is that of the MX record.
+		return found("verify")
+	}
+	name, _, _ := strings.Cut(hop[1:], "]")
+	return found("secure match=" + name)
+}
+
+// relayedTo reports whether mail of a backup account goes to a next hop.
+func relayedTo(a *meter.Account, hop string) bool {
+	if a.Host == "" {
+		return slices.Contains(a.Domains, strings.ToLower(hop))
+	}
+	host, err := meter.ParseHost(a.Host)
+	return err == nil && strings.EqualFold(nextHop(host), hop)
 }
 
 // relayRecipient says which recipients exist (relay_recipient_maps): Postfix asks with the address,

@@ -103,6 +103,64 @@ func TestLookupsOverASocket(t *testing.T) {
 	}
 }
 
+func TestTLSPolicyOfANextHopIsThatOfItsStrictestAccount(t *testing.T) {
+	t.Parallel()
+	to := func(name, host string, level meter.TLSLevel) meter.Account {
+		a := account(name, meter.Backup, name+".example")
+		a.Host, a.TLS = host, level
+		return a
+	}
+	held := account("held", meter.ETRN, "held.example")
+	held.Host, held.TLS, held.Networks = "mail.held.example", meter.TLSVerify, customers()[0].Networks
+	stopped := to("stopped", "mail.stopped.example", meter.TLSRequire)
+	stopped.Suspended = true
+	d := openDesk(t, []meter.Account{
+		to("clear", "mail.clear.example", meter.TLSOpportunistic),
+		to("one", "mail.one.example", meter.TLSRequire),
+		to("two", "mail.two.example:2525", meter.TLSVerify),
+		to("six", "[2001:db8::25]:2525", meter.TLSRequire),
+		to("mx", "", meter.TLSRequire),
+		to("mxv", "", meter.TLSVerify),
+		to("a-verifies", "shared.example", meter.TLSVerify),
+		to("b-requires", "shared.example", meter.TLSRequire),
+		to("c-does-not", "shared.example", meter.TLSOpportunistic),
+		to("d-requires", "rising.example", meter.TLSRequire),
+		to("e-verifies", "rising.example", meter.TLSVerify),
+		held, stopped,
+	}, nil)
+	unread := openDesk(t, nil, nil)
+	unread.faults.unread.Store(true)
+	for hop, want := range map[string]string{
+		"[mail.clear.example]":    "NOTFOUND ",
+		"[mail.one.example]":      "OK encrypt",
+		"[Mail.ONE.example]":      "OK encrypt",
+		"[mail.one.example]:2525": "NOTFOUND ",
+		"mail.one.example":        "NOTFOUND ",
+		"one.example":             "NOTFOUND ",
+		"[mail.two.example]:2525": "OK secure match=mail.two.example",
+		"[mail.two.example]":      "NOTFOUND ",
+		"[2001:db8::25]:2525":     "OK encrypt",
+		"mx.example":              "OK encrypt",
+		"[mx.example]":            "NOTFOUND ",
+		"sub.mx.example":          "NOTFOUND ",
+		".mx.example":             "NOTFOUND ",
+		"MXV.example":             "OK verify",
+		"[shared.example]":        "OK secure match=shared.example",
+		"[Rising.example]":        "OK secure match=Rising.example",
+		"[mail.held.example]":     "NOTFOUND ",
+		"[mail.stopped.example]":  "OK encrypt",
+		"other.example":           "NOTFOUND ",
+		"":                        "NOTFOUND ",
+	} {
+		if got := d.lookup("tls-policy", hop).text; got != want {
+			t.Errorf("%q is answered %q, want %q", hop, got, want)
+		}
+	}
+	if got := unread.lookup("tls-policy", "other.example").text; !strings.HasPrefix(got, "TEMP ") {
+		t.Errorf("without a ledger the answer is %q", got)
+	}
+}
+
 // badNetstrings are what a lookup client may send that is none.
 var badNetstrings = []struct{ name, text, reason string }{
 	{"garbage", "GET / HTTP/1.0\r\n", "not a netstring"},

@@ -22,7 +22,7 @@ var (
 	kinds      = []string{"passed", "rejected", "deferred", "limited", "verified", "flushed"}
 	states     = []string{"RCPT", "VRFY", "END-OF-MESSAGE", "ETRN", "other"}
 	sockets    = []string{"policy", "lookup", "milter"}
-	lookupMaps = []string{"relay-domains", "transport", "relay-recipients", "held-domains", "other"}
+	lookupMaps = []string{"relay-domains", "transport", "relay-recipients", "held-domains", "tls-policy", "other"}
 	results    = []string{"found", "not_found", "temporary", "permanent"}
 	outcomes   = []string{"recorded", "foreign", "deferred", "limited"}
 )

@@ -163,8 +163,8 @@ func New(cfg Config) (*Policy, error) {
 // is closed when it returns.
 func (p *Policy) ServeRequests(l net.Listener) error { return p.requests.serve(l) }
 
-// ServeLookups answers socketmap lookups of relay-domains, transport, relay-recipients and
-// held-domains until Shutdown, then returns nil. The listener is closed when it returns.
+// ServeLookups answers socketmap lookups of relay-domains, transport, relay-recipients, held-domains
+// and tls-policy until Shutdown, then returns nil. The listener is closed when it returns.
 func (p *Policy) ServeLookups(l net.Listener) error { return p.lookups.serve(l) }
 
 // ServeMilter records messages as a milter until Shutdown, then returns nil. The listener is closed
