@@ -31,8 +31,9 @@ func (c *console) postfixSetupCommand(in *postfix.Instance) *cobra.Command {
 		Use:   "setup",
 		Short: "Wire mailbag into Postfix",
 		Long: `Make Postfix ask mailbag-policyd about the accounts' domains and hold their mail, show what that changes,
-and reload Postfix. Running it again changes nothing, unless the accounts need more, recipients that
-are verified or a longer hold, or a newer mailbag does. The ledger is made where it is missing.
+and reload Postfix. Running it again changes nothing, unless the accounts need more (recipients that
+are verified, a longer hold, or TLS on their mail's way out), or a newer mailbag does. The ledger is made
+where it is missing.
 
 Postfix answers 451 to all mail while it is wired and mailbag-policyd does not run.`,
 		Example: "  mailbag postfix setup --dry-run\n  mailbag postfix setup",
@@ -235,6 +236,10 @@ func (d *desk) wiring(ctx context.Context) (postfix.Wiring, error) {
 	for a := range all.Accounts() {
 		w.LongestHold = max(w.LongestHold, a.HoldTime())
 		w.Verify = w.Verify || a.Recipients == meter.VerifiedRecipient
+		if a.Mode == meter.Backup { // other mail leaves by mailbag-turnd, or not at all
+			w.RequireTLS = w.RequireTLS || a.TLS == meter.TLSRequire
+			w.VerifyTLS = w.VerifyTLS || a.TLS == meter.TLSVerify
+		}
 		w.Domains = append(w.Domains, a.Domains...)
 	}
 	return w, nil
@@ -245,7 +250,8 @@ const lifetime = 5 * 24 * time.Hour
 
 // pointOutSetup says that Postfix does not fit the account yet, where it can be seen that it does not.
 func (d *desk) pointOutSetup(ctx context.Context, a *meter.Account) {
-	if a.Recipients != meter.VerifiedRecipient && a.HoldTime() <= lifetime {
+	encrypted := a.Mode == meter.Backup && a.TLS.Mandatory()
+	if a.Recipients != meter.VerifiedRecipient && a.HoldTime() <= lifetime && !encrypted {
 		return
 	}
 	wiring, err := d.wiring(ctx)
@@ -253,7 +259,8 @@ func (d *desk) pointOutSetup(ctx context.Context, a *meter.Account) {
 		return
 	}
 	if plan, err := d.mta.Plan(ctx, wiring); err == nil && !plan.Empty() {
-		d.note(`Postfix does not fit %s yet; run "mailbag postfix setup" (again), with --dry-run to see what it changes`, a.Name)
+		d.note(`Postfix does not fit %s yet; run "mailbag postfix setup" (again), with --dry-run to see what it changes%s`, a.Name,
+			map[bool]string{true: "; until then its mail can leave in the clear"}[encrypted])
 	}
 }
 

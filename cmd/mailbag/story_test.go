@@ -160,6 +160,9 @@ func (s storyMail) Plan(_ context.Context, w postfix.Wiring) (*postfix.Plan, err
 	if w.Verify {
 		plan.Changes = append(plan.Changes, postfix.Change{File: "main.cf", Name: "unverified_recipient_reject_code"})
 	}
+	if w.RequireTLS || w.VerifyTLS {
+		plan.Changes = append(plan.Changes, postfix.Change{File: "main.cf", Name: "smtp_tls_policy_maps"})
+	}
 	return plan, nil
 }
 

@@ -61,6 +61,7 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	found = append(found, mapped(c, p.Tap)...)
 	found = append(found, overrides(c, p.Tap)...)
 	found = append(found, reinjection(c, p.Tap)...)
+	found = append(found, encryption(c, w)...)
 	found = append(found, sockets(c, p.Tap)...)
 	running, err := in.Running(ctx)
 	if err != nil {

@@ -54,7 +54,7 @@ func TestCheckNamesEveryMissingPiece(t *testing.T) {
 	in, _ := configured(t, "compatibility_level = 3.6\n")
 	found := strings.Join(check(t, in, longHold), "\n")
 	for _, name := range []string{"relay_domains", "transport_maps", "smtpd_recipient_restrictions", "smtpd_end_of_data_restrictions",
-		"smtpd_etrn_restrictions", "defer_transports", "maximal_queue_lifetime", "bounce_queue_lifetime", "unverified_recipient_reject_code",
+		"smtpd_etrn_restrictions", "defer_transports", "maximal_queue_lifetime", "bounce_queue_lifetime", "unverified_recipient_reject_code", "smtp_tls_policy_maps",
 		"mailbag-turn_destination_concurrency_limit", "mailbag-turn/unix", "mailbag-pop/unix", PolicySocket, LookupSocket} {
 		if !strings.Contains(found, name) {
 			t.Errorf("nothing is said of %s in\n%s", name, found)
@@ -70,6 +70,7 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 		main   string
 		master []string // services, added with postconf -Me
 		edit   []string // after setup, name=value for main.cf
+		need   Wiring
 		want   []string // severity and the start of the text
 	}{
 		"earlier permits": {
@@ -189,6 +190,36 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 			want: []string{`fault: main.cf: mailbag-turn_destination_rate_delay is not what mailbag needs: it is "2s" and should be "0s"`,
 				"hint: main.cf: mailbag-pop_delivery_slot_cost = 0 is for a transport of mailbag's"},
 		},
+		"a level that authenticates servers": {
+			main: "smtp_tls_security_level = dane\nsmtp_tls_per_site = hash:/x\n",
+			need: Wiring{RequireTLS: true},
+			want: []string{"warning: smtp_tls_per_site is set", "warning: smtp_tls_security_level = dane authenticates servers"},
+		},
+		"a level that authenticates servers, with certificates verified": {
+			main: "smtp_tls_security_level = dane\nsmtp_tls_CAfile = /x\n",
+			need: Wiring{VerifyTLS: true},
+		},
+		"a relay to fall back on": {
+			main: "smtp_fallback_relay = [spare.example]\n",
+			need: Wiring{RequireTLS: true},
+			want: []string{"warning: smtp_fallback_relay = [spare.example] gets"},
+		},
+		"TLS that nobody asks for": {
+			main: "smtp_tls_security_level = secure\nsmtp_tls_per_site = hash:/x\n",
+		},
+		"no authorities": {
+			need: Wiring{VerifyTLS: true},
+			want: []string{"fault: smtp_tls_CAfile and smtp_tls_CApath are empty"},
+		},
+		"the system's authorities": {
+			main: "tls_append_default_CA = yes\n",
+			need: Wiring{VerifyTLS: true},
+		},
+		"a relay with TLS policies of its own": {
+			master: []string{"relay/unix=relay unix - - y - - smtp -o smtp_tls_policy_maps=hash:/x -o smtp_tls_CApath=/x"},
+			need:   Wiring{VerifyTLS: true},
+			want:   []string{"fault: master.cf: the service relay/unix overrides smtp_tls_policy_maps"},
+		},
 		"our domain elsewhere": {
 			main: "mydestination = localhost, Acme.Example\n",
 			want: []string{"fault: the domain acme.example is also in mydestination"},
@@ -199,7 +230,8 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 			t.Parallel()
 			in, p := configured(t, "compatibility_level = 3.6\n"+c.main)
 			daemonSockets(t, p, PolicySocket, LookupSocket, MilterSocket)
-			w := Wiring{Domains: []string{"acme.example", "other.example"}}
+			w := c.need
+			w.Domains = []string{"acme.example", "other.example"}
 			if c.master != nil {
 				edit(t, in, append([]string{"-Me"}, c.master...)...)
 			}

@@ -12,6 +12,8 @@ import (
 type Wiring struct {
 	LongestHold time.Duration // of any account; Postfix must not return mail earlier. 0: leave the lifetimes alone
 	Verify      bool          // an account has its recipients verified by its own server
+	RequireTLS  bool          // mail of a backup account leaves by TLS only, whatever certificate its server shows
+	VerifyTLS   bool          // mail of a backup account leaves by TLS only, for a server whose certificate is good
 	Domains     []string      // the accounts' domains, A-labels; Check looks for them in other places
 }
 
@@ -22,6 +24,8 @@ const (
 	MilterSocket = "private/mailbag-milter"
 )
 
+const tlsPolicyMaps = "smtp_tls_policy_maps"
+
 // What is written into lists.
 const (
 	relayDomains    = "socketmap:unix:" + LookupSocket + ":relay-domains"
@@ -30,6 +34,9 @@ const (
 	// Postfix's own flush of a domain moves all of its mail into the active queue at once, so it may not know what
 	// is held.
 	heldDomains = "!socketmap:unix:" + LookupSocket + ":held-domains"
+
+	// In front of the operator's own: an account's promise is not to be weakened by an entry for its host.
+	tlsPolicy = "socketmap:unix:" + LookupSocket + ":tls-policy"
 
 	policyCheck = "check_policy_service unix:" + PolicySocket
 	// Unlisted recipients are refused first: a recipient that Postfix refuses later must not be noted.
@@ -85,6 +92,9 @@ func parameters(w Wiring, t Tap) []parameter {
 		{"bounce_queue_lifetime", nil, hold},
 		{"unverified_recipient_reject_code", nil, only(w.Verify, fixed("550"))},
 		{"unverified_recipient_defer_code", nil, only(w.Verify, fixed("250"))},
+		// Only where it is needed: with any policy map Postfix looks at smtp_tls_per_site no more, and the connections
+		// of all its mail ask.
+		{tlsPolicyMaps, []string{tlsPolicy}, only(w.RequireTLS || w.VerifyTLS, func(base, _ string) string { return before(base, tlsPolicy) })},
 		// One lmtp process carries one unanswered message, so this is how many there can be per round trip.
 		{turnTransport + "_initial_destination_concurrency", nil, fixed("20")},
 		{turnTransport + "_destination_concurrency_limit", nil, fixed("20")},

@@ -114,7 +114,7 @@ func mainCf(t *testing.T, in Instance, names ...string) string {
 	return out
 }
 
-var longHold = Wiring{LongestHold: 30 * 24 * time.Hour, Verify: true}
+var longHold = Wiring{LongestHold: 30 * 24 * time.Hour, Verify: true, RequireTLS: true}
 
 func TestSetupIsIdempotentAndRemovalRestores(t *testing.T) {
 	t.Parallel()
