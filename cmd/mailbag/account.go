@@ -20,6 +20,13 @@ Names are 1 to 32 of a-z, 0-9 and hyphen.`,
 		c.sheetCommand(), c.accountExportCommand(), c.accountImportCommand())
 }
 
+// tlsMeaning is for the help texts that have --tls.
+const tlsMeaning = `With --tls opportunistic, the default, mail goes to the customer's server by STARTTLS where that is offered
+and works, else in the clear (RFC 7435); a backup account's does as smtp_tls_security_level in main.cf says. With require
+nothing goes in the clear. With verify the certificate must also be valid by the system's authorities and name
+the account's host, or, for a backup account without one, the server in the MX record, which is as sure as the DNS.
+What cannot be delivered so waits, and goes back to its sender after the hold time.`
+
 func (c *console) accountAddCommand() *cobra.Command {
 	var given meter.Account
 	var domains, networks []string
@@ -32,7 +39,9 @@ func (c *console) accountAddCommand() *cobra.Command {
 
 An atrn account, and a pop3 account with a catch-all, has a log-in of the account's name; its
 password is asked for at the terminal unless a flag gives another way. The ledger is made where it
-is missing.`,
+is missing.
+
+` + tlsMeaning,
 		Example: `  mailbag account add acme --mode backup --domain acme.example --host mail.acme.example --recipients verify
   mailbag account add bolt --mode etrn --domain bolt.example --host 192.0.2.7:2525 --network 192.0.2.0/24
   mailbag account add corp --mode atrn --domain corp.example --domain corp.test --generate-password
@@ -76,7 +85,7 @@ func newAccount(cmd *cobra.Command, name string, given *meter.Account, domains, 
 		return nil, err
 	}
 	a := &meter.Account{
-		Name: name, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient, CatchAll: true,
+		Name: name, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient, CatchAll: true, TLS: meter.TLSOpportunistic,
 		CRAMMD5: given.Mode == meter.ATRN, // RFC 2645, section 5.1: an ATRN server has to offer CRAM-MD5
 	}
 	copyFields(cmd, a, given)

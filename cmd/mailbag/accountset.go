@@ -17,7 +17,9 @@ func (c *console) accountSetCommand() *cobra.Command {
 		Long: `Change what the flags name, and nothing else. An empty text or 0 brings back the default where the
 flag says so. With another --mode, what waits in Postfix's queue moves to the new way of delivery.
 
-Domains, networks and passwords have commands of their own: mailbag domain, network and passwd.`,
+Domains, networks and passwords have commands of their own: mailbag domain, network and passwd.
+
+` + tlsMeaning,
 		Example: `  mailbag account set acme --bytes 5GB --on-limit defer
   mailbag account set acme --bytes 0
   mailbag account set acme --mode pop3`,

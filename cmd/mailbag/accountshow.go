@@ -24,6 +24,7 @@ type listedAccount struct {
 	Suspended  bool                 `json:"suspended"`
 	Domains    []string             `json:"domains"`
 	Host       string               `json:"host"`
+	TLS        meter.TLSLevel       `json:"tls"`
 	Networks   []string             `json:"networks"`
 	Recipients meter.RecipientCheck `json:"recipients"`
 	Mailboxes  []string             `json:"mailboxes"`
@@ -68,7 +69,7 @@ func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
 	t := d.tariff().For(a)
 	l := listedAccount{
 		Name: a.Name, Mode: a.Mode, Suspended: a.Suspended, Domains: append([]string{}, a.Domains...), Host: a.Host,
-		Networks: []string{}, Recipients: a.Recipients, Mailboxes: append([]string{}, all.Mailboxes(a)...),
+		TLS: a.TLS, Networks: []string{}, Recipients: a.Recipients, Mailboxes: append([]string{}, all.Mailboxes(a)...),
 		Messages: a.Messages, Bytes: a.Bytes, OnLimit: a.OnLimit, MaxTiers: a.MaxTiers,
 		BasePrice: ownPrice(a.BasePrice), TierPrice: ownPrice(a.TierPrice), Hold: int64(a.Hold / time.Second),
 		Contact: a.Contact, Copies: a.Copies, CatchAll: a.CatchAll, Quota: a.Quota, CRAMMD5: a.CRAMMD5, Created: a.Created,
@@ -203,6 +204,9 @@ func (d *desk) showAccount(s *shownAccount) {
 		line("host", "%s", s.Host)
 	case s.Mode == meter.Backup:
 		line("host", "by MX")
+	}
+	if s.Mode == meter.Backup || s.Mode != meter.POP3 && s.Host != "" {
+		line("tls", "%s", s.TLS)
 	}
 	for i, network := range s.Networks {
 		line(first(i, "networks"), "%s", network)

@@ -44,6 +44,8 @@ var fields = []field{
 		texts(meter.Modes), value("MODE", choice(meter.Modes...), func(a *meter.Account) *meter.Mode { return &a.Mode })},
 	{"host", "the customer's server, as HOST or HOST:PORT; empty for a backup account: by MX", []meter.Mode{meter.Backup, meter.ETRN},
 		nil, value("HOST", orEmpty(host), func(a *meter.Account) *string { return &a.Host })},
+	{"tls", "how mail goes to that server: opportunistic (default; in the clear where TLS does not come about), require (by TLS or not at all), verify (and with a valid certificate)", []meter.Mode{meter.Backup, meter.ETRN, meter.ATRN},
+		texts(meter.TLSLevels), value("LEVEL", choice(meter.TLSLevels...), func(a *meter.Account) *meter.TLSLevel { return &a.TLS })},
 	{"recipients", "which are accepted: any, list (see mailbag recipient), verify (the customer's server is asked; backup only)", nil,
 		texts(recipientChecks), value("CHECK", choice(recipientChecks...), func(a *meter.Account) *meter.RecipientCheck { return &a.Recipients })},
 	{"messages", "messages in a monthly tier; 0: as in the settings", nil,

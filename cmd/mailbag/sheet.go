@@ -252,7 +252,7 @@ func mxRecords(a *meter.Account, hostname string) (lines []string) {
 func delivery(a *meter.Account, hostname string) []string {
 	switch a.Mode {
 	case meter.ETRN:
-		return []string{"is held until your mail server says ETRN (RFC 1985) to " + hostname, "from one of the networks below, and is then delivered to " + a.Host}
+		return append([]string{"is held until your mail server says ETRN (RFC 1985) to " + hostname, "from one of the networks below, and is then delivered to " + a.Host}, demandedTLS(a)...)
 	case meter.ATRN:
 		lines := []string{"is held until your mail server logs in and says ATRN (RFC 2645),", "and is delivered over the same connection"}
 		if len(a.Networks) > 0 {
@@ -269,5 +269,20 @@ func delivery(a *meter.Account, hostname string) []string {
 	if a.Host != "" {
 		to = a.Host
 	}
-	return []string{"goes to " + to + " at once; while that is away, we try again and again"}
+	return append([]string{"goes to " + to + " at once; while that is away, we try again and again"}, demandedTLS(a)...)
+}
+
+// demandedTLS says what the customer's server must offer to get any mail.
+func demandedTLS(a *meter.Account) []string {
+	switch a.TLS {
+	case meter.TLSRequire:
+		return []string{"Your mail server must offer STARTTLS"}
+	case meter.TLSVerify:
+		name := "its name in the MX record"
+		if h, err := meter.ParseHost(a.Host); err == nil {
+			name = h.Name
+		}
+		return []string{"Your mail server must offer STARTTLS, with a valid certificate for " + name}
+	}
+	return nil
 }

@@ -36,6 +36,7 @@ type transferAccount struct {
 	Suspended  bool                        `json:"suspended"`
 	Domains    []string                    `json:"domains"`
 	Host       string                      `json:"host"`
+	TLS        meter.TLSLevel              `json:"tls"` // missing: opportunistic, as in files of older versions
 	Networks   []string                    `json:"networks"`
 	Recipients meter.RecipientCheck        `json:"recipients"`
 	Listed     []string                    `json:"recipient_list"`
@@ -171,7 +172,7 @@ func accountsOf(n int) string { return grouped(int64(n)) + " " + verb(int64(n), 
 // packed is an account as the file has it.
 func packed(t meter.Transfer) transferAccount {
 	p := transferAccount{
-		Name: t.Name, Mode: t.Mode, Suspended: t.Suspended, Domains: append([]string{}, t.Domains...), Host: t.Host, Networks: []string{},
+		Name: t.Name, Mode: t.Mode, Suspended: t.Suspended, Domains: append([]string{}, t.Domains...), Host: t.Host, TLS: t.TLS, Networks: []string{},
 		Recipients: t.Recipients, Listed: append([]string{}, t.Listed...), Mailboxes: append([]string{}, t.Mailboxes...),
 		Messages: t.Messages, Bytes: t.Bytes, OnLimit: t.OnLimit, MaxTiers: t.MaxTiers,
 		BasePrice: ownPrice(t.BasePrice), TierPrice: ownPrice(t.TierPrice), Hold: int64(t.Hold / time.Second),
@@ -234,7 +235,7 @@ func parseTransfers(text []byte) ([]meter.Transfer, error) {
 func (p transferAccount) unpacked() (meter.Transfer, error) {
 	t := meter.Transfer{
 		Account: meter.Account{
-			Name: p.Name, Mode: p.Mode, Suspended: p.Suspended, Host: p.Host, Recipients: p.Recipients, Messages: p.Messages, Bytes: p.Bytes,
+			Name: p.Name, Mode: p.Mode, Suspended: p.Suspended, Host: p.Host, TLS: p.TLS, Recipients: p.Recipients, Messages: p.Messages, Bytes: p.Bytes,
 			OnLimit: p.OnLimit, MaxTiers: p.MaxTiers, Contact: p.Contact, Copies: p.Copies, CatchAll: p.CatchAll, Quota: p.Quota, CRAMMD5: p.CRAMMD5,
 		},
 		Listed: p.Listed, Mailboxes: p.Mailboxes, Verifiers: map[string]*meter.Verifier{},
