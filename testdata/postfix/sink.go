@@ -3,6 +3,7 @@ package postfixtest
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 // Message is one message that a Sink has been given.
 type Message struct {
 	Helo       string   // argument of EHLO or HELO
+	TLS        string   // version, such as "TLS 1.3"; empty: it came in the clear
 	From       string   // reverse-path without angle brackets
 	FromParams string   // what followed the reverse-path, such as "SIZE=120 BODY=8BITMIME"
 	Recipients []string // accepted ones, in order, without angle brackets
@@ -31,6 +33,7 @@ var Chunking = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "ENHANCEDS
 // Start, and are called from one goroutine per connection. It has no limits and is for loopback only.
 type Sink struct {
 	Extensions  []string                       // EHLO keywords; nil: PIPELINING, 8BITMIME, SMTPUTF8, SIZE, ENHANCEDSTATUSCODES. CHUNKING may be one
+	Certificate *tls.Certificate               // with which STARTTLS is offered; nil: it is not
 	OnRecipient func(address string) string    // reply to RCPT; nil or "": 250. 2xx accepts, 421 hangs up
 	OnMessage   func(m Message) (reply string) // reply to the final dot; nil or "": 250. Only 2xx is recorded. May block
 
@@ -165,6 +168,7 @@ func (s *Sink) serve(conn net.Conn) {
 		return
 	}
 	var m Message
+	version := "" // of TLS
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
@@ -175,12 +179,30 @@ func (s *Sink) serve(conn net.Conn) {
 		switch strings.ToUpper(verb) {
 		case "EHLO":
 			m = Message{Helo: rest}
-			reply = s.ehlo()
+			reply = s.ehlo(version != "")
 		case "HELO":
 			m = Message{Helo: rest}
 			reply = "250 sink.example"
+		case "STARTTLS":
+			if s.Certificate == nil || version != "" {
+				reply = "502 5.5.1 not now"
+				break
+			}
+			_, _ = w.WriteString("220 2.0.0 go ahead\r\n")
+			if w.Flush() != nil {
+				return
+			}
+			secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{*s.Certificate}})
+			if secure.Handshake() != nil {
+				return
+			}
+			conn, version = secure, tls.VersionName(secure.ConnectionState().Version)
+			r.Reset(conn) // RFC 3207, section 4.2: nothing that was sent in the clear counts
+			w.Reset(conn)
+			m = Message{}
+			continue
 		case "MAIL":
-			m = Message{Helo: m.Helo}
+			m = Message{Helo: m.Helo, TLS: version}
 			m.From, m.FromParams = path(rest)
 		case "RCPT":
 			to, _ := path(rest)
@@ -247,12 +269,15 @@ func hangUp(conn net.Conn, r io.Reader) {
 	}
 }
 
-func (s *Sink) ehlo() string {
+func (s *Sink) ehlo(encrypted bool) string {
 	ext := s.Extensions
 	if ext == nil {
 		ext = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "ENHANCEDSTATUSCODES"}
 	}
 	lines := append([]string{"sink.example"}, ext...)
+	if s.Certificate != nil && !encrypted {
+		lines = append(lines, "STARTTLS")
+	}
 	last := len(lines) - 1
 	for i := range lines {
 		lines[i] = map[bool]string{true: "250 ", false: "250-"}[i == last] + lines[i]
