@@ -81,6 +81,9 @@ func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, 
 		return err
 	}
 	d.pointOutSetup(ctx, after)
+	if after.Mode == meter.Backup && after.TLS != before.TLS {
+		d.note(`Postfix's smtp processes go on with what they know of the TLS of %s until they end; "postfix reload" puts the change into force at once`, name)
+	}
 	if before.Mode == after.Mode {
 		return nil
 	}
