@@ -81,7 +81,8 @@ func (l *Ledger) Reconcile(ctx context.Context, d *Directory, queue iter.Seq2[Qu
 		return p.Reconciled, err
 	}
 	p.whole = broken == nil
-	return p.Reconciled, cmp.Or(broken, p.settle(ctx))
+	err = p.settle(ctx)
+	return p.Reconciled, cmp.Or(broken, err)
 }
 
 // A pass is one over the queue.
@@ -274,17 +275,18 @@ func (b *corrections) miss(s seenRow, began int64) {
 	b.absent = append(b.absent, []any{s.id, s.account, s.domain, s.size, s.since, began, 0})
 }
 
-// correct writes nothing where all is as it should be, which is nearly always.
+// correct writes nothing where all is as it should be, which is nearly always. What is new comes before what goes, so that
+// a message of which only that is left is taken for the same.
 func (l *Ledger) correct(ctx context.Context, b *corrections) error {
 	var statements []statement
 	for _, s := range []struct {
 		sql  string
 		rows [][]any
 	}{
-		{"DELETE FROM waiting WHERE" + theseRows, b.gone},
-		{"UPDATE waiting SET missed = missed + 1 WHERE" + theseRows, b.missed},
 		{comeBack + theseRows, b.back},
 		{insertWaiting + " ON CONFLICT DO NOTHING", b.absent},
+		{"UPDATE waiting SET missed = missed + 1 WHERE" + theseRows, b.missed},
+		{"DELETE FROM waiting WHERE" + theseRows, b.gone},
 	} {
 		if len(s.rows) > 0 {
 			statements = append(statements, statement{s.sql, []any{asJSON(s.rows)}})
