@@ -9,14 +9,22 @@ import (
 	"mailbag/meter"
 )
 
-// Times between two passes over the queue.
+// Times between two passes over the queue. What Postfix makes itself, such as a bounce to an address of an account, is
+// unknown until a pass has found it, so they follow one another as closely as their cost allows.
 const (
-	reconcileEvery = 5 * time.Minute
-	reconcileRetry = 30 * time.Second
+	reconcileShare   = 30 // so many times what a pass took is between it and the next: it has a thirtieth of the time
+	reconcileAtLeast = 15 * time.Second
+	reconcileAtMost  = 5 * time.Minute
+	reconcileRetry   = 30 * time.Second
 )
 
-// reconcileRepeatedly brings the index of waiting mail in line with Postfix's queue, at once and then every
-// few minutes. Trouble is logged when it is another than the last time, so that a host without
+// untilNextPass is how long to wait after a pass that took so long.
+func untilNextPass(took time.Duration) time.Duration {
+	return min(max(reconcileShare*took, reconcileAtLeast), reconcileAtMost)
+}
+
+// reconcileRepeatedly brings the index of waiting mail in line with Postfix's queue, at once and then again and
+// again. Trouble is logged when it is another than the last time, so that a host without
 // Postfix is not told of it every half minute.
 func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *meter.Follower) {
 	timer := time.NewTimer(0)
@@ -31,6 +39,7 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 		next := reconcileRetry
 		// While the ledger is away the follower says so; there is nothing to add.
 		if directory := f.Directory(); directory != nil && f.Available() == nil {
+			begun := time.Now()
 			done, err := l.Reconcile(ctx, directory, waiting(postfix.Instance{}.Queue(ctx)))
 			switch {
 			case ctx.Err() != nil:
@@ -39,9 +48,9 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 				trouble = err.Error()
 				d.log.Warn("the index of waiting mail could not be compared with Postfix's queue; it is tried again", "error", err)
 			case err == nil:
-				next, trouble = reconcileEvery, ""
+				next, trouble = untilNextPass(time.Since(begun)), ""
 				d.metrics.reconciled(done)
-				d.log.Debug("the index of waiting mail was compared with the queue", "queued", done.Queued, "added", done.Added, "removed", done.Removed)
+				d.log.Debug("the index of waiting mail was compared with the queue", "queued", done.Queued, "added", done.Added, "removed", done.Removed, "next", next)
 			}
 		}
 		timer.Reset(next)
