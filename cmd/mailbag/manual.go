@@ -141,7 +141,7 @@ var ownRemarks = map[string]struct{ security, diagnostics, limits string }{
 	"mailbag postfix check":    {security: "It needs root, and changes nothing.", diagnostics: "A finding is a fault, a warning or a hint; with a fault the status is 1."},
 	"mailbag postfix remove":   {security: "It changes main.cf and master.cf by postconf, which needs root."},
 	"mailbag postfix setup":    {security: "It changes main.cf and master.cf by postconf, which needs root. Former values are kept beside them.", limits: "It does not see that somebody else edits main.cf in the same moment."},
-	"mailbag queue":            {security: "It lists Postfix's queue, which root and the group postdrop may."},
+	"mailbag queue":            {security: "It lists Postfix's queue, which root and the group postdrop may.", limits: "Of an account it names 20 suspects at most."},
 	"mailbag recipient import": {limits: "A list has at most 10,000,000 addresses, a line of it 1,024 octets."},
 	"mailbag usage adjust":     {diagnostics: "An adjustment is a line of its own on the bill, with its reason.", limits: "A reason has at most 500 octets; closed months stay as they are."},
 }

@@ -54,7 +54,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"accept": accept, "daemon": daemon, "status": status,
-			"turnd": turnd, "turn": recordTurn, "session": recordSession,
+			"turnd": turnd, "turn": recordTurn, "session": recordSession, "suspect": noteSuspect,
 		},
 	})
 }
@@ -214,6 +214,17 @@ func accept(ts *testscript.TestScript, _ bool, args []string) {
 		})
 	}
 	group.Wait()
+}
+
+// suspect DAY ACCOUNT ID SUSPICION notes a message of 1 kB that waits since then and is under that suspicion.
+func noteSuspect(ts *testscript.TestScript, _ bool, args []string) {
+	l := storyLedger(ts)
+	d, err := l.Load(context.Background())
+	ts.Check(err)
+	suspicion, err := strconv.Atoi(args[3])
+	ts.Check(err)
+	ts.Check(l.StillWaits(context.Background(), d.Account(args[1]), nil,
+		meter.WaitingMessage{ID: args[2], Size: 1000, Since: storyTime(args[0]), Suspicion: suspicion}))
 }
 
 // daemon answers look-ups of the way to an address as mailbag-policyd does, until the story ends.

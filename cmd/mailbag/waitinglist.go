@@ -18,7 +18,19 @@ type waitingAccount struct {
 	Mode      meter.Mode `json:"mode"`
 	Suspended bool       `json:"suspended"`
 	meter.Waiting
+	Suspects []suspect `json:"suspects,omitempty"`
 }
+
+// A suspect is a message under which connections to the customer's server broke, in --json.
+type suspect struct {
+	ID     string    `json:"id"`
+	Bytes  int64     `json:"bytes"`
+	Since  time.Time `json:"since"`
+	Broken int       `json:"broken"` // connections that it had to itself
+}
+
+// shownSuspects is how many of an account are shown.
+const shownSuspects = 20
 
 func (c *console) queueCommand() *cobra.Command {
 	var asJSON bool
@@ -26,7 +38,9 @@ func (c *console) queueCommand() *cobra.Command {
 		Use:   "queue [NAME]",
 		Short: "Show what waits in Postfix's queue for the accounts",
 		Long: `Show how many messages wait in Postfix's queue for each account, their size, and since when the oldest
-does. Without NAME, accounts for which nothing waits are left out. What the operator put on hold waits for nobody.`,
+does. Without NAME, accounts for which nothing waits are left out. What the operator put on hold waits for nobody.
+Messages under which a connection to the customer's server broke while they went alone are named, with how many did:
+they go last in each turn. postcat -q shows such a message, postsuper -h puts it on hold.`,
 		Example: `  mailbag queue
   mailbag queue bolt --json`,
 		Args:              arguments("[NAME]"),
@@ -73,7 +87,11 @@ func (d *desk) queue(ctx context.Context, names ...string) ([]waitingAccount, er
 	for a := range all.Accounts() {
 		w, waits := waiting[a.ID]
 		if len(names) == 0 && waits || len(names) > 0 && a.Name == names[0] {
-			list = append(list, waitingAccount{a.Name, a.Mode, a.Suspended, w})
+			suspects, err := d.suspects(ctx, a)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, waitingAccount{a.Name, a.Mode, a.Suspended, w, suspects})
 		}
 	}
 	return list, nil
@@ -115,17 +133,35 @@ func (d *desk) countIndex(ctx context.Context, all *meter.Directory) (map[int64]
 	return waiting, nil
 }
 
+func (d *desk) suspects(ctx context.Context, a *meter.Account) ([]suspect, error) {
+	messages, err := d.ledger.Suspects(ctx, a.ID, shownSuspects)
+	var list []suspect
+	for _, m := range messages {
+		list = append(list, suspect{m.ID, m.Size, m.Since, m.Suspicion - 1})
+	}
+	return list, err
+}
+
 func (d *desk) showQueue(list []waitingAccount) {
+	at := func(t time.Time) string { return t.In(d.settings.Billing.Location).Format(time.DateTime) }
 	t := table{heads: []string{"ACCOUNT", "MODE", ">MESSAGES", ">SIZE", "OLDEST"}}
+	suspects := table{heads: []string{"ACCOUNT", "SUSPECT", ">SIZE", "SINCE", ">BROKEN CONNECTIONS"}}
 	for _, w := range list {
 		mode, oldest := string(w.Mode), ""
 		if w.Suspended {
 			mode += ", suspended"
 		}
 		if w.Messages > 0 {
-			oldest = w.Oldest.In(d.settings.Billing.Location).Format(time.DateTime)
+			oldest = at(w.Oldest)
 		}
 		t.add(w.Account, mode, grouped(w.Messages), units.RoundSize(w.Bytes), oldest)
+		for _, s := range w.Suspects {
+			suspects.add(w.Account, s.ID, units.RoundSize(s.Bytes), at(s.Since), grouped(int64(s.Broken)))
+		}
 	}
 	d.table(&t)
+	if len(suspects.rows) > 0 {
+		d.say("")
+		d.table(&suspects)
+	}
 }
