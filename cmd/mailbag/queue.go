@@ -95,10 +95,10 @@ func (d *desk) emptyQueue(ctx context.Context, s scope, back bool) error {
 	return d.returnWaiting(ctx, s)
 }
 
-// emptyIndex asks the ledger where no Postfix can be asked. Its index does not know domains.
+// emptyIndex asks the ledger where no Postfix can be asked.
 func (d *desk) emptyIndex(ctx context.Context, s scope) error {
 	for _, a := range s.accounts {
-		w, err := d.ledger.Waiting(ctx, a.ID)
+		w, err := d.ledger.Waiting(ctx, a.ID, s.domains...)
 		if err != nil {
 			return err
 		}
