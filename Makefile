@@ -13,14 +13,15 @@ PROGRAMS  = $(notdir $(patsubst %/,%,$(dir $(wildcard cmd/*/main.go))))
 PACKAGES  = ./... $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(wildcard testdata/*/*.go)))))
 SOURCES   = $(wildcard meter policy turnd popd cmd testdata)
 
-DEBIAN    = ca-certificates curl dovecot-core dovecot-lmtpd dovecot-pop3d fetchmail gcc getmail6 gsasl libc6-dev mpop mutt postfix procps python3 sqlite3 swaks
+DEBIAN    = ca-certificates curl dovecot-core dovecot-lmtpd dovecot-pop3d fetchmail gcc getmail6 gsasl libc6-dev mpop mutt postfix procps python3 python3-aiosmtpd sqlite3 swaks
 # A browser, and fonts for it, to look at the pages for customers.
 DEBIAN   += chromium fonts-dejavu-core
-# For Exim, whose package excludes that of Postfix: it is unpacked, and these are the libraries it wants.
-DEBIAN   += libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
+# For Exim and OpenSMTPD, whose packages exclude that of Postfix: they are unpacked, and these are the libraries they want.
+DEBIAN   += libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
 # For the package: what looks at it, and what its test makes a machine of.
 DEBIAN   += debootstrap fail2ban lintian mandoc prometheus systemd-container
-UNPACKED  = exim4-daemon-light libnss-wrapper
+UNPACKED_exim      = exim4-daemon-light libnss-wrapper
+UNPACKED_opensmtpd = opensmtpd
 
 export CGO_ENABLED = 1
 
@@ -32,7 +33,7 @@ NFPM        = $(GO) tool -modfile=packaging/nfpm.mod nfpm
 HARDENED    = -buildmode=pie -ldflags '-s -w -linkmode=external -extldflags "-Wl,-z,relro,-z,now" \
 	-X mailbag/cmd/internal/version.version=$(DEB_VERSION)'
 
-.PHONY: all build test check bench fuzz demo deb test-install deps exim clean
+.PHONY: all build test check bench fuzz demo deb test-install deps exim opensmtpd clean
 
 all: build
 
@@ -41,7 +42,7 @@ build: deps
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
 
 # go test says of a package whose tests were skipped only that it is ok.
-test: deps exim
+test: deps exim opensmtpd
 	@if [ "$$(id -u)" -ne 0 ]; then \
 		echo "not root, so what needs a private Postfix is skipped; it is in:"; \
 		grep -rlE --include='*_test.go' 'RequirePostfix\(|postfixtest\.(Prepare|Run)\(' $(SOURCES); \
@@ -93,12 +94,12 @@ deps:
 	echo 'postfix postfix/main_mailer_type select Local only' | debconf-set-selections; \
 	apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing
 
-# The customer's Exim of the tests. Where it cannot be had, they skip what needs it.
-exim:
-	@if [ ! -e .cache/exim ] && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
-		echo "unpacking: $(UNPACKED)"; \
-		mkdir -p .cache/new && cd .cache/new && apt-get -qq download -o APT::Sandbox::User=root $(UNPACKED) && \
-		for p in *.deb; do dpkg -x $$p . && rm $$p || exit 1; done && mv ../new ../exim || echo "no Exim for the tests"; \
+# The customers' servers of the tests. Where one cannot be had, they skip what needs it.
+exim opensmtpd:
+	@if [ ! -e .cache/$@ ] && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+		echo "unpacking: $(UNPACKED_$@)"; \
+		mkdir -p .cache/new-$@ && cd .cache/new-$@ && apt-get -qq download -o APT::Sandbox::User=root $(UNPACKED_$@) && \
+		for p in *.deb; do dpkg -x $$p . && rm $$p || exit 1; done && mv ../new-$@ ../$@ || echo "no $@ for the tests"; \
 	fi
 
 deb: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)

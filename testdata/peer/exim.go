@@ -3,7 +3,6 @@ package peer
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +15,7 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-// Exim is a real Exim as a customer's mail server: it takes all mail from loopback, offers what Exim offers
+// Exim is a real Exim as a customer's mail server: it takes mail from loopback, offers what Exim offers
 // (CHUNKING, PIPELINING, SIZE, 8BITMIME, SMTPUTF8, DSN) and puts every message into one Maildir as it came, with no
 // header of its own and with LF line ends.
 //
@@ -72,20 +71,25 @@ func wrapper() (string, error) {
 	return found[0], nil
 }
 
-// RunExim starts an Exim for a test, in a directory of its own. It is stopped and removed when the test ends.
+// EximLimits are what an Exim does not take. The zero value takes all mail; the limits of its own defaults hold besides,
+// such as ten commands that are no mail.
+type EximLimits struct {
+	Users         []string // the addresses that it knows; others get a 550. nil: all
+	PerConnection int      // messages; 0 is no limit
+}
+
+// RunExim starts an Exim that takes everything for a test. It is stopped and removed when the test ends.
 func RunExim(t testing.TB) *Exim {
 	t.Helper()
+	return RunLimitedExim(t, EximLimits{})
+}
+
+// RunLimitedExim is RunExim with limits.
+func RunLimitedExim(t testing.TB, limits EximLimits) *Exim {
+	t.Helper()
 	RequireExim(t)
-	dir, err := os.MkdirTemp("", "mailbag-exim-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	e, err := newExim(dir)
+	dir := serverDir(t, "exim")
+	e, err := newExim(dir, limits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,15 +108,12 @@ func RunExim(t testing.TB) *Exim {
 	return e
 }
 
-func newExim(dir string) (*Exim, error) {
+func newExim(dir string, limits EximLimits) (*Exim, error) {
 	port, err := postfixtest.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	e := &Exim{dir: dir, addr: fmt.Sprintf("127.0.0.1:%d", port)}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return nil, err
-	}
 	for _, d := range []string{"spool", "log", "mail"} {
 		path := filepath.Join(dir, d)
 		if err := errors.Join(os.Mkdir(path, 0o755), os.Chown(path, nobody, nobody)); err != nil {
@@ -122,7 +123,8 @@ func newExim(dir string) (*Exim, error) {
 	for name, text := range map[string]string{
 		"passwd":    fmt.Sprintf("root:x:0:0::/:/bin/sh\nDebian-exim:x:%d:%d::/:/bin/false\n", nobody, nobody),
 		"group":     fmt.Sprintf("root:x:0:\nDebian-exim:x:%d:\n", nobody),
-		"exim.conf": e.configuration(port),
+		"exim.conf": e.configuration(port, limits),
+		"users":     strings.Join(limits.Users, "\n") + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return nil, err
@@ -131,8 +133,13 @@ func newExim(dir string) (*Exim, error) {
 	return e, nil
 }
 
-func (e *Exim) configuration(port int) string {
-	return strings.NewReplacer("DIR", e.dir, "PORT", fmt.Sprint(port), "PROGRAM", program, "USER", fmt.Sprint(nobody)).Replace(`
+func (e *Exim) configuration(port int, limits EximLimits) string {
+	known := "*"
+	if limits.Users != nil {
+		known = "lsearch;" + filepath.Join(e.dir, "users")
+	}
+	return strings.NewReplacer("DIR", e.dir, "PORT", fmt.Sprint(port), "PROGRAM", program, "USER", fmt.Sprint(nobody),
+		"KNOWN", known, "PER_CONNECTION", fmt.Sprint(limits.PerConnection)).Replace(`
 primary_hostname = mail.customer.example
 exim_path = PROGRAM
 exim_user = USER
@@ -147,17 +154,19 @@ local_interfaces = <; 127.0.0.1
 daemon_smtp_ports = PORT
 smtp_accept_max = 500
 smtp_accept_queue_per_connection = 0
+smtp_accept_max_per_connection = PER_CONNECTION
 message_size_limit = 100M
 host_lookup =
 tls_advertise_hosts =
 smtputf8_advertise_hosts = *
 dsn_advertise_hosts = *
-acl_smtp_rcpt = all
+acl_smtp_rcpt = known
 received_header_text =
 
 begin acl
-all:
-  accept
+known:
+  accept recipients = KNOWN
+  deny message = Unknown user
 
 begin routers
 all:
@@ -197,16 +206,9 @@ func (e *Exim) Start() error {
 		return fmt.Errorf("cannot start Exim: %w", err)
 	}
 	e.cmd = cmd
-	err = postfixtest.Wait(30*time.Second, "Exim answers", func() bool {
-		conn, err := net.Dial("tcp", e.addr)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	})
-	if err != nil {
+	if err := answers(e.addr); err != nil {
 		err = errors.Join(err, e.Stop())
-		return fmt.Errorf("%w: it said %q", err, said.String())
+		return fmt.Errorf("Exim: %w: it said %q", err, said.String())
 	}
 	return nil
 }
@@ -226,18 +228,4 @@ func (e *Exim) Stop() error {
 }
 
 // Messages are what was delivered so far, in no order, with LF line ends.
-func (e *Exim) Messages() ([][]byte, error) {
-	entries, err := os.ReadDir(filepath.Join(e.dir, "mail", "new"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil // nothing delivered yet
-	}
-	var all [][]byte
-	for _, f := range entries {
-		text, err := os.ReadFile(filepath.Join(e.dir, "mail", "new", f.Name()))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, text)
-	}
-	return all, err
-}
+func (e *Exim) Messages() ([][]byte, error) { return maildir(filepath.Join(e.dir, "mail")) }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +20,7 @@ import (
 // Message is one message that a Sink has been given.
 type Message struct {
 	Helo       string   // argument of EHLO or HELO
-	TLS        string   // version, such as "TLS 1.3"; empty: it came in the clear
+	TLS        string   // version that it came by, such as "TLS 1.3"; empty: in the clear
 	From       string   // reverse-path without angle brackets
 	FromParams string   // what followed the reverse-path, such as "SIZE=120 BODY=8BITMIME"
 	Recipients []string // accepted ones, in order, without angle brackets
@@ -33,19 +34,38 @@ var Chunking = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "ENHANCEDS
 // Start, and are called from one goroutine per connection. It has no limits and is for loopback only.
 type Sink struct {
 	Extensions  []string                       // EHLO keywords; nil: PIPELINING, 8BITMIME, SMTPUTF8, SIZE, ENHANCEDSTATUSCODES. CHUNKING may be one
-	Certificate *tls.Certificate               // with which STARTTLS is offered; nil: it is not
 	OnRecipient func(address string) string    // reply to RCPT; nil or "": 250. 2xx accepts, 421 hangs up
 	OnMessage   func(m Message) (reply string) // reply to the final dot; nil or "": 250. Only 2xx is recorded. May block
+	// OnCommand may answer a command in the sink's place; nil or "": the sink does. A refused BDAT's chunk is not read, and is
+	// taken for commands. A reply of several lines counts by its last.
+	OnCommand func(s *Session, verb, argument string) (reply string)
+
+	GreetsAfter time.Duration // how long a client waits for its greeting
+	TLS         *tls.Config   // STARTTLS is offered; nil: it is not
+	// It offers PIPELINING, and of commands that come together it reads the first.
+	SwallowsGroups bool
 
 	addr string
 
 	mu       sync.Mutex
+	sessions int
 	listener net.Listener
 	open     map[net.Conn]bool
 	serving  *sync.WaitGroup
 	messages []Message
 	arrived  chan struct{} // closed and replaced at every message
 }
+
+// A Session is one connection to a Sink.
+type Session struct {
+	Number int    // of the connection, from 1
+	Mails  int    // transactions that were begun in it
+	Taken  int    // messages that were taken in it
+	TLS    string // version; empty: it is not encrypted
+}
+
+// HangUp as a reply of a Sink's functions closes the connection without one. What was answered before arrives.
+const HangUp = "hang up"
 
 // NewSink returns a sink with a port of its own that nobody listens on before Start.
 func NewSink() (*Sink, error) {
@@ -99,9 +119,11 @@ func (s *Sink) Start() error {
 				return
 			}
 			s.open[conn] = true
+			s.sessions++
+			session := &Session{Number: s.sessions}
 			s.mu.Unlock()
 			serving.Go(func() {
-				s.serve(conn)
+				s.serve(conn, session)
 				_ = conn.Close()
 				s.mu.Lock()
 				delete(s.open, conn)
@@ -154,8 +176,15 @@ func (s *Sink) WaitMessages(within time.Duration, n int) ([]Message, error) {
 	}
 }
 
+// Sessions is how many connections there have been.
+func (s *Sink) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions
+}
+
 // serve speaks SMTP with one client.
-func (s *Sink) serve(conn net.Conn) {
+func (s *Sink) serve(conn net.Conn, session *Session) {
 	r, w := bufio.NewReader(conn), bufio.NewWriter(conn)
 	say := func(reply string) bool {
 		_, _ = w.WriteString(reply + "\r\n")
@@ -164,49 +193,50 @@ func (s *Sink) serve(conn net.Conn) {
 		}
 		return w.Flush() == nil
 	}
-	if !say("220 sink.example ESMTP") {
+	if s.GreetsAfter > 0 && !quiet(conn, r, s.GreetsAfter) || !say("220 sink.example ESMTP") {
 		return
 	}
 	var m Message
-	version := "" // of TLS
+	open := false // MAIL was taken
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
 			return
 		}
 		verb, rest, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
-		reply := "250 2.0.0 Ok"
-		switch strings.ToUpper(verb) {
+		verb = strings.ToUpper(verb)
+		reply, instead := "250 2.0.0 Ok", ""
+		if s.OnCommand != nil {
+			instead = s.OnCommand(session, verb, rest)
+		}
+		switch {
+		case instead == HangUp:
+			_ = w.Flush()
+			hangUp(conn, r)
+			return
+		case instead != "" && !accepts(instead):
+			verb, reply = "", instead
+		}
+		switch verb {
+		case "":
 		case "EHLO":
-			m = Message{Helo: rest}
-			reply = s.ehlo(version != "")
+			m, open = Message{Helo: rest}, false
+			reply = s.ehlo(session)
 		case "HELO":
-			m = Message{Helo: rest}
+			m, open = Message{Helo: rest}, false
 			reply = "250 sink.example"
-		case "STARTTLS":
-			if s.Certificate == nil || version != "" {
-				reply = "502 5.5.1 not now"
-				break
-			}
-			_, _ = w.WriteString("220 2.0.0 go ahead\r\n")
-			if w.Flush() != nil {
-				return
-			}
-			secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{*s.Certificate}})
-			if secure.Handshake() != nil {
-				return
-			}
-			conn, version = secure, tls.VersionName(secure.ConnectionState().Version)
-			r.Reset(conn) // RFC 3207, section 4.2: nothing that was sent in the clear counts
-			w.Reset(conn)
-			m = Message{}
-			continue
 		case "MAIL":
-			m = Message{Helo: m.Helo, TLS: version}
+			m = Message{Helo: m.Helo, TLS: session.TLS}
 			m.From, m.FromParams = path(rest)
+			open = true
+			session.Mails++
 		case "RCPT":
 			to, _ := path(rest)
-			if s.OnRecipient != nil {
+			if !open { // RFC 5321, section 3.3
+				reply = "503 5.5.1 MAIL comes first"
+			} else if to == "" { // section 4.1.2
+				reply = "501 5.1.3 Bad recipient address syntax"
+			} else if s.OnRecipient != nil {
 				if r := s.OnRecipient(to); r != "" {
 					reply = r
 				}
@@ -226,8 +256,8 @@ func (s *Sink) serve(conn net.Conn) {
 			if m.Data, err = content(r); err != nil {
 				return
 			}
-			reply = s.take(m)
-			m = Message{Helo: m.Helo}
+			reply = s.take(session, m)
+			m, open = Message{Helo: m.Helo}, false
 		case "BDAT":
 			var last bool
 			if m.Data, last, err = chunk(r, m.Data, rest); err != nil {
@@ -238,18 +268,45 @@ func (s *Sink) serve(conn net.Conn) {
 				reply = "503 5.5.1 no valid recipients" // RFC 3030, section 2: the chunk is read all the same
 				m.Data = nil
 			case last:
-				reply = s.take(m)
-				m = Message{Helo: m.Helo}
+				reply = s.take(session, m)
+				m, open = Message{Helo: m.Helo}, false
 			}
 		case "RSET":
-			m = Message{Helo: m.Helo}
+			m, open = Message{Helo: m.Helo}, false
 		case "NOOP":
+		case "STARTTLS":
+			if s.TLS == nil || session.TLS != "" {
+				reply = "502 5.5.1 no TLS here"
+				break
+			}
+			if !say("220 2.0.0 Ready") {
+				return
+			}
+			secure := tls.Server(conn, s.TLS)
+			if secure.Handshake() != nil {
+				return
+			}
+			conn, session.TLS, m, open = secure, tls.VersionName(secure.ConnectionState().Version), Message{}, false
+			r.Reset(secure)
+			w.Reset(secure)
+			continue
 		case "QUIT":
 			_, _ = w.WriteString("221 2.0.0 Bye\r\n")
 			_ = w.Flush()
 			return
 		default:
 			reply = "502 5.5.2 command not implemented"
+		}
+		if instead != "" && strings.HasPrefix(reply, "2") {
+			reply = instead
+		}
+		if reply == HangUp {
+			_ = w.Flush()
+			hangUp(conn, r)
+			return
+		}
+		if s.SwallowsGroups {
+			_, _ = r.Discard(r.Buffered())
 		}
 		if !say(reply) {
 			return
@@ -269,13 +326,26 @@ func hangUp(conn net.Conn, r io.Reader) {
 	}
 }
 
-func (s *Sink) ehlo(encrypted bool) string {
+// quiet waits for so long, and reports whether the client is still there and has kept to it.
+func quiet(conn net.Conn, r *bufio.Reader, d time.Duration) bool {
+	_ = conn.SetReadDeadline(time.Now().Add(d))
+	_, err := r.Peek(1)
+	_ = conn.SetReadDeadline(time.Time{})
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// accepts reports whether a reply, by its last line, is a good one.
+func accepts(reply string) bool {
+	return strings.HasPrefix(reply[strings.LastIndexByte(reply, '\n')+1:], "2")
+}
+
+func (s *Sink) ehlo(session *Session) string {
 	ext := s.Extensions
 	if ext == nil {
 		ext = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "ENHANCEDSTATUSCODES"}
 	}
 	lines := append([]string{"sink.example"}, ext...)
-	if s.Certificate != nil && !encrypted {
+	if s.TLS != nil && session.TLS == "" {
 		lines = append(lines, "STARTTLS")
 	}
 	last := len(lines) - 1
@@ -286,7 +356,7 @@ func (s *Sink) ehlo(encrypted bool) string {
 }
 
 // take asks what to answer, and records what is accepted.
-func (s *Sink) take(m Message) string {
+func (s *Sink) take(session *Session, m Message) string {
 	reply := ""
 	if s.OnMessage != nil {
 		reply = s.OnMessage(m)
@@ -295,6 +365,7 @@ func (s *Sink) take(m Message) string {
 		reply = "250 2.0.0 Ok"
 	}
 	if strings.HasPrefix(reply, "2") {
+		session.Taken++
 		s.mu.Lock()
 		s.messages = append(s.messages, m)
 		close(s.arrived)

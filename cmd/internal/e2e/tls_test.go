@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"net"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ func TestMailLeavesWithTheTLSThatItsAccountDemands(t *testing.T) {
 	waitsFor("a@acme.example", "TLS is required, but was not offered")
 	s.must(s.postfix.WaitLog(30*time.Second, "TLS is required, but was not offered"))
 	server.Stop()
-	server.Certificate = &shown.Pair
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{shown.Pair}}
 	s.must(server.Start())
 	arrives(1)
 

@@ -1,0 +1,58 @@
+package peer
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// serverDir is a directory for a server of a test, removed at its end. t.TempDir is closed to the server's own user.
+func serverDir(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "mailbag-"+name+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// answers waits until somebody listens at addr.
+func answers(addr string) error {
+	return postfixtest.Wait(30*time.Second, "an answer at "+addr, func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// maildir reads the new messages of a Maildir, which is not there before the first.
+func maildir(path string) ([][]byte, error) {
+	entries, err := os.ReadDir(filepath.Join(path, "new"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var all [][]byte
+	for _, f := range entries {
+		text, err := os.ReadFile(filepath.Join(path, "new", f.Name()))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, text)
+	}
+	return all, err
+}
