@@ -85,7 +85,7 @@ func FuzzServer(f *testing.F) {
 		}
 		d := c.Begin("<a@x>", []string{"<b@x>", "<c@x>"})
 		io.WriteString(d, letter)
-		for _, r := range d.Commit() {
+		for _, r := range commit(d) {
 			if r.Code < 200 || r.Code > 599 || r.Code/100 == 3 {
 				t.Errorf("reported %v", r)
 			}

@@ -1,12 +1,17 @@
 package relay
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // due is a reply that the server owes.
 type due struct {
 	to       command
 	delivery *Delivery
-	rcpt     int // which recipient
+	rcpt     int    // which recipient
+	answer   *Reply // where an asked reply goes
 }
 
 // A command is one that has a reply, as the relay uses it.
@@ -17,9 +22,12 @@ const (
 	toRcpt
 	toData      // 354 goes on
 	toChunk     // BDAT without LAST
-	toEnd       // BDAT LAST, or the final dot: the message is the server's, or not
+	toLastChunk // BDAT LAST: the message is the server's, or not
+	toEnd       // the final dot, likewise
 	toNoContent // the final dot of a transaction without recipients (RFC 2920, section 3.1)
 	toRset
+	toAsked // the writer waits for the reply
+	toProbe // replies are gathered until the one to EHLO
 	toQuit
 )
 
@@ -42,13 +50,16 @@ func (c *Channel) reason(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case len(c.due) == 1 && c.due[0].to == toQuit:
+	case c.owes(toQuit):
 		return ErrClosed
 	case c.unsent != nil:
 		return fmt.Errorf("%w: %w", ErrLost, c.unsent)
 	}
 	return fmt.Errorf("%w: %w", ErrLost, err)
 }
+
+// owes reports whether the one reply that is due is that to a command.
+func (c *Channel) owes(to command) bool { return len(c.due) == 1 && c.due[0].to == to }
 
 // take applies one reply. It returns false when the channel is over.
 func (c *Channel) take(r Reply) bool {
@@ -57,12 +68,15 @@ func (c *Channel) take(r Reply) bool {
 		c.mu.Unlock()
 		return false
 	}
-	err := c.apply(r)
-	if err == nil {
+	more, err := c.apply(r)
+	if err == nil && !more {
 		c.due = c.due[1:]
 	}
 	c.moved()
-	c.changed.Broadcast()
+	// The writer waits for single replies only where a channel does not go on without them.
+	if len(c.due) == 0 || c.chunks == guarded || c.doubt || len(c.doubted) > 0 {
+		c.changed.Broadcast()
+	}
 	c.mu.Unlock()
 	if err != nil {
 		c.fail(err)
@@ -70,73 +84,186 @@ func (c *Channel) take(r Reply) bool {
 	return err == nil
 }
 
-// apply does what a reply means to the first who waits for one. Its error ends the channel.
-func (c *Channel) apply(r Reply) error {
+// apply does what a reply means to the first who waits for one, who may wait for more. Its error ends the channel.
+func (c *Channel) apply(r Reply) (more bool, err error) {
+	if c.owes(toQuit) {
+		return false, ErrClosed
+	}
 	if r.Code == 421 { // RFC 5321, section 3.8: the server closes
-		return fmt.Errorf("%w: %v", ErrLost, r)
+		return false, fmt.Errorf("%w: %v", ErrDismissed, r)
 	}
 	if len(c.due) == 0 {
-		return fmt.Errorf("%w: nobody asked for %v", ErrSequence, r)
+		return false, fmt.Errorf("%w: nobody asked for %v", ErrSequence, r)
 	}
 	to := c.due[0]
 	if r.Code/100 == 3 && to.to != toData {
-		return fmt.Errorf("%w: %v", ErrSequence, r)
+		return false, fmt.Errorf("%w: %v", ErrSequence, r)
 	}
-	d := to.delivery
 	switch to.to {
-	case toMail:
-		if d.mail = r; r.Positive() {
-			c.learn("MAIL", d.from)
-		} else {
-			d.refuse(r)
-		}
-	case toRcpt:
-		if d.accepted[to.rcpt] = r.Positive(); r.Positive() {
-			c.learn("RCPT", d.to[to.rcpt])
-		}
-		if d.mail.Positive() && !r.Positive() {
-			d.replies[to.rcpt] = r
-		}
+	case toMail, toRcpt:
+		c.envelopeAnswered(to, r)
 	case toData:
 		if r.Code != 354 && r.Code/100 < 4 {
-			return fmt.Errorf("%w: DATA was answered %v", ErrSequence, r)
+			return false, fmt.Errorf("%w: DATA was answered %v", ErrSequence, r)
 		}
-		d.data = r
-	case toChunk:
-		if !d.anyAccepted() {
-			return c.mistrust(d, r)
-		}
-		if !r.Positive() && d.failed.Code == 0 {
-			d.failed = r
-		}
-	case toEnd:
-		if !d.anyAccepted() {
-			return c.mistrust(d, r)
-		}
-		c.end(d, r)
-	case toNoContent:
-		c.settle(d, r)
+		to.delivery.data = r
+	case toChunk, toLastChunk:
+		return false, c.chunkAnswered(to, r)
+	case toEnd, toNoContent:
+		c.settle(to.delivery, r, Answered)
 	case toRset:
 		if r.Code != 250 {
-			return fmt.Errorf("%w: RSET was answered %v", ErrSequence, r)
+			return false, fmt.Errorf("%w: RSET was answered %v", errUnsettled, r)
 		}
-	case toQuit:
-		return ErrClosed
+		if c.doubt { // so the chunk behind refused recipients was no command
+			c.doubt, c.chunks = false, atOnce
+		}
+	case toAsked:
+		*to.answer = r
+	case toProbe:
+		return c.probeAnswered(r)
+	}
+	return false, nil
+}
+
+// envelopeAnswered is for the reply to MAIL or RCPT.
+func (c *Channel) envelopeAnswered(to due, r Reply) {
+	d := to.delivery
+	path := d.from
+	if to.to == toMail {
+		d.mail = r
+		c.mailAnswered(r)
+	} else {
+		path = d.to[to.rcpt]
+		d.answered++
+		if r.Code == 552 && strings.HasPrefix(r.Text, "5.5.3") { // RFC 5321, section 4.5.3.1.10
+			r = Reply{452, "4" + r.Text[1:]}
+		}
+		d.accepted[to.rcpt] = r.Positive()
+	}
+	switch {
+	case r.Positive():
+		return
+	case r.parameterRefused() && address(path) != path && (to.to == toMail || d.mail.Positive()):
+		d.doubted = true
+	}
+	switch {
+	case to.to == toMail:
+		d.refuse(r)
+	case d.mail.Positive():
+		d.replies[to.rcpt] = r
+	}
+}
+
+// mailAnswered counts transactions, and sees where a server takes no more of them on this connection: it says so for one
+// after the other, whoever the senders are.
+func (c *Channel) mailAnswered(r Reply) {
+	switch {
+	case r.Positive():
+		c.opened++
+		c.weary = 0
+	case r.Transient():
+		c.limited = r.protocolLimit()
+		if c.weary++; c.tired() {
+			c.retire()
+		}
+	}
+}
+
+// tired reports whether the server takes no more on this connection. Where it has taken nothing of it, or there is no other
+// connection, nothing is won by leaving it.
+func (c *Channel) tired() bool { return c.weary >= wearyAfter && c.brought > 0 && c.dialled }
+
+// wearyAfter is how many MAIL in succession have to be put off until the connection is left.
+const wearyAfter = 2
+
+// chunkAnswered is for the reply to BDAT.
+func (c *Channel) chunkAnswered(to due, r Reply) error {
+	d, last := to.delivery, to.to == toLastChunk
+	switch {
+	case !d.anyAccepted():
+		return c.chunkInVain(d, r)
+	case r.Positive():
+		c.chunked = true
+		if !last {
+			return nil
+		}
+	case d.failed.Code != 0: // the refusal before made it an error
+	case !r.speaksOfMessage() || strings.HasPrefix(r.Text, "5.5.1 ") || strings.HasPrefix(r.Text, "5.5.2 "):
+		// It offers BDAT and does not know it. What it made of the content, nobody knows.
+		c.lessons.Chunking = true
+		c.settle(d, unsent(fmt.Errorf("BDAT was answered %v", r)), Unsent)
+		return fmt.Errorf("%w: it offers CHUNKING and answers BDAT with %v", errUnsettled, r)
+	case !c.chunked && r.Transient():
+		// It may be that BDAT never works here (application gateways): the message is tried by DATA.
+		if c.spurned++; c.spurned >= wearyAfter {
+			c.lessons.Chunking, c.chunks = true, byData
+		}
+		d.failed = r
+		c.settle(d, r, Unsent)
+		return nil
+	}
+	if !r.Positive() && d.failed.Code == 0 {
+		d.failed = r
+		c.changed.Broadcast()
+	}
+	if last {
+		if d.failed.Code != 0 {
+			r = d.failed
+		}
+		c.settle(d, r, Answered)
 	}
 	return nil
 }
 
-// mistrust ends a delivery that was refused when its content, or a part of it, had been sent behind it. Whether the
-// server has read that as content cannot be told from here, so nothing that follows can be trusted.
-func (c *Channel) mistrust(d *Delivery, r Reply) error {
-	c.settle(d, r)
-	return fmt.Errorf("%w: it refused a sender or recipients that it had accepted before", ErrSequence)
+// chunkInVain is for the reply to a chunk of a delivery that was refused when the chunk had been sent behind it. Where it is
+// not known that the server reads such a chunk as content, no more is sent until the reply to RSET has shown it.
+func (c *Channel) chunkInVain(d *Delivery, r Reply) error {
+	if d.doubted {
+		c.question(d)
+	} else {
+		c.settle(d, r, Answered)
+	}
+	if c.chunks != atOnce {
+		c.doubt = true
+	}
+	return nil
 }
 
-// end applies the server's word on a whole message.
-func (c *Channel) end(d *Delivery, r Reply) {
-	if d.failed.Code != 0 {
-		r = d.failed
+// question puts a refused delivery among those of which a parameter may have been what was refused.
+func (c *Channel) question(d *Delivery) {
+	if !slices.Contains(c.doubted, d) {
+		c.doubted = append(c.doubted, d)
 	}
-	c.settle(d, r)
 }
+
+// count sees what a settled delivery says of the connection.
+func (c *Channel) count(d *Delivery) {
+	c.fates[d.fate]++
+	final, refused := false, len(d.replies) > 0
+	for _, r := range d.replies {
+		final = final || r.Code/100 != 4
+		refused = refused && r.Code/100 == 5
+	}
+	switch {
+	case refused && !d.anyAccepted():
+		c.wary = min(c.wary+waryStep, mostWary)
+	case c.wary > 0 && d.anyAccepted():
+		c.wary--
+	}
+	if final {
+		c.brought++
+	}
+	if d.fate == Answered && !d.since.IsZero() {
+		c.pace.took(d)
+	}
+}
+
+// A chunk behind refused recipients is one more error in a Postfix's eyes (20 end the connection, from 10 on each costs a
+// second), so at the beginning of a connection, and after the second refusal, it is asked first, until waryStep messages have
+// been accepted.
+const (
+	waryStep = 4
+	waryFrom = waryStep + 1
+	mostWary = 2 * waryStep
+)

@@ -2,22 +2,25 @@
 // (RFC 5321), at the speed of the line.
 //
 // Several senders hand messages over at once ([Channel.Begin]); the channel writes them onto the one
-// connection back to back and tells each what the server said. How depends on what the server
+// connection back to back and tells each what the server said, and what came of it ([Fate]). How depends on what the server
 // offers:
 //
-//   - CHUNKING and PIPELINING (RFC 3030, RFC 2920): MAIL, RCPT, BDAT and the content go out together and the
-//     channel does not wait, unless the sender or a recipient is one whom this server has not accepted
-//     before on this connection. Then it waits for its answers first: some servers answer BDAT after a
-//     refusal without reading the chunk, and then take the content for commands.
-//   - PIPELINING alone: one round trip a message. The end of one message, and MAIL, RCPT and DATA of the
-//     next, are one group (RFC 2920, section 3.1).
-//   - neither: lock step, with BDAT where CHUNKING is offered.
+//   - CHUNKING and PIPELINING (RFC 3030, RFC 2920): once there is more than one message, a probe asks the server what it does with
+//     a chunk behind what it refused. Where it reads it, as RFC 3030, section 2, has it, MAIL, RCPT, BDAT and the content go out
+//     together and the channel does not wait, whoever sender and recipients are. Where it takes it for commands, it gets no
+//     chunk at all.
+//   - PIPELINING alone, those servers, and a message that is the only one: one round trip a message. The end of one message, and MAIL, RCPT
+//     and DATA of the next, are one group (RFC 2920, section 3.1).
+//   - neither: lock step.
+//
+// What is offered and does not work is found out where the protocol has a way to, and left alone from then on ([Lessons]).
 //
 // # Promises
 //
 // A message counts as taken only when the server has said so, in sequence. A reply that is out of
 // sequence, or none at all for too long, ends the channel, and everything unanswered is reported as
-// transient. Content passes octet for octet; where it has to travel by DATA, leading dots are doubled (RFC
+// transient. A refusal that says nothing of the message (RFC 5321: 500, 502, 503, 504, 530) is transient too. Content passes
+// octet for octet; where it has to travel by DATA, leading dots are doubled (RFC
 // 5321, section 4.5.2) and undone by the server. Nothing within a message can end it or become a command.
 //
 // # What it does not do
@@ -28,7 +31,7 @@
 // # Security
 //
 // The server is not trusted: replies are bounded, and reach the caller as printable ASCII. STARTTLS is
-// opportunistic (RFC 7435): the certificate is whatever the caller's TLS configuration accepts.
+// opportunistic (RFC 7435) unless it is required: the certificate is whatever the caller's TLS configuration accepts.
 package relay
 
 import (
@@ -38,6 +41,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,19 +49,32 @@ import (
 
 // What ends a channel, or keeps it from opening.
 var (
-	ErrLost     = errors.New("the connection to the customer's server was lost")
-	ErrStalled  = errors.New("the customer's server did nothing for too long")
-	ErrSequence = errors.New("the customer's server answered out of sequence")
-	ErrRefused  = errors.New("the customer's server does not take mail now")
-	ErrSelf     = errors.New("the customer's server is this mail system itself")
-	ErrTLS      = errors.New("the customer's server offers STARTTLS and does not do it")
-	ErrClosed   = errors.New("the channel is closed")
+	ErrLost = errors.New("the connection to the customer's server was lost")
+	// ErrDismissed is an ErrLost: the server said that it closes. What it did not answer it has not looked at.
+	ErrDismissed = fmt.Errorf("%w: it closes", ErrLost)
+	ErrStalled   = errors.New("the customer's server did nothing for too long")
+	ErrSequence  = errors.New("the customer's server answered out of sequence")
+	ErrRefused   = errors.New("the customer's server does not take mail now")
+	ErrSelf      = errors.New("the customer's server is this mail system itself")
+	ErrTLS       = errors.New("the customer's server offers STARTTLS and does not do it")
+	ErrNoTLS     = errors.New("the customer's server does not offer STARTTLS, which is required")
+	ErrClosed    = errors.New("the channel is closed")
+)
+
+var (
+	// errUnsettled: it cannot be told to what its replies belong any more; no message under way has harmed it.
+	errUnsettled = fmt.Errorf("%w", ErrSequence)
+	errBrokenOff = fmt.Errorf("%w: a message broke off on its way", ErrLost)
+	errProbe     = fmt.Errorf("%w: to a chunk without recipients", ErrSequence)
+
+	// errParameter is told to the MTA when the message waits for another try.
+	errParameter = errors.New("the customer's server does not take a parameter of an extension that it offers")
 )
 
 // Limits of a channel. Zero fields stand for the defaults.
 type Limits struct {
 	Greeting time.Duration // for greeting, EHLO and STARTTLS in all; 60 s
-	Stall    time.Duration // without an octet taken or a reply given while one of them is due; 10 min (RFC 5321, section 4.5.3.2)
+	Stall    time.Duration // without an octet taken or a reply given while one of them is due; 10 min (RFC 5321, section 4.5.3.2), half for those to MAIL, RCPT and DATA
 	Quit     time.Duration // for the answer to QUIT; 10 s
 	Content  int           // octets of one message's content that wait in memory; 64 KiB
 }
@@ -79,32 +96,59 @@ func (l Limits) withDefaults() Limits {
 
 // Options of a channel.
 type Options struct {
-	Hostname string      // in EHLO; a server of this name is ErrSelf
-	StartTLS *tls.Config // for STARTTLS where the server offers it; nil: not tried
-	Reversed bool        // the server is behind a client that relays line by line (see lineWriter)
-	Limits   Limits
+	Hostname   string      // in EHLO; a server of this name is ErrSelf
+	StartTLS   *tls.Config // for STARTTLS where the server offers it; nil: not tried
+	RequireTLS bool        // without it there is no channel: ErrNoTLS, ErrTLS
+	Reversed   bool        // the server is behind a client that relays line by line (see lineWriter)
+	Many       bool        // more than one message is to be expected
+	Without    Lessons     // what is known not to work
+	// MaxMessages is how many transactions the connection may have, as far as is known; 0: nobody knows. The server may
+	// name fewer (RFC 9422).
+	MaxMessages int
+	Limits      Limits
 }
 
 // A Channel is one connection to a customer's server that is ready for mail. Its methods may be called
 // by any number of goroutines.
 type Channel struct {
-	conn       net.Conn
-	in         *bufio.Reader
-	out        *bufio.Writer
-	extensions Extensions
-	limits     Limits
-	tls        string
+	conn        net.Conn
+	in          *bufio.Reader
+	out         *bufio.Writer
+	extensions  Extensions
+	limits      Limits
+	hostname    string
+	many        bool
+	dialled     bool
+	maxMessages int // 0: no limit
+	tls         string
 
-	mu      sync.Mutex
-	changed *sync.Cond      // of everything below
-	queue   []*Delivery     // to be sent, oldest first
-	due     []due           // replies that the server owes, in their order
-	known   map[string]bool // what the server accepted on this connection: MAIL or RCPT, and a path
-	writing bool            // the line has been given octets that it has not taken yet
-	quit    bool            // nothing more is to come
-	failure error           // why the channel is over; nil while it is not
-	unsent  error           // why nothing can be written any more, while replies are still read
-	stall   *time.Timer
+	mu           sync.Mutex
+	changed      *sync.Cond      // of everything below
+	queue        []*Delivery     // to be sent, oldest first
+	working      *Delivery       // on which the writer works
+	due          []due           // replies that the server owes, in their order
+	doubted      []*Delivery     // refused, maybe for a parameter
+	chunks       chunkUse        // how content travels
+	probed       []Reply         // to a probe, so far
+	doubt        bool            // a chunk behind refused recipients may have been taken for commands
+	lessons      Lessons         // what does not work
+	transactions int             // begun
+	opened       int             // MAIL commands that were accepted
+	probes       int             // among them
+	fates        [Choked + 1]int // of settled deliveries
+	brought      int             // messages with a last word on some recipient
+	chunked      bool            // a chunk was accepted
+	spurned      int             // messages whose chunk was put off before any was accepted
+	weary        int             // MAIL commands in succession that were put off
+	wary         int             // how much was refused lately, see waryStep
+	pace         pace
+	writing      bool  // the line has been given octets that it has not taken yet
+	quit         bool  // nothing more is to come
+	limited      bool  // the last MAIL was put off because of a limit of the protocol
+	boundary     bool  // the server ended the connection between two messages
+	failure      error // why the channel is over; nil while it is not
+	unsent       error // why nothing can be written any more, while replies are still read
+	stall        *time.Timer
 
 	ended chan struct{}  // closed when the channel is over
 	over  sync.WaitGroup // the reader and the writer
@@ -112,9 +156,9 @@ type Channel struct {
 
 // Open reads the greeting of the server at the other end of conn, and introduces itself. in, which may be
 // nil, holds what the server already sent. The channel owns conn, whether or not there is an error;
-// errors are ErrLost, ErrStalled, ErrRefused, ErrSelf and ErrTLS, wrapped with what the server said.
+// errors are ErrLost, ErrStalled, ErrRefused, ErrSelf, ErrTLS and ErrNoTLS, wrapped with what the server said.
 func Open(ctx context.Context, conn net.Conn, in *bufio.Reader, o Options) (*Channel, error) {
-	c := &Channel{conn: conn, in: in, limits: o.Limits.withDefaults(), known: map[string]bool{}, ended: make(chan struct{})}
+	c := &Channel{conn: conn, in: in, limits: o.Limits.withDefaults(), hostname: o.Hostname, many: o.Many, dialled: !o.Reversed, wary: mostWary, lessons: o.Without, ended: make(chan struct{})}
 	c.changed = sync.NewCond(&c.mu)
 	if c.in == nil {
 		c.in = bufio.NewReader(conn)
@@ -130,6 +174,13 @@ func Open(ctx context.Context, conn net.Conn, in *bufio.Reader, o Options) (*Cha
 		return nil, err
 	}
 	c.conn.SetDeadline(time.Time{})
+	c.extensions = c.extensions.without(o.Without)
+	if c.maxMessages = o.MaxMessages; c.maxMessages == 0 || c.extensions.MaxMessages > 0 && c.extensions.MaxMessages < c.maxMessages {
+		c.maxMessages = c.extensions.MaxMessages
+	}
+	if !c.extensions.Chunking || !c.extensions.Pipelining || c.maxMessages > 0 && c.maxMessages < fewMessages {
+		c.chunks = byData
+	}
 	c.out = bufio.NewWriterSize(&progressWriter{c}, writeBuffer)
 	if o.Reversed && c.tls != "" {
 		c.out = bufio.NewWriterSize(&lineWriter{to: &progressWriter{c}}, writeBuffer)
@@ -140,6 +191,9 @@ func Open(ctx context.Context, conn net.Conn, in *bufio.Reader, o Options) (*Cha
 	c.over.Go(c.write)
 	return c, nil
 }
+
+// fewMessages on a connection are not worth a probe, which counts as one.
+const fewMessages = 4
 
 // introduce is the dialogue up to the first MAIL.
 func (c *Channel) introduce(ctx context.Context, o Options) error {
@@ -157,16 +211,31 @@ func (c *Channel) introduce(ctx context.Context, o Options) error {
 	if err := c.hello(o.Hostname); err != nil {
 		return err
 	}
-	if o.StartTLS == nil || !c.extensions.StartTLS || c.tls != "" {
+	switch {
+	case c.tls != "":
+		return nil
+	case o.StartTLS == nil || !c.extensions.StartTLS:
+		if o.RequireTLS {
+			return ErrNoTLS
+		}
 		return nil
 	}
 	reply, err := c.say("STARTTLS")
-	if err != nil {
-		return opening("no reply to STARTTLS", err)
-	}
-	if reply.Code != 220 {
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrTLS, opening("no reply to STARTTLS", err))
+	case reply.Code == 220:
+	case o.RequireTLS || reply.Code == 421:
+		return fmt.Errorf("%w: it answered %v", ErrTLS, reply)
+	default:
 		return nil // opportunistic: RFC 3207, section 4.1, leaves it to the client to go on
 	}
+	return c.secure(ctx, o)
+}
+
+// secure is the part of the dialogue from STARTTLS on. Whatever fails there, fails for TLS: a server that wants another
+// certificate of ours, for one, says so when the handshake is over for us (RFC 8446, section 4.4.2.4).
+func (c *Channel) secure(ctx context.Context, o Options) error {
 	if c.in.Buffered() > 0 {
 		return fmt.Errorf("%w: it sent more behind its reply", ErrTLS)
 	}
@@ -176,12 +245,16 @@ func (c *Channel) introduce(ctx context.Context, o Options) error {
 	}
 	c.conn, c.in = secured, bufio.NewReader(secured)
 	c.noteTLS()
-	return c.hello(o.Hostname) // section 4.2: what was learned before is discarded
+	err := c.hello(o.Hostname) // RFC 3207, section 4.2: what was learned before is discarded
+	if err != nil && !errors.Is(err, ErrSelf) {
+		return fmt.Errorf("%w: %w", ErrTLS, err)
+	}
+	return err
 }
 
 func (c *Channel) hello(hostname string) error {
 	reply, err := c.say("EHLO " + hostname)
-	if err == nil && !reply.Positive() && reply.Code != 421 {
+	if err == nil && reply.Code/100 == 5 { // one that is put off is none that knows no EHLO
 		reply, err = c.say("HELO " + hostname) // RFC 5321, section 3.2
 		reply.Text, _, _ = strings.Cut(reply.Text, "\n")
 	}
@@ -224,8 +297,59 @@ func opening(what string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrLost, what, err)
 }
 
-// Extensions are what the server offers.
-func (c *Channel) Extensions() Extensions { return c.extensions }
+// Extensions are what the server offers, but for what it turned out not to do.
+func (c *Channel) Extensions() Extensions {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.extensions.without(c.lessons)
+}
+
+// Lessons are what the server offers and does not do, those that were known before among them.
+func (c *Channel) Lessons() Lessons {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lessons
+}
+
+// Takes reports whether messages may still be handed over.
+func (c *Channel) Takes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failure == nil && !c.quit
+}
+
+// Brought is how many messages came to an end on this channel: delivered or finally refused, for a recipient at least.
+func (c *Channel) Brought() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.brought
+}
+
+// Fates is how many messages had a fate on this channel.
+func (c *Channel) Fates(f Fate) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fates[f]
+}
+
+// Served is how many transactions the server had opened when it ended the connection between two of them, or would take no
+// more; 0: it did not.
+func (c *Channel) Served() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.boundary || c.tired() && c.limited {
+		return c.opened
+	}
+	return 0
+}
+
+// Pace is how long messages take on this channel, from MAIL to the last reply: the least of any, and the smoothed
+// mean of the latest. Both are 0 before the first.
+func (c *Channel) Pace() (least, mean time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pace.least, c.pace.mean
+}
 
 // TLS is the version in force, such as "TLS 1.3"; empty: none.
 func (c *Channel) TLS() string { return c.tls }
@@ -271,16 +395,89 @@ func (c *Channel) fail(err error) {
 	close(c.ended)
 	c.stall.Stop()
 	c.drop()
-	for _, d := range c.due {
-		if d.delivery != nil {
-			c.settle(d.delivery, lost(err))
+	c.study(err)
+	underWay := c.underWay()
+	for i, d := range underWay {
+		c.settle(d, unsent(err), c.fateIn(err, d, i == 0, len(underWay) == 1))
+	}
+	for _, d := range append(c.queue, c.doubted...) {
+		c.settle(d, unsent(err), Unsent)
+	}
+	c.due, c.queue, c.doubted = nil, nil, nil
+	c.changed.Broadcast()
+}
+
+// underWay are the deliveries of which the server has been told, the one that it works on first.
+func (c *Channel) underWay() (list []*Delivery) {
+	add := func(d *Delivery) {
+		if d != nil && d.begun && !d.done() && !slices.Contains(list, d) {
+			list = append(list, d)
 		}
 	}
-	for _, d := range c.queue {
-		c.settle(d, lost(err))
+	for _, due := range c.due {
+		add(due.delivery)
 	}
-	c.due, c.queue = nil, nil
-	c.changed.Broadcast()
+	add(c.working)
+	return list
+}
+
+// fateIn is what became of a delivery under way when the channel ended.
+func (c *Channel) fateIn(err error, d *Delivery, first, alone bool) Fate {
+	suspect := Broken
+	if alone && d.shown {
+		suspect = Choked
+	}
+	switch {
+	case errors.Is(err, ErrClosed), errors.Is(err, errUnsettled), errors.Is(err, errBrokenOff), errors.Is(err, errProbe):
+		return Unsent
+	case errors.Is(err, ErrDismissed):
+		// What was not answered the server has not looked at, but for the one to which it said so. Where that one had only
+		// begun, and others came before it, it was one too many.
+		switch {
+		case !first || len(c.due) == 0 || c.due[0].delivery != d:
+			return Unsent
+		case c.others(d) > 0 && (c.due[0].to == toMail || c.due[0].to == toRcpt):
+			return Surplus
+		case c.others(d) > 0: // what it had enough of may have been before
+			return Broken
+		}
+	case errors.Is(err, ErrLost) && alone && len(c.due) > 0 && c.due[0].delivery == d && c.due[0].to == toMail && c.others(d) > 0:
+		return Surplus // of a server that does not say so
+	}
+	return suspect
+}
+
+// others is how many transactions the server has opened besides a delivery's and the probe's.
+func (c *Channel) others(d *Delivery) int {
+	n := c.opened - c.probes
+	if d.mail.Positive() {
+		n--
+	}
+	return n
+}
+
+// study learns from the end of the connection.
+func (c *Channel) study(err error) {
+	if errors.Is(err, ErrClosed) || errors.Is(err, errBrokenOff) {
+		return
+	}
+	head := toQuit
+	if len(c.due) > 0 {
+		head = c.due[0].to
+	}
+	c.boundary = errors.Is(err, ErrLost) && c.opened > 0 && (len(c.due) == 0 || head == toMail || head == toRset)
+	unheard := slices.ContainsFunc(c.due, func(d due) bool { return d.to == toChunk || d.to == toLastChunk })
+	switch {
+	case head == toProbe:
+		c.lessons.Chunking = true
+		c.lessons.Pipelining = c.lessons.Pipelining || errors.Is(err, ErrStalled)
+	case c.doubt: // the chunk was taken for commands
+		c.lessons.Chunking = true
+	case !c.chunked && (unheard && !errors.Is(err, ErrDismissed) || c.spurned > 0 && errors.Is(err, errUnsettled)):
+		c.lessons.Chunking = true
+	case c.brought == 0 && len(c.due) > 1 && c.chunks == byData && !errors.Is(err, ErrDismissed) && (head == toRcpt || head == toData):
+		c.lessons.Pipelining = true
+	}
 }
 
 // drop closes the connection, politely only where there is nothing left to be said.
@@ -292,19 +489,18 @@ func (c *Channel) drop() {
 	c.conn.Close()
 }
 
-// lost is what is said of a message that the server did not answer.
-func lost(err error) Reply {
+// unsent is what is said of a message that the server did not answer.
+func unsent(err error) Reply {
 	if errors.Is(err, ErrClosed) {
 		return Reply{451, "4.3.2 The turn is over, the message waits for the next one"}
 	}
 	return Reply{451, "4.4.2 " + printable([]byte(err.Error()))}
 }
 
-// stalled is called when nothing has moved for Limits.Stall while replies are due or something is being written, or
-// for Limits.Quit after QUIT.
+// stalled is called when nothing has moved for as long as patience while replies are due or something is being written.
 func (c *Channel) stalled() {
 	c.mu.Lock()
-	quit := len(c.due) == 1 && c.due[0].to == toQuit
+	quit := c.owes(toQuit)
 	c.mu.Unlock()
 	if quit {
 		c.fail(ErrClosed)
@@ -312,6 +508,11 @@ func (c *Channel) stalled() {
 	}
 	c.fail(ErrStalled)
 }
+
+// probeTime is how long the replies to a probe may take, for which nothing has to be looked up, and the others of the first
+// groups of commands on a connection that was dialled: those that do not come are perhaps of commands that the server lost, and
+// on the next connection each command has all of its time.
+const probeTime = time.Minute
 
 // moved is called, with c.mu held, when something has moved.
 func (c *Channel) moved() {
@@ -322,6 +523,20 @@ func (c *Channel) moved() {
 	case len(c.due) == 0 && !c.writing:
 		c.stall.Stop()
 	default:
-		c.stall.Reset(c.limits.Stall)
+		c.stall.Reset(c.patience())
 	}
+}
+
+// patience is how long the server may do nothing.
+func (c *Channel) patience() time.Duration {
+	if len(c.due) == 0 || c.writing {
+		return c.limits.Stall
+	}
+	switch to := c.due[0].to; {
+	case to == toProbe, c.dialled && c.brought == 0 && len(c.due) > 1 && (to == toRcpt || to == toData):
+		return min(probeTime, c.limits.Stall)
+	case to <= toData:
+		return c.limits.Stall / 2
+	}
+	return c.limits.Stall
 }

@@ -37,7 +37,19 @@ func eachWay(t *testing.T, test func(t *testing.T, extensions []string)) {
 
 func open(t testing.TB, s *server) *Channel {
 	t.Helper()
-	c, err := Open(t.Context(), s.dial(t), nil, Options{Hostname: "mx.provider.example"})
+	return openWith(t, s, Options{})
+}
+
+// openMany opens a channel that probes at its beginning.
+func openMany(t testing.TB, s *server) *Channel {
+	t.Helper()
+	return openWith(t, s, Options{Many: true})
+}
+
+func openWith(t testing.TB, s *server, o Options) *Channel {
+	t.Helper()
+	o.Hostname = "mx.provider.example"
+	c, err := Open(t.Context(), s.dial(t), nil, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +61,14 @@ func open(t testing.TB, s *server) *Channel {
 func deliver(c *Channel, from, content string, to ...string) []Reply {
 	d := c.Begin(from, to)
 	io.WriteString(d, content)
-	return d.Commit()
+	replies, _ := d.Commit()
+	return replies
+}
+
+// commit is Commit without the fate.
+func commit(d *Delivery) []Reply {
+	replies, _ := d.Commit()
+	return replies
 }
 
 func codes(replies []Reply) string {
@@ -172,39 +191,6 @@ func TestEachRecipientGetsTheServersWord(t *testing.T) {
 	})
 }
 
-func TestContentWaitsForTheAnswerAboutANewAddress(t *testing.T) {
-	t.Parallel()
-	answer := make(chan string)
-	s := &server{extensions: allExtensions, rcpt: func(path string) string {
-		if path == "<known@x>" {
-			return ""
-		}
-		return <-answer
-	}}
-	c := open(t, s)
-	deliver(c, "<a@x>", letter, "<known@x>")
-	for i, reply := range []string{"250 fine", "550 5.1.1 no"} {
-		chunks := s.said("BDAT")
-		reported := make(chan []Reply, 1)
-		go func() { reported <- deliver(c, "<a@x>", letter, fmt.Sprintf("<new%d@x>", i)) }()
-		answer <- reply // the server is at RCPT now
-		if got := codes(<-reported); got != reply[:3] {
-			t.Errorf("reported %s, the server said %s", got, reply)
-		}
-		if n := s.said("BDAT") - chunks; n != []int{1, 0}[i] {
-			t.Errorf("behind %q came %d chunks", reply, n)
-		}
-	}
-	chunks := s.said("BDAT")
-	s.mail = func(string) string { return "550 5.7.1 blocked" }
-	if got := codes(deliver(c, "<blocked@x>", letter, "<known@x>")); got != "550" || s.said("BDAT") != chunks {
-		t.Errorf("reported %s; behind a refused sender came %d chunks", got, s.said("BDAT")-chunks)
-	}
-	if n := s.said("MAIL"); n != 4 {
-		t.Errorf("%d transactions for 4 messages", n)
-	}
-}
-
 // Exim ends a session in which more than ten commands do nothing for a message, one RSET behind each aside.
 func TestNoCommandIsSentInVain(t *testing.T) {
 	t.Parallel()
@@ -217,17 +203,17 @@ func TestNoCommandIsSentInVain(t *testing.T) {
 		}
 		senders.Wait()
 		c.Quit()
-		if messages, resets := len(s.taken()), s.said("RSET"); messages != 40 || resets > 40 {
+		if messages, resets := len(s.taken()), s.said("RSET"); messages != 40 || resets > 41 { // the probe's
 			t.Errorf("%d messages, RSET was said %d times", messages, resets)
 		}
 	})
 }
 
-// A server that takes a refused chunk for commands gets none to take, and where it refuses what it
-// accepted before nothing is believed any more.
+const smuggled = "Received: by mx.provider.example\r\nNOOP\r\nRSET\r\nMAIL FROM:<evil@x>\r\nRCPT TO:<ceo@x>\r\nBDAT 5 LAST\r\nevil\n\r\n"
+
+// A server that takes a refused chunk for commands gets none to take, also where it refuses what it accepted before.
 func TestContentIsNeverTakenForCommands(t *testing.T) {
 	t.Parallel()
-	smuggled := "Received: by mx.provider.example\r\nNOOP\r\nRSET\r\nMAIL FROM:<evil@x>\r\nRCPT TO:<ceo@x>\r\nBDAT 5 LAST\r\nevil\n\r\n"
 	refuse := false
 	s := &server{extensions: allExtensions, unread: true}
 	s.rcpt = func(path string) string {
@@ -236,7 +222,7 @@ func TestContentIsNeverTakenForCommands(t *testing.T) {
 		}
 		return ""
 	}
-	c := open(t, s)
+	c := openMany(t, s)
 	for range 3 {
 		if got := codes(deliver(c, "<a@x>", smuggled, "<unknown@x>")); got != "550" {
 			t.Fatalf("the refused message is reported %s", got)
@@ -245,119 +231,136 @@ func TestContentIsNeverTakenForCommands(t *testing.T) {
 			t.Fatalf("the half refused message is reported %s", got)
 		}
 	}
+	refuse = true
+	if got := deliver(c, "<a@x>", smuggled, "<known@x>"); got[0].Code != 550 {
+		t.Errorf("reported %v", got)
+	}
+	refuse = false
+	if got := codes(deliver(c, "<a@x>", letter, "<known@x>")); got != "250" {
+		t.Errorf("the message behind is reported %s", got)
+	}
+	if err := c.Quit(); err != nil {
+		t.Error(err)
+	}
 	for _, m := range s.taken() {
 		if m.from != "<a@x>" {
 			t.Errorf("a message was smuggled in: %+v", m)
 		}
 	}
-	refuse = true
-	if got := deliver(c, "<a@x>", smuggled, "<known@x>"); got[0].Code != 550 {
-		t.Errorf("reported %v", got)
-	}
-	if got := deliver(c, "<a@x>", letter, "<known@x>"); got[0].Code != 451 {
-		t.Errorf("a message behind one whose chunk may have been executed is reported %v, want 451", got)
-	}
-	if err := c.Err(); !errors.Is(err, ErrSequence) {
-		t.Errorf("the channel ended with %v", err)
-	}
 }
 
-// The same for a message of several chunks over a slow line, whose lines would be the answers to the message behind it:
-// each chunk ends within a NOOP, so that the next command is a part of that.
-func TestContentInChunksIsNeverTakenForCommands(t *testing.T) {
-	t.Parallel()
-	const chunks, size, lines = 5, 1024, "Received: y\r\nReceived: y\r\nReceived: #\r\n"
-	s := &server{extensions: allExtensions, unread: true}
-	refuse := false
-	s.rcpt = func(string) string {
-		if refuse {
-			return "550 5.1.1 no"
+// refusing is a server that takes the empty path for a recipient, so that a probe does not tell what it does behind refused
+// ones, and has accepted <known@x>.
+func refusing(t *testing.T, unread bool, o Options) (c *Channel, refuse *bool, s *server) {
+	refuse = new(bool)
+	s = &server{extensions: allExtensions, anyRcpt: true}
+	s.rcpt = func(path string) string {
+		if *refuse && path == "<known@x>" {
+			return "452 4.2.2 full"
 		}
 		return ""
 	}
-	line := &slowLine{Conn: s.dial(t)}
-	c, err := Open(t.Context(), line, nil, Options{Hostname: "mx.provider.example", Limits: Limits{Content: size}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	if got := codes(deliver(c, "<a@x>", letter, "<known@x>")); got != "250" {
-		t.Fatalf("reported %s", got)
-	}
-	refuse = true
-	line.hold(
-		passage{until: strings.Repeat("$", chunks), upTo: "#\r\n"}, // the server answers the lines of the first chunk
-		passage{until: "%"}, // and the others when the message behind has been sent
-	)
-	d := c.Begin("<a@x>", []string{"<known@x>"})
-	for chunk := range chunks {
-		begin := "NOOP "
-		if chunk == 0 {
-			begin = lines + begin
-		}
-		io.WriteString(d, begin+strings.Repeat("y", size-len(begin)-1)+"$")
-	}
-	if got := deliver(c, "<a@x>", letter+"%\r\n", "<known@x>"); got[0].Code != 451 {
-		t.Errorf("a message behind one whose chunks were executed is reported %v, want 451", got)
-	}
-	if got := codes(d.Commit()); got != "550" {
-		t.Errorf("the refused message is reported %s", got)
-	}
-	if err := c.Err(); !errors.Is(err, ErrSequence) {
-		t.Errorf("the channel ended with %v", err)
+	o.Many = true
+	c = openWith(t, s, o)
+	warm(t, c)
+	*refuse, s.unread = true, unread
+	return c, refuse, s
+}
+
+// Where nobody knows what the server does with a refused chunk, its reply to RSET tells: nothing is believed behind a chunk
+// that was taken for commands, and no message is sent behind it before.
+func TestNothingIsBelievedBehindAChunkTakenForCommands(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"one chunk":   smuggled,
+		"more chunks": smuggled + strings.Repeat("NOOP\r\n", 20_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, _, s := refusing(t, true, Options{})
+			refused := make(chan string)
+			go func() { refused <- codes(deliver(c, "<a@x>", content, "<known@x>")) }()
+			behind := c.Begin("<a@x>", []string{"<other@x>"})
+			io.WriteString(behind, letter)
+			if got := <-refused; got != "452" && got != "451" {
+				t.Errorf("the refused message is reported %s", got)
+			}
+			if replies, fate := behind.Commit(); codes(replies) != "451" || fate != Unsent {
+				t.Errorf("a message behind one that was executed is reported %v, %v; want 451, and that nothing is known of it", replies, fate)
+			}
+			if err := c.Err(); !errors.Is(err, ErrSequence) || !c.Lessons().Chunking {
+				t.Errorf("the channel ended with %v, learnt %+v", err, c.Lessons())
+			}
+			if n := len(s.taken()); n > mostWary+1 { // and what the chunk smuggled in
+				t.Errorf("%d messages were taken", n)
+			}
+		})
 	}
 }
 
-// A slowLine holds what is written until the marks of a passage have been written, and then lets it pass.
-type slowLine struct {
-	net.Conn
-	mu       sync.Mutex
-	passages []passage
-	held     []byte
-}
-
-type passage struct {
-	until string // single octets
-	upTo  string // what is behind this is still held; "": nothing is
-}
-
-func (l *slowLine) hold(passages ...passage) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.passages = passages
-}
-
-func (l *slowLine) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held = append(l.held, p...)
-	n := len(l.held)
-	if len(l.passages) > 0 {
-		next := l.passages[0]
-		if bytes.Count(l.held, []byte(next.until[:1])) < len(next.until) {
-			return len(p), nil
-		}
-		l.passages = l.passages[1:]
-		if next.upTo != "" {
-			n = bytes.Index(l.held, []byte(next.upTo)) + len(next.upTo)
-		}
+// A server that reads the chunk goes on, and what was on its way behind it counts.
+func TestRecipientRefusedAfterItWasAcceptedHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]*server{"a probe told": {extensions: allExtensions}, "a probe told nothing": {extensions: allExtensions, anyRcpt: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			room := 20
+			s.rcpt = func(path string) string {
+				mu.Lock()
+				defer mu.Unlock()
+				if path != "<full@x>" {
+					return ""
+				}
+				if room--; room < 0 {
+					return "452 4.2.2 full"
+				}
+				return ""
+			}
+			c := openMany(t, s)
+			warm(t, c)
+			var senders sync.WaitGroup
+			got := make([]string, 100)
+			for i := range got {
+				senders.Go(func() {
+					got[i] = codes(deliver(c, "<a@x>", fmt.Sprintf("%s%d\r\n", letter, i), []string{"<full@x>", "<b@x>"}[i%2]))
+				})
+			}
+			senders.Wait()
+			if err := c.Quit(); err != nil {
+				t.Error(err)
+			}
+			taken := map[string]int{}
+			for _, m := range s.taken() {
+				taken[m.content]++
+			}
+			refused := 0
+			for i, code := range got {
+				switch n := taken[fmt.Sprintf("%s%d\r\n", letter, i)]; {
+				case code == "452" && n == 0 && i%2 == 0:
+					refused++
+				case code != "250" || n != 1:
+					t.Errorf("message %d is reported %s and was taken %d times", i, code, n)
+				}
+			}
+			if refused != 30 {
+				t.Errorf("%d were refused, want 30", refused)
+			}
+		})
 	}
-	_, err := l.Conn.Write(l.held[:n])
-	l.held = l.held[n:]
-	return len(p), err
 }
 
 func TestRefusedChunkEndsItsMessageAlone(t *testing.T) {
 	t.Parallel()
-	for _, extensions := range [][]string{ways["chunks pipelined"], ways["chunks in lockstep"]} {
+	{
 		n := 0
-		s := &server{extensions: extensions, chunk: func(size int, last bool) string {
-			if n++; n == 2 {
+		s := &server{extensions: allExtensions, chunk: func(size int, last bool) string {
+			if n++; n == 3 { // the first one is the probe's
 				return "452 4.3.1 no room"
 			}
 			return ""
 		}}
-		c := open(t, s)
+		c := openMany(t, s)
 		if got := deliver(c, "<a@x>", strings.Repeat("0123456789abcd\r\n", 20_000), "<b@x>"); got[0].Code != 452 {
 			t.Errorf("reported %v", got)
 		}
@@ -418,7 +421,7 @@ func TestWithdrawnMessageHoldsUpNoOther(t *testing.T) {
 		ahead := c.Begin("<new@x>", []string{"<b@x>"}) // it may be begun, but not more before the server answers
 		io.WriteString(ahead, letter)
 		waits := make(chan []Reply)
-		go func() { waits <- ahead.Commit() }()
+		go func() { waits <- commit(ahead) }()
 		c.mu.Lock()
 		for !ahead.given {
 			c.changed.Wait()
@@ -427,7 +430,7 @@ func TestWithdrawnMessageHoldsUpNoOther(t *testing.T) {
 		d := c.Begin("<a@x>", []string{"<b@x>"})
 		io.WriteString(d, letter)
 		withdrawn := make(chan []Reply)
-		go func() { withdrawn <- d.Commit() }()
+		go func() { withdrawn <- commit(d) }()
 		d.Withdraw()
 		if got := codes(<-withdrawn); got != "451" {
 			t.Errorf("the withdrawn message is reported %s", got)
@@ -441,10 +444,10 @@ func TestWithdrawnMessageHoldsUpNoOther(t *testing.T) {
 		d.Write(bytes.Repeat([]byte("0123456789abcd\r\n"), 20_000)) // begun: more than may wait
 		d.Withdraw()
 		want := "451"
-		if !c.Extensions().Chunking {
+		if c.chunks != atOnce {
 			want = "250"
 		}
-		if got := codes(d.Commit()); got != want {
+		if got := codes(commit(d)); got != want {
 			t.Errorf("the message on its way is reported %s, want %s", got, want)
 		}
 		if got := codes(deliver(c, "<a@x>", letter, "<b@x>")); got != "250" {
@@ -518,7 +521,7 @@ func TestClosingServerIsBelieved(t *testing.T) {
 
 func TestRepliesOutOfSequenceEndTheChannel(t *testing.T) {
 	t.Parallel()
-	for _, reply := range []string{"354 go on", "garbage", "99 small", "250-a\n251 b", "600 large"} {
+	for _, reply := range []string{"354 go on", "garbage", "99 small", "600 large"} {
 		s := &server{extensions: allExtensions, data: func([]byte) string { return reply }}
 		c := open(t, s)
 		d := deliver(c, "<a@x>", letter, "<b@x>")

@@ -26,6 +26,30 @@ func (r Reply) Positive() bool { return r.Code/100 == 2 }
 // Transient reports whether the command may succeed another time (4yz).
 func (r Reply) Transient() bool { return r.Code/100 == 4 }
 
+// speaksOfMessage reports whether a refusal can be about the message at all. A server that does not know a command, or does
+// not expect it (500, 502, 503, 504), or wants TLS or a log-in first (530, 538), has not looked at it.
+func (r Reply) speaksOfMessage() bool {
+	switch r.Code {
+	case 500, 502, 503, 504, 530, 538:
+		return false
+	}
+	return true
+}
+
+// protocolLimit reports whether the reply says that a bound of the protocol was met (RFC 3463, section 3.6), such as
+// the recipients of one connection.
+func (r Reply) protocolLimit() bool { return strings.HasPrefix(r.Text, "4.5.") }
+
+// parameterRefused reports whether a reply to MAIL or RCPT may be about a parameter of it (RFC 5321, section 4.1.1.11;
+// servers that are not expected to get one say that it is a syntax error).
+func (r Reply) parameterRefused() bool {
+	switch r.Code {
+	case 500, 501, 502, 503, 504, 555:
+		return true
+	}
+	return false
+}
+
 func (r Reply) String() string {
 	return fmt.Sprintf("%d %s", r.Code, strings.ReplaceAll(r.Text, "\n", " "))
 }
@@ -45,13 +69,10 @@ func readReply(in *bufio.Reader) (Reply, error) {
 		if err != nil {
 			return Reply{}, err
 		}
-		if n > 1 && code != r.Code {
-			return Reply{}, fmt.Errorf("%w: its lines have different codes", errReply)
-		}
 		if n > maxReplyLines {
 			return Reply{}, fmt.Errorf("%w: it has more than %d lines", errReply, maxReplyLines)
 		}
-		r.Code = code
+		r.Code = code // of the last line, where they differ, as other clients have it
 		if room := maxReplyText - text.Len(); room > 0 {
 			if n > 1 {
 				text.WriteByte('\n')

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mailbag/testdata/certificate"
 )
 
 // A server is a customer's mail server that does what a test wants.
@@ -23,7 +25,13 @@ type server struct {
 	data       func(content []byte) string            // "": 250
 	chunk      func(size int, last bool) string       // reply instead of taking the chunk; "": take it
 	unread     bool                                   // a refused chunk is not consumed but taken for commands
+	anyRcpt    bool                                   // the empty path is a recipient, so that a probe tells nothing
 	starttls   *tls.Config                            // nil: STARTTLS is answered and nothing follows
+	certified  bool                                   // the first reply under TLS is a hang-up
+	swallows   bool                                   // of the commands that come together only the first is seen
+	hangUp     bool                                   // in place of the reply to a content
+	reset      func() string                          // "": 250
+	pause      func(command string)                   // before each command, when what was said before has left
 	before     func(n int, command string) (cut bool) // of the n-th command
 	content    func()                                 // before content is read behind DATA
 
@@ -100,6 +108,9 @@ func (s *server) serve(conn net.Conn) {
 				reply = r
 			}
 		}
+		if s.hangUp {
+			return ""
+		}
 		if reply[0] == '2' {
 			s.mu.Lock()
 			s.messages = append(s.messages, m)
@@ -117,6 +128,10 @@ func (s *server) serve(conn net.Conn) {
 		s.mu.Lock()
 		s.commands = append(s.commands, line)
 		s.mu.Unlock()
+		if s.pause != nil {
+			out.Flush()
+			s.pause(line)
+		}
 		if s.before != nil && s.before(n, line) {
 			return
 		}
@@ -124,6 +139,7 @@ func (s *server) serve(conn net.Conn) {
 		var reply string
 		switch strings.ToUpper(verb) {
 		case "EHLO":
+			reset() // RFC 5321, section 4.1.4
 			reply = "250-customer.example greets you"
 			for _, e := range s.extensions {
 				reply += "\n250-" + e
@@ -144,7 +160,9 @@ func (s *server) serve(conn net.Conn) {
 				reply = "503 no MAIL"
 				break
 			}
-			if reply = ask(s.rcpt, rest[len("TO:"):]); reply[0] == '2' {
+			if rest == "TO:<>" && !s.anyRcpt {
+				reply = "501 5.1.3 an empty path"
+			} else if reply = ask(s.rcpt, rest[len("TO:"):]); reply[0] == '2' {
 				m.to = append(m.to, rest[len("TO:"):])
 			}
 		case "DATA":
@@ -178,7 +196,7 @@ func (s *server) serve(conn net.Conn) {
 			if s.chunk != nil {
 				refusal = s.chunk(size, last)
 			}
-			if len(m.to) == 0 || broken {
+			if refusal == "" && (len(m.to) == 0 || broken) {
 				refusal = "503 no recipients"
 			}
 			if refusal != "" {
@@ -207,10 +225,19 @@ func (s *server) serve(conn net.Conn) {
 			secured := tls.Server(conn, s.starttls)
 			conn, in, out = secured, bufio.NewReader(secured), bufio.NewWriter(secured)
 			reset()
+			if s.certified {
+				in.ReadString('\n')
+				return
+			}
 			continue
 		case "RSET":
 			reset()
 			reply = "250 2.0.0 forgotten"
+			if s.reset != nil {
+				if r := s.reset(); r != "" {
+					reply = r
+				}
+			}
 		case "NOOP":
 			reply = "250 2.0.0 nothing done"
 		case "QUIT":
@@ -220,10 +247,68 @@ func (s *server) serve(conn net.Conn) {
 		default:
 			reply = fmt.Sprintf("500 5.5.2 what is %.20q", verb)
 		}
-		if !say(reply) {
+		if s.swallows {
+			in.Discard(in.Buffered())
+		}
+		if reply == "" || !say(reply) {
+			return
+		}
+		if strings.HasPrefix(reply, "421") { // RFC 5321, section 3.8; what still comes is read, not reset
+			out.Flush()
+			if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+				io.Copy(io.Discard, in)
+			}
 			return
 		}
 	}
+}
+
+var opportunistic = &tls.Config{InsecureSkipVerify: true}
+
+// tlsFailures are servers that fail at TLS when the handshake is over for the client.
+func tlsFailures(t *testing.T) map[string]*server {
+	pair := certificate.New(t, "customer.example").Pair
+	offers := append([]string{"STARTTLS"}, allExtensions...)
+	return map[string]*server{
+		"wants a certificate":         {extensions: offers, starttls: &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert}},
+		"closes at the second EHLO":   {extensions: offers, starttls: &tls.Config{Certificates: []tls.Certificate{pair}}, certified: true},
+		"breaks off in the handshake": {extensions: offers},
+	}
+}
+
+// reversedTLS is a connection under TLS that a server answers, and what it was sent, by the pieces in which it came.
+func reversedTLS(t *testing.T, s *server) (ours net.Conn, records func() []string) {
+	pair := certificate.New(t, "mx.provider.example").Pair
+	outer, inner := net.Pipe()
+	ours = tls.Server(outer, &tls.Config{Certificates: []tls.Certificate{pair}})
+	theirs := &recording{Conn: tls.Client(inner, &tls.Config{InsecureSkipVerify: true})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.serve(theirs)
+		theirs.Close()
+	}()
+	if err := ours.(*tls.Conn).HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return ours, func() []string {
+		<-done
+		return theirs.pieces
+	}
+}
+
+// A recording keeps what was read, by reads: of a TLS connection, each is one record.
+type recording struct {
+	net.Conn
+	pieces []string
+}
+
+func (r *recording) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	if n > 0 {
+		r.pieces = append(r.pieces, string(p[:n]))
+	}
+	return n, err
 }
 
 func (s *server) taken() []received {

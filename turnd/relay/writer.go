@@ -1,19 +1,18 @@
 package relay
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"slices"
-)
-
-const (
-	writeBuffer = 16 << 10 // octets
-	writePiece  = 8 << 10  // octets that a line has to take within Limits.Stall
+	"strings"
+	"time"
 )
 
 // write writes deliveries onto the line until the channel is over. It is the only writer.
 func (c *Channel) write() {
+	if c.chunks == unasked && c.many {
+		c.probe()
+	}
 	for {
 		d, how := c.next()
 		switch how {
@@ -24,6 +23,11 @@ func (c *Channel) write() {
 			c.put("QUIT")
 			c.flush()
 			return
+		case ask:
+			c.probe()
+			continue
+		case examine:
+			c.examine(d)
 		case send:
 			c.send(d, true)
 		case meet:
@@ -40,11 +44,12 @@ func (c *Channel) write() {
 func (c *Channel) giveUp(d *Delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.working = nil
 	switch {
 	case c.failure != nil:
-		c.settle(d, lost(c.failure))
+		c.settle(d, unsent(c.failure), Unsent) // it was not begun, or fail would have ended it
 	case c.unsent != nil && !d.ended:
-		c.settle(d, lost(fmt.Errorf("%w: %w", ErrLost, c.unsent)))
+		c.settle(d, unsent(fmt.Errorf("%w: %w", ErrLost, c.unsent)), Broken)
 	}
 }
 
@@ -54,6 +59,8 @@ type step int
 const (
 	over     step = iota // the channel ended
 	leave                // say QUIT
+	ask                  // find out what the server does with chunks
+	examine              // find out which parameter the server refused
 	send                 // send a delivery without waiting
 	meet                 // send one when the server has said whether it takes it
 	converse             // send one, waiting for replies where the server needs it
@@ -67,23 +74,62 @@ func (c *Channel) next() (*Delivery, step) {
 		switch {
 		case c.failure != nil || c.unsent != nil:
 			return nil, over
-		case len(c.queue) > 0:
-			d := c.queue[0]
-			c.queue = slices.Delete(c.queue, 0, 1)
-			switch {
-			case c.abandoned(d):
-				continue
-			case !c.extensions.Pipelining || !c.extensions.Chunking:
-				return d, converse
-			case c.knows(d):
-				return d, send
+		case c.doubt: // until the reply to RSET is there
+		case len(c.doubted) > 0:
+			if len(c.due) == 0 {
+				d := c.doubted[0]
+				c.doubted = c.doubted[1:]
+				c.working = d
+				return d, examine
 			}
-			return d, meet
+		case len(c.queue) > 0:
+			if d, how := c.first(); how != over {
+				return d, how
+			}
+			continue
 		case c.quit && len(c.due) == 0:
 			return nil, leave
 		}
 		c.await()
 	}
+}
+
+// first takes the first delivery of the queue and says what to do with it; over: nothing, look again.
+func (c *Channel) first() (*Delivery, step) {
+	d := c.queue[0]
+	if c.chunks == unasked && (c.transactions > 0 || len(c.queue) > 1) {
+		return nil, ask
+	}
+	c.queue = slices.Delete(c.queue, 0, 1)
+	switch {
+	case d.aborted:
+		c.settle(d, unsent(ErrClosed), Unsent)
+		return nil, over
+	case d.inVain(c.lessons):
+		c.settle(d, unsent(errParameter), Unsent)
+		return nil, over
+	}
+	if c.transactions++; c.maxMessages > 0 && c.transactions >= c.maxMessages {
+		c.retire()
+	}
+	c.working, d.since = d, time.Now()
+	switch {
+	case c.chunks == byData || c.chunks == unasked:
+		return d, converse
+	case c.wary < waryFrom && (c.chunks == atOnce || d.traced()):
+		return d, send
+	}
+	return d, meet
+}
+
+// retire lets the channel end after what is on its way: the rest is for another connection. c.mu is held.
+func (c *Channel) retire() {
+	c.quit = true
+	for _, d := range c.queue {
+		c.settle(d, unsent(ErrClosed), Unsent)
+	}
+	c.queue = nil
+	c.changed.Broadcast()
 }
 
 // await waits for a change, having written what is buffered. c.mu is held before and after, not between.
@@ -97,21 +143,13 @@ func (c *Channel) await() {
 	c.changed.Wait()
 }
 
-// abandoned ends a delivery whose owner gave it up. c.mu is held.
-func (c *Channel) abandoned(d *Delivery) bool {
-	if d.aborted {
-		c.settle(d, lost(ErrClosed))
-	}
-	return d.aborted
-}
-
-// send writes a whole transaction, of which the server knows sender and recipients or is to answer first. The RSET
-// behind it puts the server into a known state whatever it said, and shows by its own reply that both
+// send writes a whole transaction, whose refusal either does no harm or is not to be expected, or which the server is to
+// answer first. The RSET behind it puts the server into a known state whatever it said, and shows by its own reply that both
 // sides count the same. Exim lets one RSET behind each message pass uncounted, and few besides
-// (smtp_accept_max_nonmail), which is why no transaction is made only to ask.
-func (c *Channel) send(d *Delivery, known bool) {
+// (smtp_accept_max_nonmail), which is why no transaction is made only to ask, but for the probe.
+func (c *Channel) send(d *Delivery, atOnce bool) {
 	c.envelope(d)
-	if !known {
+	if !atOnce {
 		if !c.sync() {
 			return
 		}
@@ -129,6 +167,11 @@ func (c *Channel) send(d *Delivery, known bool) {
 		c.chunk(d, content, last)
 	}
 	c.reset()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d.doubted && d.allRefused() { // before any chunk
+		c.question(d)
+	}
 }
 
 // envelope writes MAIL and RCPT.
@@ -152,7 +195,15 @@ func (c *Channel) reset() {
 func (c *Channel) refused(d *Delivery) {
 	c.mu.Lock()
 	open := d.mail.Positive()
-	c.settle(d, d.data)
+	r := d.data
+	if r.Code/100 == 5 && !r.speaksOfMessage() {
+		r.Code = 451
+	}
+	if d.doubted {
+		c.question(d)
+	} else {
+		c.settle(d, r, Answered)
+	}
 	c.mu.Unlock()
 	if open {
 		c.reset()
@@ -164,20 +215,25 @@ func (c *Channel) refused(d *Delivery) {
 func (c *Channel) content(d *Delivery) (content [][]byte, last, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !d.complete && d.held < c.limits.Content && !d.aborted && d.failed.Code == 0 && c.failure == nil && c.unsent == nil {
+	over := func() bool { return c.failure != nil || c.unsent != nil || d.done() || d.doubted && d.allRefused() }
+	// Where it is not quite known what the server does with a chunk behind refused recipients, there is one at most, so that
+	// the reply to RSET is the next one behind that to the chunk.
+	unmet := func() bool { return c.chunks == guarded && d.shown && !d.met() }
+	for (c.doubt || unmet() || !d.complete && d.held < c.limits.Content && !d.aborted && d.failed.Code == 0) && !over() {
 		c.await()
 	}
 	switch {
+	case over():
+		return nil, false, false
 	case d.aborted:
-		c.settle(d, lost(ErrClosed))
+		c.settle(d, unsent(ErrClosed), Unsent)
 		return nil, false, false
 	case d.failed.Code != 0: // RFC 3030, section 2: the transaction is to be given up
-		c.settle(d, d.failed)
-		return nil, false, false
-	case c.failure != nil || c.unsent != nil:
+		c.settle(d, d.failed, Answered)
 		return nil, false, false
 	}
 	content, d.content, d.held = d.content, nil, 0
+	d.shown = true
 	c.changed.Broadcast()
 	return content, d.complete, true
 }
@@ -189,7 +245,7 @@ func (c *Channel) chunk(d *Delivery, content [][]byte, last bool) {
 		size += len(piece)
 	}
 	if last {
-		c.owe(due{to: toEnd, delivery: d})
+		c.owe(due{to: toLastChunk, delivery: d})
 		c.put(fmt.Sprintf("BDAT %d LAST", size))
 	} else {
 		c.owe(due{to: toChunk, delivery: d})
@@ -200,10 +256,9 @@ func (c *Channel) chunk(d *Delivery, content [][]byte, last bool) {
 	}
 }
 
-// converse is a transaction that waits for the server where it has to: after each group of commands with
+// converse is a transaction by DATA, which waits for the server where it has to: after each group of commands with
 // PIPELINING, after each command without.
 func (c *Channel) converse(d *Delivery) {
-	chunking := c.extensions.Chunking
 	c.owe(due{to: toMail, delivery: d})
 	c.put("MAIL FROM:", d.from)
 	if !c.step() {
@@ -222,7 +277,7 @@ func (c *Channel) converse(d *Delivery) {
 			return
 		}
 	}
-	if !chunking && (c.extensions.Pipelining || c.goesOn(d)) {
+	if c.extensions.Pipelining || c.goesOn(d) {
 		c.owe(due{to: toData, delivery: d})
 		c.put("DATA")
 	}
@@ -230,8 +285,6 @@ func (c *Channel) converse(d *Delivery) {
 		return
 	}
 	switch {
-	case chunking && c.goesOn(d):
-		c.sendChunks(d)
 	case d.data.Code == 354 && c.goesOn(d):
 		c.sendLines(d)
 	case d.data.Code == 354:
@@ -250,21 +303,6 @@ func (c *Channel) goesOn(d *Delivery) bool {
 	return d.anyAccepted()
 }
 
-// sendChunks sends the content by BDAT, a chunk at a time.
-func (c *Channel) sendChunks(d *Delivery) {
-	for {
-		content, last, ok := c.content(d)
-		if !ok {
-			c.reset()
-			return
-		}
-		c.chunk(d, content, last)
-		if !c.sync() || last {
-			return
-		}
-	}
-}
-
 // sendLines sends the content behind DATA. It cannot be taken back once it is begun.
 func (c *Channel) sendLines(d *Delivery) {
 	stuffing := stuffing{to: c.out, lineStart: true}
@@ -272,7 +310,7 @@ func (c *Channel) sendLines(d *Delivery) {
 		var content [][]byte
 		var ok bool
 		if content, last, ok = c.content(d); !ok {
-			c.fail(fmt.Errorf("%w: a message broke off on its way", ErrLost))
+			c.fail(errBrokenOff)
 			return
 		}
 		for _, piece := range content {
@@ -284,6 +322,126 @@ func (c *Channel) sendLines(d *Delivery) {
 	}
 	c.owe(due{to: toEnd, delivery: d})
 	c.put(".")
+}
+
+// examine finds out whether it was a parameter that the server refused, and which: it asks without any, and then with those
+// of one extension at a time. What it learns it is asked once a connection.
+func (c *Channel) examine(d *Delivery) {
+	c.mu.Lock()
+	d.examined = true
+	learntBefore, vain := c.lessons, d.inVain(c.lessons)
+	c.mu.Unlock()
+	if vain {
+		c.conclude(d, Reply{}, learntBefore)
+		return
+	}
+	bare, ok := c.ask("MAIL FROM:" + address(d.from))
+	if !ok {
+		return
+	}
+	if !bare.Positive() && !bare.parameterRefused() && bare.Transient() { // so nobody knows
+		c.undecided(d, bare)
+		return
+	}
+	c.mu.Lock()
+	sender, lessons := !d.mail.Positive(), c.lessons
+	c.mu.Unlock()
+	var learnt Lessons
+	switch {
+	case !bare.Positive() && sender: // it is the address, then
+		c.conclude(d, bare, Lessons{})
+		return
+	case sender:
+		var putOff Reply
+		if learnt, putOff = c.culprit(d, lessons); putOff.Code != 0 {
+			c.undecided(d, putOff)
+			return
+		}
+	case bare.Positive():
+		for i, to := range d.to {
+			if r := d.replies[i]; r.parameterRefused() && address(to) != to {
+				if again, ok := c.ask("RCPT TO:" + address(to)); !ok {
+					return
+				} else if again.Positive() {
+					learnt = lesson("DSN")
+					break
+				} else if again.Transient() {
+					d.replies[i] = again
+				}
+			}
+		}
+	}
+	if bare.Positive() {
+		c.ask("RSET")
+	}
+	c.conclude(d, Reply{}, learnt)
+}
+
+// undecided ends a delivery of which the server does not say now whether it was a parameter that it refused.
+func (c *Channel) undecided(d *Delivery, r Reply) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range d.replies {
+		if d.replies[i].parameterRefused() {
+			d.replies[i] = r
+		}
+	}
+	c.settle(d, r, Deferred)
+}
+
+// culprit asks for MAIL with the parameters of one extension after the other. Where the server puts one off, nothing is learnt.
+func (c *Channel) culprit(d *Delivery, known Lessons) (learnt Lessons, putOff Reply) {
+	groups := parameters(d.from)
+	for _, group := range []string{"DSN", "8BITMIME", "SMTPUTF8", "SIZE"} {
+		words := groups[group]
+		if len(words) == 0 || known.And(lesson(group)) == known {
+			continue
+		}
+		if _, ok := c.ask("RSET"); !ok {
+			return learnt, unsent(ErrClosed)
+		}
+		if r, ok := c.ask("MAIL FROM:" + address(d.from) + " " + strings.Join(words, " ")); ok && r.Code/100 == 5 {
+			learnt = learnt.And(lesson(group))
+		} else if !ok || !r.Positive() {
+			return Lessons{}, r
+		}
+	}
+	if learnt == (Lessons{}) { // each for itself is good, all together are not
+		for group := range groups {
+			learnt = learnt.And(lesson(group))
+		}
+	}
+	return learnt, Reply{}
+}
+
+// conclude ends a delivery that was examined: it is for another try where something was learnt.
+func (c *Channel) conclude(d *Delivery, r Reply, learnt Lessons) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if learnt == (Lessons{}) {
+		c.settle(d, r, Answered)
+		return
+	}
+	c.lessons = c.lessons.And(learnt)
+	for i, r := range d.replies { // RCPT without the parameter may be answered otherwise
+		if r.parameterRefused() {
+			d.replies[i] = unsent(errParameter)
+		}
+	}
+	c.settle(d, unsent(errParameter), Unsent)
+}
+
+// ask sends a command and waits for its reply. It returns false when the channel is over.
+func (c *Channel) ask(command string) (r Reply, ok bool) {
+	c.owe(due{to: toAsked, answer: &r})
+	c.put(command)
+	if ok = c.sync(); ok && r.Positive() && strings.HasPrefix(command, "MAIL") {
+		c.mu.Lock()
+		c.transactions++
+		c.opened++
+		c.mu.Unlock()
+	}
+	return r, ok
 }
 
 // step is sync where the server does not do PIPELINING.
@@ -305,13 +463,13 @@ func (c *Channel) owe(d due) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failure != nil { // nobody is going to answer any more
-		if d.delivery != nil {
-			c.settle(d.delivery, lost(c.failure))
-		}
 		return
 	}
 	c.due = append(c.due, d)
-	if d.to == toEnd {
+	switch d.to {
+	case toMail:
+		d.delivery.begun = true
+	case toLastChunk, toEnd:
 		d.delivery.ended = true
 	}
 	if len(c.due) == 1 || d.to == toQuit {
@@ -328,83 +486,3 @@ func (c *Channel) put(parts ...string) {
 }
 
 func (c *Channel) flush() { c.out.Flush() }
-
-// progressWriter writes to the connection and tells the channel what moves.
-type progressWriter struct{ *Channel }
-
-func (w *progressWriter) Write(p []byte) (written int, err error) {
-	for len(p) > 0 {
-		w.mu.Lock()
-		w.writing = true // behind DATA no reply is due, and the server has to read all the same
-		w.moved()
-		w.mu.Unlock()
-		n, err := w.conn.Write(p[:min(len(p), writePiece)])
-		written += n
-		p = p[n:]
-		w.mu.Lock()
-		w.writing = false
-		if err != nil {
-			// What the server said before still counts, and the reader finds it.
-			w.unsent = err
-			w.changed.Broadcast()
-		}
-		w.moved()
-		w.mu.Unlock()
-		if err != nil {
-			return written, err
-		}
-	}
-	return written, nil
-}
-
-// lineLength is what fetchmail takes from the line at a time: its buffer less the final NUL.
-const lineLength = 8191 // octets
-
-// A lineWriter makes one write of each line, and of each lineLength octets of a longer one. A client
-// that relays between its mail server and us, as fetchmail does in ODMR mode, reads a line at a time and
-// waits for its socket in between: over TLS it does not see what is left of a record then, so that a
-// record must not hold more than it reads.
-type lineWriter struct {
-	to     io.Writer
-	column int
-}
-
-func (w *lineWriter) Write(p []byte) (written int, err error) {
-	for len(p) > 0 {
-		n := min(len(p), lineLength-w.column)
-		if end := bytes.IndexByte(p[:n], '\n'); end >= 0 {
-			n = end + 1
-		}
-		m, err := w.to.Write(p[:n])
-		written += m
-		if err != nil {
-			return written, err
-		}
-		if w.column += n; p[n-1] == '\n' || w.column == lineLength {
-			w.column = 0
-		}
-		p = p[n:]
-	}
-	return written, nil
-}
-
-// A stuffing doubles the dots that lines begin with (RFC 5321, section 4.5.2).
-type stuffing struct {
-	to        io.Writer
-	lineStart bool // behind CRLF, or at the beginning
-	cr        bool // behind CR
-}
-
-func (s *stuffing) Write(p []byte) {
-	begin := 0
-	for i, b := range p {
-		if s.lineStart && b == '.' {
-			s.to.Write(p[begin:i])
-			io.WriteString(s.to, ".")
-			begin = i
-		}
-		s.lineStart = s.cr && b == '\n'
-		s.cr = b == '\r'
-	}
-	s.to.Write(p[begin:])
-}

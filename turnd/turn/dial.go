@@ -2,6 +2,7 @@ package turn
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -15,24 +16,30 @@ import (
 const (
 	dialTime    = 20 * time.Second // for one address to accept the connection
 	connectTime = 60 * time.Second // for all of them, greeting and STARTTLS included: the customer waits for it
-	smtpPort    = 25
+	// greetTime is how long a server may take to greet where nobody waits for it (RFC 5321, section 4.5.3.2.1).
+	greetTime = 5 * time.Minute
+	smtpPort  = 25
 )
 
 // connect opens a channel to the account's host, trying its addresses in turn. It returns where it
 // arrived.
-func (t *turn) connect(ctx context.Context) (*relay.Channel, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTime)
+func (l *line) connect(ctx context.Context) (*relay.Channel, string, error) {
+	patience := connectTime
+	if l.number > 0 {
+		patience = greetTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	go func() { // ends with ctx
 		select {
-		case <-t.stop:
+		case <-l.stop:
 			cancel()
-		case <-t.immediate.Done():
+		case <-l.immediate.Done():
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
-	host, err := meter.ParseHost(t.account.Host)
+	host, err := meter.ParseHost(l.account.Host)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
@@ -40,33 +47,38 @@ func (t *turn) connect(ctx context.Context) (*relay.Channel, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	return t.reach(ctx, host.Name, addresses)
+	return l.reach(ctx, host.Name, addresses)
 }
 
 // reach opens a channel to one of a host's addresses. Each has its share of the time that is left: one that accepts the
 // connection and says nothing leaves time for the others.
-func (t *turn) reach(ctx context.Context, name string, addresses []netip.AddrPort) (*relay.Channel, string, error) {
+func (l *line) reach(ctx context.Context, name string, addresses []netip.AddrPort) (*relay.Channel, string, error) {
 	deadline, _ := ctx.Deadline()
 	var failures error
 	for i, address := range addresses {
-		if t.cfg.Self(address) {
+		if l.cfg.Self(address) {
 			failures = errors.Join(failures, fmt.Errorf("%s: %w", address, ErrSelf))
 			continue
 		}
 		until := time.Now().Add(time.Until(deadline) / time.Duration(len(addresses)-i))
-		channel, err := t.channel(ctx, until, address, name)
-		if errors.Is(err, relay.ErrTLS) {
+		first := until
+		if !l.account.TLS.Mandatory() && !l.clear { // TLS that hangs leaves time for none
+			first = time.Now().Add(time.Until(until) / 2)
+		}
+		channel, err := l.channel(ctx, first, address, name)
+		if errors.Is(err, relay.ErrTLS) && !l.account.TLS.Mandatory() {
 			// Opportunistic: a server that cannot do what it offers still gets its mail (RFC 7435, section 3).
-			t.log.Warn("the customer's server offers STARTTLS and fails at it; its mail goes in the clear", "account", t.account.Name, "address", address.String(), "error", err)
-			channel, err = t.channel(ctx, until, address, "")
+			l.log.Warn("the customer's server offers STARTTLS and fails at it; its mail goes in the clear", "account", l.account.Name, "address", address.String(), "error", err)
+			l.clear = true
+			channel, err = l.channel(ctx, until, address, name)
 		}
 		if err == nil {
 			return channel, address.String(), nil
 		}
 		failures = errors.Join(failures, fmt.Errorf("%s: %w", address, err))
 		select {
-		case <-t.stop:
-			return nil, "", t.why()
+		case <-l.stop:
+			return nil, "", l.why()
 		default:
 		}
 		if ctx.Err() != nil {
@@ -74,28 +86,47 @@ func (t *turn) reach(ctx context.Context, name string, addresses []netip.AddrPor
 		}
 	}
 	if errors.Is(failures, ErrSelf) {
-		return nil, "", fmt.Errorf("%w; correct its host: mailbag account set %s --host", failures, t.account.Name)
+		return nil, "", fmt.Errorf("%w; correct its host: mailbag account set %s --host", failures, l.account.Name)
 	}
 	return nil, "", fmt.Errorf("%w: %w", ErrUnreachable, failures)
 }
 
-// channel opens a channel to one address, with STARTTLS for the server name where there is one.
-func (t *turn) channel(ctx context.Context, until time.Time, address netip.AddrPort, serverName string) (*relay.Channel, error) {
+// channel opens a channel to one address, with STARTTLS for the server name unless that failed before in this turn.
+func (l *line) channel(ctx context.Context, until time.Time, address netip.AddrPort, serverName string) (*relay.Channel, error) {
 	dialling, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	conn, err := t.cfg.Dial(dialling, "tcp", address.String())
+	conn, err := l.cfg.Dial(dialling, "tcp", address.String())
 	if err != nil {
 		return nil, err
 	}
-	o := relay.Options{Hostname: t.cfg.Hostname, Limits: t.cfg.Limits}
+	o := l.options()
 	if left := max(time.Until(until), time.Millisecond); o.Limits.Greeting == 0 || left < o.Limits.Greeting {
 		o.Limits.Greeting = left
 	}
-	if serverName != "" {
-		o.StartTLS = t.cfg.TLS.Clone()
+	if !l.clear {
+		o.StartTLS = l.cfg.TLS.Clone()
 		o.StartTLS.ServerName = serverName
+		if l.account.TLS.Mandatory() {
+			o.RequireTLS = true
+			o.StartTLS.MinVersion, o.StartTLS.CipherSuites = tls.VersionTLS12, nil
+		}
+		if l.account.TLS == meter.TLSVerify {
+			o.StartTLS.InsecureSkipVerify = false
+		}
 	}
 	return relay.Open(ctx, conn, nil, o)
+}
+
+// options are those of the next channel, by what is known of the server.
+func (l *line) options() relay.Options {
+	return relay.Options{Hostname: l.cfg.Hostname, Limits: l.cfg.Limits, Many: l.many, Without: l.lessons, MaxMessages: l.most}
+}
+
+// newLine is that of a turn, with what its server taught before. Many says whether more than one message waits.
+func (t *turn) newLine(many bool) *line {
+	l := &line{turn: t, many: many}
+	l.lessons, l.most = t.memory.server(t.account.ID)
+	return l
 }
 
 // resolve returns a host's addresses with its port, in the resolver's order.

@@ -4,14 +4,16 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"mailbag/meter"
 	"mailbag/meter/door"
 	"mailbag/turnd/relay"
 )
 
-// maxSessions bounds the MTA's connections to one gate. Postfix makes 20 (see its wiring).
-const maxSessions = 100
+// maxSessions bounds the MTA's connections to one gate, of which Postfix makes as many as it has messages released, and 100 at
+// the most (see its wiring).
+const maxSessions = 150
 
 // A gate is the account's socket and the MTA's sessions on it. Sessions that come before the channel is
 // there wait for it; when it is over they are told to keep what they have.
@@ -25,8 +27,9 @@ type gate struct {
 	once      struct{ connected, opened sync.Once }
 
 	mu      sync.Mutex
-	channel *relay.Channel
-	refusal string // why nothing is taken; empty while it is
+	channel *relay.Channel // the latest
+	refusal string         // why nothing is taken; empty while it is
+	changed chan struct{}  // closed and replaced when one of these changes
 	conns   map[net.Conn]bool
 	closed  bool
 
@@ -34,7 +37,7 @@ type gate struct {
 }
 
 func newGate(t *turn, l net.Listener) *gate {
-	g := &gate{turn: t, listener: l, connected: make(chan struct{}), opened: make(chan struct{}),
+	g := &gate{turn: t, listener: l, connected: make(chan struct{}), opened: make(chan struct{}), changed: make(chan struct{}),
 		conns: map[net.Conn]bool{}}
 	g.sessions.Go(g.accept)
 	return g
@@ -78,6 +81,7 @@ func (g *gate) notAccepted(err error) {
 func (g *gate) serve(c *relay.Channel) {
 	g.mu.Lock()
 	g.channel = c
+	g.notify()
 	g.mu.Unlock()
 	g.once.opened.Do(func() { close(g.opened) })
 }
@@ -94,37 +98,76 @@ func (g *gate) refuse(why string) {
 	defer g.mu.Unlock()
 	if g.refusal == "" {
 		g.refusal = why
+		g.notify()
 	}
 }
 
-// current returns the channel, or why there is none.
-func (g *gate) current() (*relay.Channel, string) {
+// notify wakes who waits in await. g.mu is held.
+func (g *gate) notify() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// refused is why nothing is taken any more; empty while it is.
+func (g *gate) refused() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.refusal == "" && g.channel != nil {
-		if err := g.channel.Err(); err != nil {
-			g.refusal = "4.4.2 " + oneLine(err.Error())
-		}
-	}
-	return g.channel, g.refusal
+	return g.refusal
 }
 
-// takes reports whether mail for a domain may pass, or says why not, and whether it is the account's all
-// the same. What the account has is looked up
-// anew: an operator may have given it a domain, or taken one from it, since the turn began.
-func (g *gate) takes(domain string) (refusal string, ours bool) {
+// offers is what the customer's server offers: that of the latest connection, between two of them. Before the first
+// everything is offered, so that nothing is refused for good that the next turn can deliver.
+func (g *gate) offers() relay.Extensions {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.channel == nil {
+		return relay.Extensions{Size: true, EightBit: true, UTF8: true, DSN: true}
+	}
+	return g.channel.Extensions()
+}
+
+// awaitTime is how long a message waits for the next connection. Postfix waits for a reply to DATA for two minutes
+// (lmtp_data_init_timeout).
+const awaitTime = time.Minute
+
+// await returns the channel that takes messages, and waits for the next connection where the last one is over. Without a
+// channel it returns why, and whether the turn is over.
+func (g *gate) await() (c *relay.Channel, refusal string, closed bool) {
+	patience := time.NewTimer(awaitTime)
+	defer patience.Stop()
+	for {
+		g.mu.Lock()
+		c, refusal, changed := g.channel, g.refusal, g.changed
+		g.mu.Unlock()
+		switch {
+		case refusal != "":
+			return nil, refusal, true
+		case c != nil && c.Takes():
+			return c, "", false
+		}
+		select {
+		case <-changed:
+		case <-patience.C:
+			return nil, "4.4.1 The customer's server is not reached again yet", false
+		}
+	}
+}
+
+// takes reports whether mail for a domain may pass, and returns the domain as the account has it, or why not. What the
+// account has is looked up anew: an operator may have given it a domain, or taken one from it, since the turn began.
+func (g *gate) takes(domain string) (name, refusal string) {
 	name, err := meter.NormalizeDomain(domain)
 	if err != nil {
-		return "550 5.1.2 This is no domain name", false
+		return "", "550 5.1.2 This is no domain name"
 	}
 	a := g.turn.cfg.Accounts.Directory().Domain(name)
-	if a == nil || a.ID != g.turn.account.ID {
-		return "450 4.7.1 Mail for this domain does not go to this account's turn", false
+	switch {
+	case a == nil || a.ID != g.turn.account.ID:
+		return "", "450 4.7.1 Mail for this domain does not go to this account's turn"
+	case !g.turn.named(name):
+		return "", "450 4.3.2 Mail for this domain waits for a turn of its own"
 	}
-	if g.turn.named(name) {
-		return "", true
-	}
-	return "450 4.3.2 Mail for this domain waits for a turn of its own", true
+	return name, ""
 }
 
 // named reports whether the turn is for the domain.

@@ -73,6 +73,7 @@ var outcomes = []struct {
 	{relay.ErrStalled, "stalled"},
 	{relay.ErrSequence, "out_of_sequence"},
 	{relay.ErrRefused, "refused"},
+	{ErrLimited, "limited"},
 	{relay.ErrLost, "lost"},
 }
 

@@ -26,11 +26,13 @@ type mta struct {
 	busy     map[string]bool   // released and in work: another release does nothing
 	stuck    map[string]bool   // a release does nothing
 	ident    string            // what XFORWARD says in place of the ID; "": the ID
+	uses     bool              // the extensions that it is offered
 	released int
 	tried    map[string]bool // released at least once
 	taken    func() int      // how many messages the customer's server has, for atOnce
 	atOnce   int             // the most that were released at a time and not taken
 	gate     chan struct{}
+	soft     bool // soft_bounce = yes
 	working  sync.WaitGroup
 }
 
@@ -131,14 +133,30 @@ func (m *mta) deliver(id string, l letter) (left []string) {
 	if m.ident != "" {
 		ident = m.ident
 	}
-	for _, command := range []string{"", "LHLO mx.provider.example", "XFORWARD NAME=[UNAVAILABLE] IDENT=" + ident, "MAIL FROM:<" + l.from + "> SIZE=100"} {
-		if reply := say(command); reply[0] != '2' {
+	mail, notify := "MAIL FROM:<"+l.from+"> SIZE=100", ""
+	for _, command := range []string{"", "LHLO mx.provider.example", "XFORWARD NAME=[UNAVAILABLE] IDENT=" + ident, "MAIL"} {
+		if command == "MAIL" {
+			command = mail
+		}
+		reply := say(command)
+		if reply[0] != '2' {
 			return l.to
+		}
+		if m.uses && strings.HasPrefix(command, "LHLO") {
+			if !strings.Contains(reply, "SIZE") {
+				mail = "MAIL FROM:<" + l.from + ">"
+			}
+			if strings.Contains(reply, "8BITMIME") {
+				mail += " BODY=8BITMIME"
+			}
+			if strings.Contains(reply, "DSN") {
+				mail, notify = mail+" RET=HDRS", " NOTIFY=FAILURE"
+			}
 		}
 	}
 	var accepted []string
 	for _, to := range l.to {
-		if reply := say("RCPT TO:<" + to + ">"); reply[0] == '2' {
+		if reply := say("RCPT TO:<" + to + ">" + notify); reply[0] == '2' {
 			accepted = append(accepted, to)
 		} else {
 			left = append(left, to)
@@ -155,6 +173,9 @@ func (m *mta) deliver(id string, l letter) (left []string) {
 		switch reply := say(""); reply[0] {
 		case '2':
 		case '5':
+			if m.soft {
+				left = append(left, to)
+			}
 			m.mu.Lock()
 			m.returned[id] = reply
 			m.mu.Unlock()
@@ -163,6 +184,13 @@ func (m *mta) deliver(id string, l letter) (left []string) {
 		}
 	}
 	return left
+}
+
+// idle reports whether the MTA has nothing in work.
+func (m *mta) idle() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.busy) == 0
 }
 
 func (m *mta) held() int {

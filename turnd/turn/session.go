@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"mailbag/turnd/relay"
@@ -36,12 +37,32 @@ type session struct {
 	from    string
 	open    bool // MAIL was accepted
 	to      []string
-	left    bool // a recipient in a domain of the account was left for another turn
+	domains []string // of the account, among the recipients
+	more    bool     // a recipient was left for the next transaction
+	shut    bool     // and one that was put off in this turn, for the next turn
+}
+
+// buffers are those of sessions that are over: every message comes on a connection of its own.
+var buffers = sync.Pool{New: func() any {
+	return &bufferPair{bufio.NewReaderSize(nil, 16<<10), bufio.NewWriterSize(nil, 4<<10)}
+}}
+
+type bufferPair struct {
+	in  *bufio.Reader
+	out *bufio.Writer
 }
 
 func (s *session) run() {
 	<-s.gate.opened
-	s.in, s.out = bufio.NewReaderSize(s.conn, 16<<10), bufio.NewWriterSize(patient{s.conn}, 4<<10)
+	b := buffers.Get().(*bufferPair)
+	defer func() {
+		b.in.Reset(nil)
+		b.out.Reset(nil)
+		buffers.Put(b)
+	}()
+	b.in.Reset(s.conn)
+	b.out.Reset(patient{s.conn})
+	s.in, s.out = b.in, b.out
 	s.say("220 " + s.gate.turn.cfg.Hostname + " LMTP mailbag-turnd")
 	for {
 		if s.in.Buffered() == 0 { // RFC 2920, section 3.2: the replies of a group travel together
@@ -110,16 +131,14 @@ func (s *session) command(line string) bool {
 	return true
 }
 
-func (s *session) reset() { s.open, s.from, s.to, s.left, s.id = false, "", nil, false, "" }
+func (s *session) reset() {
+	s.open, s.from, s.to, s.domains, s.more, s.shut, s.id = false, "", nil, nil, false, false, ""
+}
 
-// hello offers what the customer's server offers. Without one everything is offered, so that nothing is
-// refused for good that the next turn can deliver.
+// hello offers what the customer's server offers.
 func (s *session) hello() {
-	s.offered = relay.Extensions{Size: true, EightBit: true, UTF8: true, DSN: true}
-	if channel, _ := s.gate.current(); channel != nil {
-		s.offered = channel.Extensions()
-	}
-	lines := []string{s.gate.turn.cfg.Hostname, "PIPELINING", "ENHANCEDSTATUSCODES", "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"}
+	s.offered = s.gate.offers()
+	lines := []string{s.gate.turn.cfg.Hostname, "PIPELINING", "ENHANCEDSTATUSCODES", "XFORWARD IDENT"}
 	if s.offered.Size {
 		size := "SIZE"
 		if s.offered.SizeLimit > 0 {
@@ -142,13 +161,13 @@ func (s *session) hello() {
 }
 
 func (s *session) mail(arguments string) {
-	_, refusal := s.gate.current()
+	refusal := s.gate.refused()
 	path, err := parsePath("FROM:", arguments, s.offered, mailParameters)
 	switch {
 	case s.open:
 		s.say("503 5.5.1 MAIL was said already")
 	case refusal != "":
-		s.gate.turn.window.pass(s.id)
+		s.gate.turn.window.passed(s.id)
 		s.say("451 " + refusal)
 	case err != nil:
 		s.say(err.Error())
@@ -165,14 +184,21 @@ func (s *session) rcpt(arguments string) {
 		s.say("503 5.5.1 MAIL comes first")
 	case err != nil:
 		s.say(err.Error())
-	case len(s.to) >= maxRecipients:
+	case len(s.to) >= maxRecipients, s.offered.MaxRecipients > 0 && len(s.to) >= s.offered.MaxRecipients:
+		s.more = true
 		s.say("452 4.5.3 Too many recipients")
+	case s.gate.turn.window.isShut(s.id, path.text):
+		s.shut = true
+		s.say("450 4.2.0 The customer's server has put this recipient off")
 	default:
-		if refusal, ours := s.gate.takes(path.domain); refusal != "" {
-			s.left = s.left || ours
-			s.gate.turn.window.pass(s.id)
+		domain, refusal := s.gate.takes(path.domain)
+		if refusal != "" {
+			s.gate.turn.window.passed(s.id)
 			s.say(refusal)
 			return
+		}
+		if !slices.Contains(s.domains, domain) {
+			s.domains = append(s.domains, domain)
 		}
 		s.to = append(s.to, path.text)
 		s.say("250 2.1.5 Ok")
@@ -186,80 +212,159 @@ func (s *session) data() bool {
 		return true
 	}
 	defer s.reset()
-	s.say("354 Go on, end with a dot")
-	if s.out.Flush() != nil {
+	window := s.gate.turn.window
+	window.enter()
+	defer window.leave()
+	d := &transaction{session: s, window: window, verdict: again}
+	if window.has(s.id) {
+		d.bring()
+	}
+	defer d.end()
+	return d.run()
+}
+
+// A transaction is one message on its way from the MTA to the customer's server.
+type transaction struct {
+	*session
+	window  *window
+	channel *relay.Channel
+	content content
+	brought bool // the window knows of it
+	verdict verdict
+}
+
+func (d *transaction) bring() {
+	d.window.bring(d.id)
+	d.brought = true
+}
+
+func (d *transaction) end() {
+	if d.brought {
+		d.window.answered(d.id, d.content.size, len(d.to), d.domains, d.verdict)
+	}
+}
+
+// run returns false when the session is over.
+func (d *transaction) run() bool {
+	if why, v := d.window.admits(d.id, d.to); why != "" {
+		if !d.brought {
+			d.bring()
+		}
+		d.verdict = v
+		d.say("451 " + why)
+		return true
+	}
+	channel, refusal, closed := d.gate.await()
+	switch {
+	case closed:
+		d.verdict = untried
+		fallthrough
+	case refusal != "":
+		d.say("451 " + refusal)
+		return true
+	case !sameOffers(d.offered, channel.Extensions()): // the MTA made its message fit what was offered
+		d.say("451 4.3.0 The customer's server offers something else now")
+		d.out.Flush()
 		return false
 	}
-	content := content{in: s.in, conn: s.conn}
-	trace, err := content.trace()
+	d.channel = channel
+	d.say("354 Go on, end with a dot")
+	if d.out.Flush() != nil {
+		return false
+	}
+	d.content = content{in: d.in, conn: d.conn}
+	trace, err := d.content.trace()
 	if err != nil {
 		return false
 	}
-	window := s.gate.turn.window
 	// IDENT is another system's where the message came with one, as from a content filter (FILTER_README).
-	if id := traceID(trace); !window.knows(s.id) && window.knows(id) {
-		s.id = id
+	if id := traceID(trace); !d.brought {
+		if d.window.has(id) {
+			d.id = id
+		}
+		d.bring()
 	}
-	window.bring(s.id)
-	fate := dropped
-	defer func() { window.answer(s.id, content.size, len(s.to), fate) }()
-	confirmed, keys := s.gate.turn.confirmed, letterKeys(s.gate.turn.account.ID, s.id, trace, s.from, s.to)
-	replies := confirmed.begin(keys, len(s.to))
+	return d.deliver(trace)
+}
+
+// deliver passes the message on to those who do not have it yet, and tells the MTA what came of it.
+func (d *transaction) deliver(trace string) bool {
+	t := d.gate.turn
+	keys := letterKeys(t.account.ID, d.id, trace, d.from, d.to)
+	replies := t.confirmed.begin(keys, len(d.to))
 	var to []string
-	var index []int // of each in s.to
+	var index []int // of each in d.to
 	for i, r := range replies {
 		if r.Code == 0 {
-			to, index = append(to, s.to[i]), append(index, i)
+			to, index = append(to, d.to[i]), append(index, i)
 		}
 	}
 	begun := time.Now()
-	answers, heard := s.pass(&content, to)
+	answers, fate, heard := d.pass(to)
 	for i, r := range answers {
 		replies[index[i]] = r
 	}
-	confirmed.end(keys, replies)
-	s.gate.turn.tell(answers, content.size, time.Since(begun))
+	t.confirmed.end(keys, replies)
+	t.tell(answers, d.content.size, time.Since(begun))
 	if !heard {
 		return false
 	}
 	for _, r := range replies {
-		s.reply(r)
+		d.reply(r)
 	}
-	if s.out.Flush() != nil {
+	if d.out.Flush() != nil {
 		return false
 	}
-	fate = fateOf(replies)
-	if s.left && fate == taken {
-		fate = shared
-	} else if s.left {
-		fate = kept
+	d.verdict = verdictOn(replies, fate)
+	if d.more && (d.verdict == gone || d.verdict == kept && d.window.shutOut(d.id, d.to, replies)) {
+		d.verdict = again
+	} else if d.shut {
+		d.verdict = max(d.verdict, kept)
 	}
 	return true
 }
 
-// pass passes a message on as it comes, and returns an answer for each of the recipients. heard is false if the MTA went
+// pass passes the message on as it comes, and returns an answer for each of the recipients. heard is false if the MTA went
 // away meanwhile; then there may be none.
-func (s *session) pass(c *content, to []string) (answers []relay.Reply, heard bool) {
-	channel, refusal := s.gate.current()
-	if refusal != "" || len(to) == 0 {
-		err := c.copy(nil)
-		return repeat(relay.Reply{Code: 451, Text: refusal}, len(to)), err == nil
+func (d *transaction) pass(to []string) (answers []relay.Reply, fate relay.Fate, heard bool) {
+	if len(to) == 0 {
+		err := d.content.copy(nil)
+		return nil, relay.Answered, err == nil
 	}
-	delivery := channel.Begin(s.from, to)
-	if err := c.copy(delivery); err != nil {
+	delivery := d.channel.Begin(d.from, to)
+	if err := d.content.copy(delivery); err != nil {
 		delivery.Abort()
-		return nil, false
+		return nil, relay.Unsent, false
 	}
-	if c.bareLF { // RFC 5321, section 2.3.8; what the customer's server made of it, nobody knows
+	if d.content.bareLF { // RFC 5321, section 2.3.8; what the customer's server made of it, nobody knows
 		delivery.Abort()
-		return repeat(relay.Reply{Code: 554, Text: "5.6.0 The message has a line feed without a carriage return"}, len(to)), true
+		return repeat(relay.Reply{Code: 554, Text: "5.6.0 The message has a line feed without a carriage return"}, len(to)), relay.Answered, true
 	}
-	return s.commit(delivery)
+	answers, fate, heard = d.commit(delivery)
+	d.gate.turn.note(delivery, to)
+	return answers, fate, heard
 }
+
+// sameOffers reports whether a message that was made for some extensions fits others.
+func sameOffers(a, b relay.Extensions) bool {
+	return a.EightBit == b.EightBit && a.UTF8 == b.UTF8 && a.DSN == b.DSN && a.Size == b.Size
+}
+
+// watchAfter is how long an answer takes until it pays to look whether the MTA is still there.
+const watchAfter = 50 * time.Millisecond
 
 // commit waits for the answers of the customer's server. If the MTA goes away meanwhile, heard is false and the message
 // withdrawn as far as it can be: the MTA is going to bring it again.
-func (s *session) commit(delivery *relay.Delivery) (replies []relay.Reply, heard bool) {
+func (s *session) commit(delivery *relay.Delivery) (replies []relay.Reply, fate relay.Fate, heard bool) {
+	delivery.Complete()
+	soon := time.NewTimer(watchAfter)
+	defer soon.Stop()
+	select {
+	case <-delivery.Settled():
+		replies, fate = delivery.Commit()
+		return replies, fate, true
+	case <-soon.C:
+	}
 	s.conn.SetReadDeadline(time.Time{})
 	watch := make(chan bool)
 	go func() {
@@ -269,9 +374,9 @@ func (s *session) commit(delivery *relay.Delivery) (replies []relay.Reply, heard
 		}
 		watch <- gone
 	}()
-	replies = delivery.Commit()
+	replies, fate = delivery.Commit()
 	s.conn.SetReadDeadline(time.Unix(1, 0)) // ends the watch; the next command sets its own
-	return replies, !<-watch
+	return replies, fate, !<-watch
 }
 
 // gone waits until the MTA's connection has ended, and returns true, or until the deadline for reading. What the MTA
@@ -288,6 +393,34 @@ func (s *session) gone() bool {
 	}
 }
 
+// note remembers whom the customer's server took, and whom it does not know.
+func (t *turn) note(d *relay.Delivery, to []string) {
+	for i, path := range to {
+		switch d.Recipient(i) {
+		case relay.Taken:
+			t.memory.recipient(t.account.ID, path, true)
+		case relay.Unknown:
+			t.memory.recipient(t.account.ID, path, false)
+			t.refusals.Add(1)
+		}
+	}
+}
+
+// putsOff reports whether a message for these recipients goes last: a reversed turn has one connection, and a server may end
+// it after so many refusals. Those that it refused lately are last, and after some refusals all that it is not known to take.
+func (t *turn) putsOff(to []string) bool {
+	if !t.reversed() {
+		return false
+	}
+	strict := t.refusals.Load() >= maxPatience
+	for _, path := range to {
+		if taken, asked := t.memory.taken(t.account.ID, path); taken || !asked && !strict {
+			return false
+		}
+	}
+	return true
+}
+
 // tell counts what the customer's server said about a message, and how long it took.
 func (t *turn) tell(answers []relay.Reply, size int64, took time.Duration) {
 	for _, r := range answers {
@@ -297,23 +430,6 @@ func (t *turn) tell(answers []relay.Reply, size int64, took time.Duration) {
 		t.count(size)
 		t.metrics.delivered(size, took)
 	}
-}
-
-// fateOf is what becomes of a message for whose recipients the MTA was told so.
-func fateOf(replies []relay.Reply) fate {
-	transient := 0
-	for _, r := range replies {
-		if r.Transient() {
-			transient++
-		}
-	}
-	switch {
-	case transient == 0:
-		return taken
-	case transient < len(replies):
-		return partly
-	}
-	return kept
 }
 
 func repeat(r relay.Reply, n int) []relay.Reply {

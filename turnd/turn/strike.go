@@ -4,9 +4,25 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"mailbag/meter"
 )
 
-// strikeEvery is the least time between two batches that strike off what was delivered.
+// A book is what is to be written into the index.
+type book struct {
+	struck    []string       // what waits no more in the turn's domains
+	suspicion map[string]int // how much messages are suspected
+	kept      []stillWaiting // what waits without the index knowing it
+}
+
+type stillWaiting struct {
+	meter.WaitingMessage
+	domains []string
+}
+
+func newBook() book { return book{suspicion: map[string]int{}} }
+
+// strikeEvery is the least time between two batches.
 const strikeEvery = 100 * time.Millisecond
 
 // strikeOff keeps the index in line with what was answered, a batch at a time, until the window is
@@ -27,7 +43,7 @@ func (w *window) strikeOff() {
 		}
 		trouble = err != nil
 		if trouble {
-			token(w.strike)
+			signal(w.strike)
 		}
 		if !closing {
 			select {
@@ -41,36 +57,43 @@ func (w *window) strikeOff() {
 // write writes what is to be written about answered messages.
 func (w *window) write(ctx context.Context) error {
 	w.mu.Lock()
-	struck, parted, keep := w.struck, w.parted, w.kept
-	w.struck, w.parted, w.kept = nil, nil, nil
+	page := w.book
+	w.book = newBook()
 	w.mu.Unlock()
-	ledger, account := w.turn.cfg.Ledger, w.turn.account.ID
+	ledger, account := w.turn.cfg.Ledger, w.turn.account
 	var errs []error
-	if len(struck) > 0 {
-		if err := ledger.Delivered(ctx, account, struck...); err != nil {
-			errs = append(errs, err)
-		} else {
-			w.forget(struck)
-			struck = nil
-		}
-	}
-	if len(parted) > 0 {
-		if err := ledger.DeliveredIn(ctx, w.turn.account, w.turn.domains, parted...); err != nil {
-			errs = append(errs, err)
-		} else {
-			parted = nil
-		}
-	}
-	for len(keep) > 0 {
-		if err := ledger.StillWaits(ctx, account, keep[0]); err != nil {
+	// What the index did not know comes first: some of it may have been taken since.
+	for len(page.kept) > 0 {
+		m := page.kept[0]
+		if err := ledger.StillWaits(ctx, account, m.domains, m.WaitingMessage); err != nil {
 			errs = append(errs, err)
 			break
 		}
-		keep = keep[1:]
+		page.kept = page.kept[1:]
+	}
+	if len(page.struck) > 0 {
+		if err := ledger.Delivered(ctx, account.ID, w.turn.domains, page.struck...); err != nil {
+			errs = append(errs, err)
+		} else {
+			w.forget(page.struck)
+			page.struck = nil
+		}
+	}
+	if len(page.suspicion) > 0 {
+		if err := ledger.Suspect(ctx, account.ID, page.suspicion); err != nil {
+			errs = append(errs, err)
+		} else {
+			page.suspicion = nil
+		}
 	}
 	if len(errs) > 0 {
 		w.mu.Lock()
-		w.struck, w.parted, w.kept = append(struck, w.struck...), append(parted, w.parted...), append(keep, w.kept...)
+		w.book.struck, w.book.kept = append(page.struck, w.book.struck...), append(page.kept, w.book.kept...)
+		for id, suspicion := range page.suspicion {
+			if _, newer := w.book.suspicion[id]; !newer {
+				w.book.suspicion[id] = suspicion
+			}
+		}
 		w.mu.Unlock()
 	}
 	return errors.Join(errs...)
@@ -80,20 +103,24 @@ func (w *window) write(ctx context.Context) error {
 func (w *window) forget(ids []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.batches++
 	for _, id := range ids {
-		if m := w.messages[id]; m != nil && !m.pending {
+		if m := w.messages[id]; m != nil && m.stage == over {
+			w.in[over]--
 			delete(w.messages, id)
 		}
 	}
 }
 
 // verify strikes off what the MTA did not bring and does not have: it was removed, or delivered by a turn
-// that died before it could strike it off. It returns how many those are, and how many are left.
+// that died before it could strike it off. It returns how many those are, and how many are left. What the MTA could not be
+// asked for is not believed to be gone, whatever its queue seems to be.
 func (w *window) verify(ctx context.Context) (struck, left int) {
+	missable := func(m *message) bool { return (m.stage == asked || m.stage == late) && m.heard }
 	w.mu.Lock()
 	var ids []string
 	for id, m := range w.messages {
-		if m.pending && m.inHand == 0 {
+		if missable(m) {
 			ids = append(ids, id)
 		}
 	}
@@ -105,15 +132,18 @@ func (w *window) verify(ctx context.Context) (struck, left int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, id := range missing {
-		if m := w.messages[id]; m != nil && m.pending && m.inHand == 0 {
-			w.settled(m)
-			m.known = false
-			w.struck = append(w.struck, id)
-			token(w.strike)
+		if m := w.messages[id]; m != nil && missable(m) {
+			w.move(m, over)
+			if w.alone == id {
+				w.alone = ""
+			}
+			m.indexed = false
+			w.book.struck = append(w.book.struck, id)
+			signal(w.strike)
 			struck++
 		}
 	}
-	return struck, w.outstanding + w.late
+	return struck, w.outstanding() + w.in[late]
 }
 
 // missing returns those that the MTA does not have by two looks at its queue, one after the other: they were released just

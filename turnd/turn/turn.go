@@ -5,15 +5,16 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mailbag/meter"
-	"mailbag/turnd/relay"
 )
 
-// A turn is one account's. It is made by new, gets its place in reserve, its socket in openGate, and its
-// connection in serve; end takes all of that back, and is called exactly once after reserve succeeded.
+// A turn is one account's. It is made by new, gets its place in reserve, its line in the ledger in begin, its socket in
+// openGate, and its connections in serve; end takes all of that back, and is called exactly once after reserve succeeded.
 type turn struct {
 	*Turns
 	account *meter.Account
@@ -21,15 +22,20 @@ type turn struct {
 	token   string
 	gate    *gate   // nil before openGate
 	window  *window // likewise
+	begun   bool    // it has its line in the ledger
 
 	stop      chan struct{} // closed by halt
 	halting   sync.Once
 	immediate context.Context // over when the turn is to be cut off
 	cut       context.CancelFunc
 
+	refusals atomic.Int64 // of recipients, on this connection
+	pace     pace
+
 	mu     sync.Mutex
 	record meter.Turn
 	halted error // why halt was called
+	chokes int   // messages under which a connection broke while they went alone
 }
 
 func (ts *Turns) new(a *meter.Account, kind meter.TurnKind, c Client) *turn {
@@ -39,35 +45,48 @@ func (ts *Turns) new(a *meter.Account, kind meter.TurnKind, c Client) *turn {
 	return t
 }
 
-// reserve gives the turn its place among the others, and its line in the ledger, if mail waits for it.
+// reversed reports whether the turn has one connection, which the customer opened.
+func (t *turn) reversed() bool { return t.record.Kind == meter.TurnATRN }
+
+// reserve gives the turn its place among the others, if mail waits for it.
 func (t *turn) reserve(ctx context.Context) error {
-	waiting, err := t.Waiting(ctx, t.account, t.domains)
+	if t.Open(t.account.Name) { // before anything that costs more
+		return ErrOpen
+	}
+	waits, err := t.cfg.Ledger.HasWaiting(ctx, t.account.ID, t.domains...)
 	switch {
 	case err != nil:
 		return err
-	case waiting.Messages == 0:
+	case !waits:
 		return ErrNothingWaits
 	}
 	t.Turns.mu.Lock()
+	defer t.Turns.mu.Unlock()
 	switch {
 	case t.closing:
-		err = ErrClosing
+		return ErrClosing
 	case t.open[t.account.Name] != nil:
-		err = ErrOpen
+		return ErrOpen
 	case len(t.open) >= t.cfg.MaxTurns:
-		err = ErrTooMany
-	default:
-		t.open[t.account.Name] = t
-		t.running.Add(1)
+		return ErrTooMany
 	}
-	t.Turns.mu.Unlock()
-	if err != nil {
+	t.open[t.account.Name] = t
+	t.running.Add(1)
+	return nil
+}
+
+// many reports whether more than one message waits.
+func (t *turn) many(ctx context.Context) bool {
+	page, err := t.cfg.Ledger.WaitingAfter(ctx, t.account.ID, t.domains, meter.WaitingMessage{}, 2)
+	return err != nil || len(page) > 1
+}
+
+// begin gives the turn its line in the ledger.
+func (t *turn) begin(ctx context.Context) error {
+	if err := t.cfg.Ledger.BeginTurn(ctx, t.token, t.account.ID, t.status()); err != nil {
 		return err
 	}
-	if err := t.cfg.Ledger.BeginTurn(ctx, t.token, t.account.ID, t.record); err != nil {
-		t.leave()
-		return err
-	}
+	t.begun = true
 	return nil
 }
 
@@ -92,37 +111,6 @@ func (t *turn) openGate(ctx context.Context) error {
 	return nil
 }
 
-// serve carries mail over the channel until the turn is over.
-func (t *turn) serve(channel *relay.Channel) error {
-	t.mu.Lock()
-	t.record.TLS = channel.TLS()
-	t.mu.Unlock()
-	t.log.Info("turn began", t.attributes()...)
-	unwatch := context.AfterFunc(t.immediate, channel.Close)
-	defer unwatch()
-	t.window.begin()
-	t.gate.serve(channel)
-	outcome := "done"
-	select {
-	case <-t.window.drained:
-		if n := t.window.left(); n > 0 {
-			outcome = fmt.Sprintf("done, but the MTA did not bring %d of what was released", n)
-		}
-	case <-channel.Ended():
-	case <-t.stop:
-		outcome = t.why().Error()
-	}
-	t.gate.refuse("4.3.2 The turn is over, the message waits for the next one")
-	err := channel.Quit()
-	if t.immediate.Err() != nil {
-		outcome = "cut off"
-	} else if err != nil {
-		outcome = "failed"
-	}
-	t.end(outcome, err)
-	return err
-}
-
 // halt ends the turn when what it has in flight is finished.
 func (t *turn) halt(why error) {
 	t.halting.Do(func() {
@@ -141,15 +129,15 @@ func (t *turn) why() error {
 }
 
 const (
-	settleTime = 10 * time.Second // for the MTA to take back what was released and not delivered
+	drainTime  = 10 * time.Second // for the MTA to take back what was released and not delivered
 	recordTime = 15 * time.Second // for the ledger to take the end of a turn
 )
 
 // end takes the turn down. err, which may be nil, is why.
 func (t *turn) end(outcome string, err error) {
 	if t.gate != nil {
-		settling, cancel := context.WithTimeout(t.immediate, settleTime)
-		t.window.settle(settling)
+		draining, cancel := context.WithTimeout(t.immediate, drainTime)
+		t.window.drain(draining)
 		cancel()
 		t.gate.close()
 		t.window.close()
@@ -162,20 +150,31 @@ func (t *turn) end(outcome string, err error) {
 	t.record.Outcome = outcome
 	record := t.record
 	t.mu.Unlock()
-	recording, cancel := context.WithTimeout(context.Background(), recordTime)
-	defer cancel()
-	if err := t.cfg.Ledger.EndTurn(recording, t.token, record); err != nil {
+	if err := t.write(record); err != nil {
 		t.log.Error("the end of a turn could not be recorded", "account", record.Account, "error", err)
 	}
 	t.metrics.ended(record, err)
-	attributes := append(t.attributes(), "messages", record.Messages, "bytes", record.Bytes,
+	attributes := append(t.attributes(), "messages", record.Messages, "bytes", record.Bytes, "connections", record.Connections,
 		"seconds", record.Ended.Sub(record.Began).Seconds(), "outcome", outcome)
+	if len(record.Suspects) > 0 {
+		attributes = append(attributes, "suspects", record.Suspects)
+	}
 	if errors.Is(err, ErrNotDelivered) {
 		t.log.Warn("turn ended: the MTA did not deliver what was released; see that it runs and is wired (mailbag postfix check)", attributes...)
 	} else {
 		t.log.Info("turn ended", attributes...)
 	}
 	t.leave()
+}
+
+// write writes the record of a turn that is over.
+func (t *turn) write(record meter.Turn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
+	defer cancel()
+	if t.begun {
+		return t.cfg.Ledger.EndTurn(ctx, t.token, record)
+	}
+	return t.cfg.Ledger.RecordTurn(ctx, t.token, t.account.ID, record)
 }
 
 func (t *turn) attributes() []any {
@@ -186,7 +185,9 @@ func (t *turn) attributes() []any {
 func (t *turn) status() meter.Turn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.record
+	record := t.record
+	record.Suspects = slices.Clone(record.Suspects)
+	return record
 }
 
 // count adds a message that the customer's server took.
@@ -195,4 +196,17 @@ func (t *turn) count(bytes int64) {
 	defer t.mu.Unlock()
 	t.record.Messages++
 	t.record.Bytes += bytes
+}
+
+// maxSuspects bounds how many suspects a turn's record names.
+const maxSuspects = 20
+
+// choked notes a message under which a connection broke while it went alone.
+func (t *turn) choked(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.record.Suspects) < maxSuspects {
+		t.record.Suspects = append(t.record.Suspects, id)
+	}
+	t.chokes++
 }

@@ -3,16 +3,20 @@
 // A turn is a socket that exists only while it is open. The MTA's lmtp client delivers an account's mail
 // there ([Config.Listen]) and nowhere else, so without a turn no held message moves. What the turn
 // delivers it has released by queue ID, a window at a time and oldest first, and hands it on to the
-// customer's server over one connection (package relay): the customer's own, reversed
-// (On-Demand Mail Relay, RFC 2645: [Turns.Reverse]), or one dialled to the account's host (ETRN, RFC
-// 1985: [Turns.Dial]).
+// customer's server (package relay): over the customer's own connection, reversed
+// (On-Demand Mail Relay, RFC 2645: [Turns.Reverse]), or over one dialled to the account's host (ETRN, RFC
+// 1985: [Turns.Dial]), and a next one for as long as the last one brought anything to its end.
+//
+// A server that limits what it takes on one connection, or closes one, ends no turn that can dial. What was under way when a
+// connection broke is suspect, and goes last and alone, in this turn and in the next ones, so that a message at which a
+// server breaks off holds up no other; it is tried once in each turn. What a server taught is remembered for a day.
 //
 // # Promises
 //
 // The MTA is told that a message is delivered only when the customer's server has said so, and what that has taken is not
 // sent again when the MTA did not hear it and brings it once more in the same turn. Only recipients
 // in the account's own domains are taken, and where ATRN named domains, only in those. An account has one
-// turn at a time. A turn ends when nothing waits any more, when its connection does, when nothing moves
+// turn at a time. A turn ends when nothing waits any more, when there is no further connection, when nothing moves
 // for too long, or when it is told to; what was not delivered by then is still in the MTA's queue.
 //
 // # What it does not do
@@ -55,6 +59,7 @@ var (
 	ErrNotDelivered = errors.New("the mail system does not deliver at the moment")
 	ErrUnreachable  = errors.New("the customer's server cannot be reached")
 	ErrSelf         = relay.ErrSelf
+	ErrLimited      = errors.New("the customer's server takes no more on this connection")
 	ErrClosing      = errors.New("mailbag-turnd was stopped")
 	ErrEnded        = errors.New("ended by the operator")
 	ErrSuspended    = errors.New("the account was suspended")
@@ -97,12 +102,13 @@ type Config struct {
 	Metrics prometheus.Registerer
 }
 
-// allWindows bounds what all turns together have released: half of the MTA's active queue
-// (qmgr_message_active_limit, 20,000), so that others' mail always finds room there. A turn has minWindow whatever
-// the others have.
+// Each message that was released has a process of the MTA's, up to the limit of its transport
+// (mailbag-turn_destination_concurrency_limit), so the windows are the bound of processes too: of one turn, and of all
+// together. A turn has minWindow whatever the others have.
 const (
-	allWindows = 10_000
-	minWindow  = 20
+	maxWindow  = 110 // what 100 processes need not to wait for the next message
+	allWindows = 1000
+	minWindow  = 5
 )
 
 // Turns are the turns of a mail system. Their methods may be called by any number of goroutines.
@@ -113,6 +119,7 @@ type Turns struct {
 
 	released  atomic.Int64 // what all windows have outstanding
 	confirmed *confirmed   // what customers' servers have
+	memory    *memory      // what they taught
 
 	mu      sync.Mutex
 	open    map[string]*turn // by account
@@ -135,12 +142,21 @@ func New(cfg Config) (*Turns, error) {
 		cfg.Self = func(netip.AddrPort) bool { return false }
 	}
 	if cfg.TLS == nil {
-		cfg.TLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+		cfg.TLS = opportunistic()
 	}
-	ts := &Turns{cfg: cfg, log: cfg.Logger, open: map[string]*turn{}, confirmed: newConfirmed()}
+	ts := &Turns{cfg: cfg, log: cfg.Logger, open: map[string]*turn{}, confirmed: newConfirmed(), memory: newMemory(cfg.Now)}
 	var err error
 	ts.metrics, err = newMetrics(cfg.Metrics, ts)
 	return ts, err
+}
+
+// opportunistic takes whatever TLS a server has: old TLS is better than none (RFC 7435, section 3).
+func opportunistic() *tls.Config {
+	c := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10}
+	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		c.CipherSuites = append(c.CipherSuites, suite.ID)
+	}
+	return c
 }
 
 // A Client is who asked for a turn.
@@ -149,7 +165,12 @@ type Client struct {
 	TLS  string // version, such as "TLS 1.3"; empty: none
 }
 
-// Waiting is what waits for the account, or for some of its domains.
+// Waits reports whether mail waits for the account, or for some of its domains. It costs little, however much does.
+func (ts *Turns) Waits(ctx context.Context, a *meter.Account, domains []string) (bool, error) {
+	return ts.cfg.Ledger.HasWaiting(ctx, a.ID, domains...)
+}
+
+// Waiting is how much waits for the account, or for some of its domains.
 func (ts *Turns) Waiting(ctx context.Context, a *meter.Account, domains []string) (meter.Waiting, error) {
 	return ts.cfg.Ledger.Waiting(ctx, a.ID, domains...)
 }
@@ -173,6 +194,10 @@ func (ts *Turns) Reverse(ctx context.Context, a *meter.Account, domains []string
 	t.domains = slices.Clone(domains)
 	t.record.Peer, t.record.TLS = c.Addr, c.TLS
 	if err := t.reserve(ctx); err != nil {
+		return nil, err
+	}
+	if err := t.begin(ctx); err != nil {
+		t.leave()
 		return nil, err
 	}
 	if err := t.openGate(ctx); err != nil {
@@ -212,15 +237,19 @@ type Reversal struct{ t *turn }
 // the client has sent already. It returns nil when the turn ended because nothing was left.
 func (r *Reversal) Run(conn net.Conn, in *bufio.Reader) error {
 	t := r.t
-	channel, err := relay.Open(t.immediate, conn, in, relay.Options{
-		Hostname: t.cfg.Hostname, Reversed: true, Limits: t.cfg.Limits,
-	})
+	l := t.newLine(t.many(t.immediate))
+	o := l.options()
+	o.Reversed = true
+	if o.Limits.Greeting == 0 {
+		o.Limits.Greeting = greetTime // nobody waits
+	}
+	channel, err := relay.Open(t.immediate, conn, in, o)
 	if err != nil {
 		t.gate.fail(err)
 		t.end("no session", err)
 		return err
 	}
-	return t.serve(channel)
+	return t.serve(l, channel)
 }
 
 // Cancel ends the turn without one message, where its connection broke before it was reversed.
@@ -229,29 +258,41 @@ func (r *Reversal) Cancel() {
 	r.t.end("no session", relay.ErrLost)
 }
 
-// Dial begins a turn over a connection to the account's host (ETRN). It returns nil once the server
-// there is ready for mail; the turn then goes on by itself. Errors are ErrNothingWaits, ErrOpen,
+// Dial begins a turn over connections to the account's host (ETRN). It returns nil once the server
+// there is ready for mail; the turn then goes on by itself. A host that was not reached is not tried again for
+// a minute, but for an operator, who has no address: the error is the one that it was then. Errors are ErrNothingWaits, ErrOpen,
 // ErrTooMany, ErrUnreachable, ErrSelf, ErrClosing, ErrEnded, [meter.ErrUnavailable] and those of ctx.
 func (ts *Turns) Dial(ctx context.Context, a *meter.Account, c Client) error {
 	t := ts.new(a, meter.TurnETRN, c)
 	t.record.Peer = a.Host
+	if err := ts.memory.failed(a.ID, a.Host); err != nil && c.Addr != "" && !t.Open(a.Name) {
+		return err
+	}
 	if err := t.reserve(ctx); err != nil {
 		return err
 	}
-	channel, peer, err := t.connect(ctx)
-	if err == nil {
-		t.mu.Lock()
-		t.record.Peer, t.record.TLS = peer, channel.TLS()
-		t.mu.Unlock()
-		if err = t.openGate(ctx); err != nil {
-			channel.Close()
-		}
-	}
+	l := t.newLine(t.many(ctx))
+	channel, peer, err := l.connect(ctx)
 	if err != nil {
+		if ctx.Err() == nil && (errors.Is(err, ErrUnreachable) || errors.Is(err, ErrSelf)) {
+			ts.memory.unreachable(a.ID, a.Host, err)
+		}
 		t.end("unreachable", err)
 		return err
 	}
-	go t.serve(channel) // end, which Shutdown waits for, is the last that it does
+	ts.memory.reached(a.ID)
+	t.mu.Lock()
+	t.record.Peer, t.record.TLS = peer, channel.TLS()
+	t.mu.Unlock()
+	if err = t.begin(ctx); err == nil {
+		err = t.openGate(ctx)
+	}
+	if err != nil {
+		channel.Close()
+		t.end("not begun", err)
+		return err
+	}
+	go t.serve(l, channel) // end, which Shutdown waits for, is the last that it does
 	return nil
 }
 
@@ -272,6 +313,9 @@ type Status struct {
 	Began    time.Time      `json:"began"`
 	Messages int64          `json:"messages"`
 	Bytes    int64          `json:"bytes"`
+
+	Connections int      `json:"connections"`        // begun so far
+	Suspects    []string `json:"suspects,omitempty"` // queue IDs under which a connection broke while they went alone
 }
 
 // List returns the running turns, oldest first.
@@ -281,7 +325,7 @@ func (ts *Turns) List() []Status {
 	list := []Status{}
 	for _, t := range ts.open {
 		r := t.status()
-		list = append(list, Status{r.Account, r.Kind, r.Client, r.Peer, r.TLS, r.Began, r.Messages, r.Bytes})
+		list = append(list, Status{r.Account, r.Kind, r.Client, r.Peer, r.TLS, r.Began, r.Messages, r.Bytes, r.Connections, r.Suspects})
 	}
 	slices.SortFunc(list, func(a, b Status) int { return a.Began.Compare(b.Began) })
 	return list
@@ -329,10 +373,10 @@ func (ts *Turns) Shutdown(ctx context.Context) error {
 	return fmt.Errorf("turns were cut off: %w", ctx.Err())
 }
 
-// share is how many messages a turn may have released now, and free how many more all turns together may.
+// share is how many messages a turn may have released at the most, and free how many more all turns together may.
 func (ts *Turns) share() (share, free int) {
 	free = allWindows - int(ts.released.Load())
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	return max(minWindow, min(ts.cfg.Window, allWindows/max(1, len(ts.open)))), free
+	return max(minWindow, min(ts.cfg.Window, maxWindow, allWindows/max(1, len(ts.open)))), free
 }
