@@ -112,7 +112,9 @@ func (p *Policy) etrn(ctx context.Context, r *request) decision {
 		return notOpened
 	default:
 		if err := turns.OpenTurn(ctx, a, client); err != nil {
-			p.log.Warn("ETRN opened no turn", "account", a.Name, "client", client, "error", err)
+			if n, ok := p.notOpened.Allow(); ok { // ETRN needs no log-in
+				p.log.Warn("ETRN opened no turn", "account", a.Name, "client", client, "error", err, "more", n)
+			}
 			if errors.Is(err, ErrUnreachable) {
 				return decision{deferred, "458 4.4.1 Your mail server cannot be reached, please try again later"}
 			}

@@ -122,6 +122,7 @@ type Policy struct {
 	unattributed door.Throttle
 	uncertain    door.Throttle
 	unrecorded   door.Throttle
+	notOpened    door.Throttle
 }
 
 // New returns a Policy that takes over from now on: what Postfix began to receive earlier belonged

@@ -48,25 +48,33 @@ func (c *session) etrn(args string) reply {
 	return c.dial(a, domains, n)
 }
 
-// dial opens a turn to the account's host, which takes along what waits for its other domains.
+// dial opens a turn to the account's host, which takes along what waits for its other domains. What costs something is asked
+// only where a turn comes about: ETRN needs no log-in.
 func (c *session) dial(a *meter.Account, domains []string, n node) reply {
 	turns := c.server.cfg.Turns
-	w, err := turns.Waiting(c.server.door.Context(), a, domains)
+	if turns.Open(a.Name) {
+		return say(252, "2.0.0", "OK, pending messages for node %s started", n)
+	}
+	nothing := say(251, "2.0.0", "OK, no messages waiting for node %s", n)
+	waits, err := turns.Waits(c.server.door.Context(), a, domains)
 	switch {
 	case err != nil:
 		return c.notFlushed(a, n, err)
-	case turns.Open(a.Name):
-		return say(252, "2.0.0", "OK, pending messages for node %s started", n)
-	case w.Messages == 0:
-		return say(251, "2.0.0", "OK, no messages waiting for node %s", n)
+	case !waits:
+		return nothing
 	}
-	switch err := turns.Dial(c.server.door.Context(), a, c.asker()); {
+	err = turns.Dial(c.server.door.Context(), a, c.asker())
+	switch {
 	case errors.Is(err, turn.ErrNothingWaits):
-		return say(251, "2.0.0", "OK, no messages waiting for node %s", n)
+		return nothing
 	case errors.Is(err, turn.ErrOpen):
 		return say(252, "2.0.0", "OK, pending messages for node %s started", n)
 	case err != nil:
 		return c.notFlushed(a, n, err)
+	}
+	w, err := turns.Waiting(c.server.door.Context(), a, domains)
+	if err != nil { // it has begun all the same
+		return say(252, "2.0.0", "OK, pending messages for node %s started", n)
 	}
 	return say(253, "2.0.0", "OK, %d pending messages for node %s started", w.Messages, n)
 }

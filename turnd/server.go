@@ -55,7 +55,9 @@ type Turns interface {
 	Dial(ctx context.Context, a *meter.Account, c turn.Client) error
 	// Flush has the MTA try the account's mail now.
 	Flush(ctx context.Context, a *meter.Account) error
-	// Waiting is what waits for the account, in those of its domains or in all.
+	// Waits reports whether mail waits for the account, in those of its domains or in all. It costs little, however much does.
+	Waits(ctx context.Context, a *meter.Account, domains []string) (bool, error)
+	// Waiting is how much that is.
 	Waiting(ctx context.Context, a *meter.Account, domains []string) (meter.Waiting, error)
 	// Open reports whether a turn to the account of that name is open.
 	Open(account string) bool

@@ -226,6 +226,11 @@ func (m *heldMail) Flush(_ context.Context, a *meter.Account) error {
 	return nil
 }
 
+func (m *heldMail) Waits(ctx context.Context, a *meter.Account, domains []string) (bool, error) {
+	w, err := m.Waiting(ctx, a, domains)
+	return w.Messages > 0, err
+}
+
 // Waiting is as many messages as domains were asked for.
 func (m *heldMail) Waiting(_ context.Context, a *meter.Account, domains []string) (meter.Waiting, error) {
 	switch a.Name {
