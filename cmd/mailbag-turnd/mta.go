@@ -63,12 +63,21 @@ func (m *mta) releaser(ctx context.Context, setting string) (turn.Releaser, erro
 	return release.ParseCommand(setting)
 }
 
-// missing is how it is seen what the queue has, where that can be seen.
-func missing(setting string) func(context.Context, []string) ([]string, error) {
-	if setting == "postfix" {
-		return postfix.Instance{}.Missing
+// errOtherPostfix: the queue that can be listed is not the one from which mail is released.
+var errOtherPostfix = errors.New("the Postfix of this machine's default configuration does not hold mail for mailbag (mailbag postfix check)")
+
+// missing is how it is seen what the queue has, where that can be seen. The queue of a Postfix that is not wired tells
+// nothing.
+func (m *mta) missing(setting string) func(context.Context, []string) ([]string, error) {
+	if setting != "postfix" {
+		return nil
 	}
-	return nil
+	return func(ctx context.Context, ids []string) ([]string, error) {
+		if !m.current(ctx).Holds {
+			return nil, errOtherPostfix
+		}
+		return postfix.Instance{}.Missing(ctx, ids)
+	}
 }
 
 // askTime bounds what is asked of Postfix when a turn is dialled.

@@ -110,7 +110,7 @@ func (d *service) newTurns(ctx context.Context, mta *mta, gates gateDirectory, l
 		Accounts: follower,
 		Ledger:   ledger,
 		Release:  releaser,
-		Missing:  missing(t.Release),
+		Missing:  mta.missing(t.Release),
 		Listen: func(ctx context.Context, account string) (net.Listener, error) {
 			return gates.open(ctx, account, d.log)
 		},

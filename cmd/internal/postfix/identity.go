@@ -14,6 +14,7 @@ type Identity struct {
 	QueueDirectory string       // queue_directory
 	Owner          string       // mail_owner, as whom its processes run
 	Ports          []uint16     // where mail comes in by SMTP, by smtpd or postscreen; sorted
+	Holds          bool         // it has the transport that holds mail, so what is held is in its queue
 	Proxies        []netip.Addr // proxy_interfaces: addresses that lead here although no interface has them
 }
 
@@ -27,6 +28,7 @@ func (in Instance) Identity(ctx context.Context) (Identity, error) {
 	if id.Hostname == "" || id.QueueDirectory == "" {
 		return Identity{}, fmt.Errorf("%w: it has no myhostname or no queue_directory", ErrBroken)
 	}
+	_, id.Holds = c.service(turnTransport + "/unix")
 	for _, s := range c.services {
 		if s.kind != "inet" || s.command != "smtpd" && s.command != "postscreen" {
 			continue

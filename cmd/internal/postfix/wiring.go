@@ -97,7 +97,7 @@ func parameters(w Wiring, t Tap) []parameter {
 		{tlsPolicyMaps, []string{tlsPolicy}, only(w.RequireTLS || w.VerifyTLS, func(base, _ string) string { return before(base, tlsPolicy) })},
 		// One lmtp process carries one unanswered message, so this is how many there can be per round trip.
 		{turnTransport + "_initial_destination_concurrency", nil, fixed("20")},
-		{turnTransport + "_destination_concurrency_limit", nil, fixed("20")},
+		{turnTransport + "_destination_concurrency_limit", nil, fixed("100")},
 		// A message for one account is one transaction of its turn.
 		{turnTransport + "_destination_recipient_limit", nil, fixed("1000")},
 		{popTransport + "_destination_recipient_limit", nil, fixed("1000")},
