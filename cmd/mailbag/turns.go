@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,8 +32,9 @@ func (c *console) turnsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "turns [NAME]",
 		Short: "Show the turns in which held mail was handed over",
-		Long: `Show the turns of all accounts or of one, the latest first: who asked, from where, how much was taken,
-how long it took and how it ended. Those that are open are among them, as they are now.`,
+		Long: `Show the turns of all accounts or of one, the latest first: who asked, from where, over how many connections,
+how much was taken, how long it took and how it ended. Those that are open are among them, as they are now.
+Messages under which a connection broke while they went alone are named as suspects.`,
 		Example: `  mailbag turns
   mailbag turns bolt --limit 100 --json`,
 		Args:              arguments("[NAME]"),
@@ -78,7 +80,7 @@ func (d *desk) turns(ctx context.Context, limit int, names ...string) ([]shownTu
 	for _, s := range running {
 		if name == "" || s.Account == name {
 			shown = append(shown, shownTurn{Running: true, Turn: meter.Turn{Account: s.Account, Kind: s.Kind, Client: s.Client, Peer: s.Peer, TLS: s.TLS,
-				Began: s.Began, Messages: s.Messages, Bytes: s.Bytes}})
+				Began: s.Began, Messages: s.Messages, Bytes: s.Bytes, Connections: s.Connections, Suspects: s.Suspects}})
 		}
 	}
 	// The ledger has those that are open as well; so many more are asked for.
@@ -125,14 +127,18 @@ func (d *desk) turns(ctx context.Context, limit int, names ...string) ([]shownTu
 }
 
 func (d *desk) showTurns(turns []shownTurn) {
-	t := table{heads: []string{"BEGAN", "ACCOUNT", "BY", "CLIENT", "PEER", "TLS", ">MESSAGES", ">SIZE", ">TOOK", "OUTCOME"}}
+	t := table{heads: []string{"BEGAN", "ACCOUNT", "BY", "CLIENT", "PEER", "TLS", ">CONNECTIONS", ">MESSAGES", ">SIZE", ">TOOK", "OUTCOME"}}
 	for _, turn := range turns {
 		outcome := turn.Outcome
 		if turn.Running {
 			outcome = "open"
 		}
+		if len(turn.Suspects) > 0 {
+			outcome += "; suspected: " + strings.Join(turn.Suspects, " ")
+		}
 		t.add(turn.Began.In(d.settings.Billing.Location).Format(time.DateTime), turn.Account, string(turn.Kind),
-			cmp.Or(turn.Client, "operator"), turn.Peer, cmp.Or(turn.TLS, "no"), grouped(turn.Messages), units.RoundSize(turn.Bytes), took(turn.Seconds), outcome)
+			cmp.Or(turn.Client, "operator"), turn.Peer, cmp.Or(turn.TLS, "no"), grouped(int64(turn.Connections)),
+			grouped(turn.Messages), units.RoundSize(turn.Bytes), took(turn.Seconds), outcome)
 	}
 	d.table(&t)
 }

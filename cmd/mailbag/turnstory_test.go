@@ -44,7 +44,8 @@ func (s storyTurns) Open(account string) bool { return account == "corp" }
 func (s storyTurns) End(account string) bool  { return account == "corp" }
 func (s storyTurns) List() []turn.Status {
 	return []turn.Status{{Account: "corp", Kind: meter.TurnATRN, Client: "192.0.2.9", Peer: "192.0.2.9", TLS: "TLS 1.3",
-		Began: storyTime("2026-02-03"), Messages: 1234, Bytes: 5_600_000}}
+		Began: storyTime("2026-02-03"), Messages: 1234, Bytes: 5_600_000,
+		Connections: 2, Suspects: []string{"4bXyZ1zz1"}}}
 }
 
 func storyTime(day string) time.Time {
@@ -69,7 +70,8 @@ func turnd(ts *testscript.TestScript, _ bool, _ []string) {
 	})
 }
 
-// recordTurn DAY ACCOUNT KIND SECONDS MESSAGES BYTES OUTCOME records a turn; one that took no seconds goes on.
+// recordTurn DAY ACCOUNT KIND SECONDS MESSAGES BYTES OUTCOME [SUSPECT...] records a turn over one connection, and one more
+// for each suspect; one that took no seconds goes on.
 func recordTurn(ts *testscript.TestScript, _ bool, args []string) {
 	l := storyLedger(ts)
 	d, err := l.Load(context.Background())
@@ -80,7 +82,8 @@ func recordTurn(ts *testscript.TestScript, _ bool, args []string) {
 		return n
 	}
 	t := meter.Turn{Account: args[1], Kind: meter.TurnKind(args[2]), Client: "192.0.2.7", Peer: "192.0.2.7:25", Began: storyTime(args[0]),
-		Messages: number(4), Bytes: number(5), Outcome: args[6]}
+		Messages: number(4), Bytes: number(5), Outcome: args[6],
+		Connections: len(args) - 6, Suspects: args[7:]}
 	token := fmt.Sprint(args)
 	ts.Check(l.BeginTurn(context.Background(), token, d.Account(t.Account).ID, t))
 	if seconds := number(3); seconds > 0 {
