@@ -8,8 +8,6 @@ package main
 
 import (
 	"log/slog"
-	"os"
-	"runtime"
 
 	"mailbag/cmd/internal/daemon"
 	"mailbag/cmd/internal/settings"
@@ -23,17 +21,7 @@ var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
 	New: func(s *settings.Settings, log *slog.Logger) daemon.Service {
-		useOneProcessor()
+		daemon.UseOneProcessor()
 		return newService(s, log)
 	},
-}
-
-// useOneProcessor has Go code run on one processor at a time, unless GOMAXPROCS says otherwise. That is
-// enough for tens of thousands of requests a second, many times what a Postfix asks, and it keeps
-// Go's scheduler from waking a thread on every processor for each request: beside a loaded Postfix
-// on two cores that takes a twentieth of its rate. The ledger's own work does not count.
-func useOneProcessor() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(1)
-	}
 }

@@ -28,5 +28,8 @@ func main() { daemon.Main(command) }
 var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
-	New:   func(s *settings.Settings, log *slog.Logger) daemon.Service { return newService(s, log) },
+	New: func(s *settings.Settings, log *slog.Logger) daemon.Service {
+		daemon.UseOneProcessor()
+		return newService(s, log)
+	},
 }
