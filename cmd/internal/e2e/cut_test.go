@@ -189,9 +189,9 @@ func inMidTurn(t *testing.T, again int, do func(s *story)) {
 	}
 }
 
-// What was under way to the customer when turnd died: at most one message for each of Postfix's twenty connections.
+// What was under way to the customer when turnd died: at most one message for each of Postfix's hundred connections.
 func TestTurndKilledInMidTurnLosesNothing(t *testing.T) {
-	inMidTurn(t, 20, func(s *story) {
+	inMidTurn(t, 100, func(s *story) {
 		s.Turnd.Kill()
 		s.must(s.Turnd.Start())
 	})

@@ -158,17 +158,21 @@ func (s *story) etrnAt(addr, argument string) string {
 
 // turnsOf are an account's turns, as mailbag turns --json lists them.
 type turnLine struct {
-	Account  string `json:"account"`
-	Kind     string `json:"kind"`
-	Messages int64  `json:"messages"`
-	Bytes    int64  `json:"bytes"`
-	Outcome  string `json:"outcome"`
+	Account     string   `json:"account"`
+	Kind        string   `json:"kind"`
+	Messages    int64    `json:"messages"`
+	Bytes       int64    `json:"bytes"`
+	Outcome     string   `json:"outcome"`
+	TLS         string   `json:"tls"`
+	Connections int      `json:"connections"`
+	Suspects    []string `json:"suspects"` // queue IDs
+	Running     bool     `json:"running"`
 }
 
 func (s *story) turnsOf(account string) []turnLine {
 	s.t.Helper()
 	var list []turnLine
-	s.must(json.Unmarshal([]byte(s.mailbag("turns", account, "--json")), &list))
+	s.must(json.Unmarshal([]byte(s.mailbag("turns", account, "--json", "--limit", "100")), &list))
 	return list
 }
 
