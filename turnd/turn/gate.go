@@ -133,8 +133,7 @@ const awaitTime = time.Minute
 // await returns the channel that takes messages, and waits for the next connection where the last one is over. Without a
 // channel it returns why, and whether the turn is over.
 func (g *gate) await() (c *relay.Channel, refusal string, closed bool) {
-	patience := time.NewTimer(awaitTime)
-	defer patience.Stop()
+	var patience <-chan time.Time
 	for {
 		g.mu.Lock()
 		c, refusal, changed := g.channel, g.refusal, g.changed
@@ -145,9 +144,12 @@ func (g *gate) await() (c *relay.Channel, refusal string, closed bool) {
 		case c != nil && c.Takes():
 			return c, "", false
 		}
+		if patience == nil {
+			patience = time.After(awaitTime)
+		}
 		select {
 		case <-changed:
-		case <-patience.C:
+		case <-patience:
 			return nil, "4.4.1 The customer's server is not reached again yet", false
 		}
 	}

@@ -13,6 +13,7 @@ const (
 	rememberFor   = 24 * time.Hour // what a customer's server taught
 	unreachedFor  = time.Minute    // that it could not be reached
 	maxRemembered = 2000           // recipients of one account's server, in one generation
+	maxInAll      = 500_000        // recipients of all: some 30 MB
 	maxPatience   = 8              // refusals on one connection before those go first that the server is known to take
 )
 
@@ -22,6 +23,7 @@ type memory struct {
 
 	mu       sync.Mutex
 	accounts map[int64]*taught
+	inAll    int // recipients, of both generations
 }
 
 // taught is what one account's server taught.
@@ -57,6 +59,7 @@ func (m *memory) of(account int64) *taught {
 		m.prune(now)
 	}
 	if len(t.recipients) >= maxRemembered || now.Sub(t.turned) >= rememberFor/2 {
+		m.inAll -= len(t.before)
 		t.recipients, t.before, t.turned = map[recipientKey]bool{}, t.recipients, now
 	}
 	return t
@@ -66,6 +69,7 @@ func (m *memory) of(account int64) *taught {
 func (m *memory) prune(now time.Time) {
 	for id, t := range m.accounts {
 		if now.Sub(t.since) >= 2*rememberFor {
+			m.inAll -= len(t.recipients) + len(t.before)
 			delete(m.accounts, id)
 		}
 	}
@@ -101,7 +105,30 @@ func keyOf(path string) recipientKey {
 func (m *memory) recipient(account int64, path string, taken bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.of(account).recipients[keyOf(path)] = taken
+	t, key := m.of(account), keyOf(path)
+	if _, noted := t.recipients[key]; !noted {
+		m.inAll++
+	}
+	t.recipients[key] = taken
+	if m.inAll > maxInAll {
+		m.forgetRecipients()
+	}
+}
+
+// forgetRecipients makes room: the older generations go, and where that is not enough the others. m.mu is held.
+func (m *memory) forgetRecipients() {
+	m.inAll = 0
+	for _, t := range m.accounts {
+		t.before = nil
+		m.inAll += len(t.recipients)
+	}
+	if m.inAll <= maxInAll/2 {
+		return
+	}
+	m.inAll = 0
+	for _, t := range m.accounts {
+		t.recipients = map[recipientKey]bool{}
+	}
 }
 
 // taken reports whether the server took a recipient the last time, and whether it has been asked at all.

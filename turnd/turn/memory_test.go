@@ -303,3 +303,25 @@ func TestClientThatHangsUpMakesNoHostUnreachable(t *testing.T) {
 		t.Errorf("%d messages arrived", len(server.Messages()))
 	}
 }
+
+// However many customers have however many users, what is remembered of them is bounded.
+func TestRecipientsOfAllAccountsAreBounded(t *testing.T) {
+	t.Parallel()
+	m := newMemory(time.Now)
+	const each = maxRemembered - 1
+	for account := range int64(maxInAll/each + 2) {
+		for i := range each {
+			m.recipient(account, fmt.Sprintf("<%d@x>", i), true)
+		}
+	}
+	held := 0
+	for _, known := range m.accounts {
+		held += len(known.recipients) + len(known.before)
+	}
+	if held > maxInAll || held != m.inAll {
+		t.Errorf("%d recipients are remembered, counted as %d", held, m.inAll)
+	}
+	if taken, asked := m.taken(int64(maxInAll/each+1), "<1@x>"); !taken || !asked {
+		t.Error("the latest are forgotten")
+	}
+}
