@@ -246,13 +246,12 @@ func (d *transaction) end() {
 
 // run returns false when the session is over.
 func (d *transaction) run() bool {
-	if why, v := d.window.admits(d.id, d.to); why != "" {
-		if !d.brought {
-			d.bring()
+	if d.brought {
+		if why, v := d.window.admits(d.id, d.to); why != "" {
+			d.verdict = v
+			d.say("451 " + why)
+			return true
 		}
-		d.verdict = v
-		d.say("451 " + why)
-		return true
 	}
 	channel, refusal, closed := d.gate.await()
 	switch {
@@ -279,12 +278,27 @@ func (d *transaction) run() bool {
 	}
 	// IDENT is another system's where the message came with one, as from a content filter (FILTER_README).
 	if id := traceID(trace); !d.brought {
-		if d.window.has(id) {
+		if d.id == "" || d.window.has(id) {
 			d.id = id
 		}
 		d.bring()
+		if why, v := d.window.admits(d.id, d.to); why != "" {
+			d.verdict = v
+			return d.decline(relay.Reply{Code: 451, Text: why})
+		}
 	}
 	return d.deliver(trace)
+}
+
+// decline takes nothing of a message of which only its content told which one it is.
+func (d *transaction) decline(r relay.Reply) bool {
+	if d.content.copy(nil) != nil {
+		return false
+	}
+	for range d.to {
+		d.reply(r)
+	}
+	return d.out.Flush() == nil
 }
 
 // deliver passes the message on to those who do not have it yet, and tells the MTA what came of it.
@@ -395,6 +409,9 @@ func (s *session) gone() bool {
 
 // note remembers whom the customer's server took, and whom it does not know.
 func (t *turn) note(d *relay.Delivery, to []string) {
+	if !t.reversed() {
+		return // see putsOff
+	}
 	for i, path := range to {
 		switch d.Recipient(i) {
 		case relay.Taken:

@@ -511,3 +511,25 @@ func TestWhatTheMTABringsWhileASuspectIsTriedWaits(t *testing.T) {
 		t.Errorf("recorded %+v, %d wait by the index", r, h.waiting("hooli"))
 	}
 }
+
+// As from a content filter, or an MTA that does not tell: a suspect that only its Received field names is tried all the same,
+// and by itself.
+func TestSuspectIsKnownByItsReceivedField(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	h.mta.ident = "FOREIGN"
+	const n = 5
+	var ids []string
+	for i := range n {
+		id := fmt.Sprintf("Q%07d", i+1)
+		ids = append(ids, h.hold(true, fmt.Sprintf("Received: from x (x [192.0.2.1])\r\n\tby mx.provider.example (Postfix) with ESMTP id %s\r\n"+
+			"\tfor <a@hooli.example>; Tue, 24 Nov 2026 12:00:00 +0000 (UTC)\r\n\r\n%d\r\n", id, i), "a@hooli.example"))
+	}
+	h.suspect("hooli", map[string]int{ids[0]: 2, ids[3]: 1})
+	server := customer(t, nil)
+	r := h.dialled(server)
+	if r.Outcome != "done" || r.Messages != n || h.waiting("hooli") != 0 {
+		t.Errorf("recorded %+v, %d wait by the index", r, h.waiting("hooli"))
+	}
+	h.once(server, n)
+}

@@ -310,10 +310,10 @@ func (w *window) admits(id string, to []string) (why string, v verdict) {
 	defer w.mu.Unlock()
 	m := w.messages[id]
 	switch {
+	case m == nil: // without an ID
+		return "", gone
 	case w.alone != "" && w.alone != id:
 		return "4.3.2 Another message is tried by itself", postponed
-	case m == nil:
-		return "", gone
 	case m.suspicion > 0 && w.alone != id:
 		return "4.3.2 The message is tried by itself when nothing else is left", again
 	case !m.postponed && w.alone != id && w.turn.putsOff(to):
