@@ -90,9 +90,9 @@ func TestProbe(t *testing.T) {
 		want   chunkUse
 	}{
 		"reads the chunk":        {&server{}, atOnce},
-		"takes it for a command": {&server{unread: true}, byData},
+		"takes it for a command": {&server{unread: true}, afterRecipients},
 		"takes it for a command, and answers RSET in lines": {&server{unread: true, pause: func(string) {}, // each reply leaves by itself
-			reset: func() string { return "250-2.0.0 forgotten\n250 2.0.0 all of it" }}, byData},
+			reset: func() string { return "250-2.0.0 forgotten\n250 2.0.0 all of it" }}, afterRecipients},
 		"knows no BDAT":        {&server{unread: true, chunk: func(int, bool) string { return "502 5.5.1 what?" }}, byData},
 		"takes the empty path": {&server{anyRcpt: true}, guarded},
 		"knows no null sender": {&server{mail: func(string) string { return "550 5.1.8 no" }}, atOnce},
@@ -625,5 +625,19 @@ func TestOneChunkIsSentBeforeTheRecipientsAreMet(t *testing.T) {
 	}
 	if got := codes(deliver(c, "<a@x>", letter, "<other@x>")); got != "452" || c.Err() != nil {
 		t.Errorf("the next message is reported %s, the channel ended with %v", got, c.Err())
+	}
+}
+
+func TestServerThatKnowsNoDATAGetsBDAT(t *testing.T) {
+	t.Parallel()
+	s := &server{extensions: allExtensions, unread: true, noData: true}
+	c := open(t, s)
+	d := c.Begin("<a@x>", []string{"<b@x>"})
+	io.WriteString(d, letter)
+	if replies, fate := d.Commit(); codes(replies) != "451" || fate != Unsent {
+		t.Errorf("by DATA it is reported %v, fate %d; want another try", replies, fate)
+	}
+	if got := codes(deliver(c, "<a@x>", letter, "<b@x>")); got != "250" || s.said("BDAT") != 1 {
+		t.Errorf("by BDAT it is reported %s", got)
 	}
 }

@@ -4,10 +4,11 @@ package relay
 type chunkUse int
 
 const (
-	unasked chunkUse = iota // by DATA, until there is more than one message, for which asking pays
-	byData                  // by DATA
-	guarded                 // by BDAT, at once, but of a message one chunk at the most: what the server does behind refused recipients is not quite known
-	atOnce                  // by BDAT, at once: the server reads a chunk as content whatever it refused
+	unasked         chunkUse = iota // by DATA, until there is more than one message, for which asking pays
+	byData                          // by DATA
+	afterRecipients                 // by BDAT when the recipients have been accepted: behind refused ones the server takes a chunk for commands
+	guarded                         // by BDAT, at once, but of a message one chunk at the most: what the server does behind refused recipients is not quite known
+	atOnce                          // by BDAT, at once: the server reads a chunk as content whatever it refused
 )
 
 // probe finds out whether the server reads a chunk behind refused recipients, and one behind a refused sender, as content, by a
@@ -68,13 +69,15 @@ func (c *Channel) probeAnswered(r Reply) (more bool, err error) {
 	return false, nil
 }
 
-// judgeProbe says what follows from the replies to a whole probe. A server that does not know BDAT, or takes a chunk for
-// commands, or puts off what it can only refuse, is sent none.
+// judgeProbe says what follows from the replies to a whole probe. A server that does not know BDAT, or puts off what it can
+// only refuse, is sent none.
 func judgeProbe(replies []Reply) chunkUse {
 	chunk, bare := replies[probeChunk], replies[probeBare]
 	read := len(replies) == probeReplies && replies[probeReset].Code == 250
 	no := func(r Reply) bool { return r.Code == 503 || r.Code/10 == 55 } // there is no recipient, or no transaction
 	switch {
+	case !read && (no(chunk) || chunk.Positive()):
+		return afterRecipients
 	case !read:
 	case replies[probeRcpt].Positive() && chunk.Positive():
 		if no(bare) {

@@ -8,8 +8,8 @@
 //   - CHUNKING and PIPELINING (RFC 3030, RFC 2920): once there is more than one message, a probe asks the server what it does with
 //     a chunk behind what it refused. Where it reads it, as RFC 3030, section 2, has it, MAIL, RCPT, BDAT and the content go out
 //     together and the channel does not wait, whoever sender and recipients are. Where it takes it for commands, it gets no
-//     chunk at all.
-//   - PIPELINING alone, those servers, and a message that is the only one: one round trip a message. The end of one message, and MAIL, RCPT
+//     chunk before the recipients are accepted.
+//   - PIPELINING alone, and for a message that is the only one: one round trip a message. The end of one message, and MAIL, RCPT
 //     and DATA of the next, are one group (RFC 2920, section 3.1).
 //   - neither: lock step.
 //
@@ -129,6 +129,7 @@ type Channel struct {
 	due          []due           // replies that the server owes, in their order
 	doubted      []*Delivery     // refused, maybe for a parameter
 	chunks       chunkUse        // how content travels
+	withoutData  bool            // DATA is not known
 	probed       []Reply         // to a probe, so far
 	doubt        bool            // a chunk behind refused recipients may have been taken for commands
 	lessons      Lessons         // what does not work

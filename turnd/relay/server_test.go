@@ -29,6 +29,7 @@ type server struct {
 	starttls   *tls.Config                            // nil: STARTTLS is answered and nothing follows
 	certified  bool                                   // the first reply under TLS is a hang-up
 	swallows   bool                                   // of the commands that come together only the first is seen
+	noData     bool                                   // DATA is not known
 	hangUp     bool                                   // in place of the reply to a content
 	reset      func() string                          // "": 250
 	pause      func(command string)                   // before each command, when what was said before has left
@@ -166,6 +167,10 @@ func (s *server) serve(conn net.Conn) {
 				m.to = append(m.to, rest[len("TO:"):])
 			}
 		case "DATA":
+			if s.noData {
+				reply = "502 5.5.1 no DATA"
+				break
+			}
 			if len(m.to) == 0 || chunked {
 				reply = "554 no valid recipients"
 				break

@@ -116,7 +116,7 @@ func (c *Channel) first() (*Delivery, step) {
 	switch {
 	case c.chunks == byData || c.chunks == unasked:
 		return d, converse
-	case c.wary < waryFrom && (c.chunks == atOnce || d.traced()):
+	case c.wary < waryFrom && (c.chunks == atOnce || c.chunks == guarded && d.traced()):
 		return d, send
 	}
 	return d, meet
@@ -196,6 +196,10 @@ func (c *Channel) refused(d *Delivery) {
 	c.mu.Lock()
 	open := d.mail.Positive()
 	r := d.data
+	if (r.Code == 500 || r.Code == 502) && c.extensions.Chunking && c.extensions.Pipelining && !c.withoutData { // it may know BDAT alone
+		c.chunks, c.lessons.Chunking, c.withoutData = afterRecipients, false, true
+		c.settle(d, unsent(fmt.Errorf("DATA was answered %v", r)), Unsent)
+	}
 	if r.Code/100 == 5 && !r.speaksOfMessage() {
 		r.Code = 451
 	}
