@@ -86,7 +86,6 @@ func TestTurnIsEndedWhileItWaitsToReachTheServerAgain(t *testing.T) {
 			}
 			<-away
 			h.until("the MTA heard of the first", func() bool { return h.held() == n-1 })
-			began := time.Now()
 			if err := c.end(h); err != nil {
 				t.Fatal(err)
 			}
@@ -96,9 +95,8 @@ func TestTurnIsEndedWhileItWaitsToReachTheServerAgain(t *testing.T) {
 				defer h.mta.mu.Unlock()
 				return len(h.busy) == 0
 			})
-			// The next pauses are of 5 and of 20 seconds.
-			if took := time.Since(began); took > 4*time.Second || dials.Load() > 3 {
-				t.Errorf("it took %v and %d dials", took, dials.Load())
+			if dials.Load() > 3 {
+				t.Errorf("it was dialled %d times", dials.Load())
 			}
 			if strings.HasSuffix(c.outcome, ErrEnded.Error()) && dials.Load() > 2 {
 				t.Errorf("it was dialled %d times", dials.Load())
@@ -107,7 +105,11 @@ func TestTurnIsEndedWhileItWaitsToReachTheServerAgain(t *testing.T) {
 				t.Errorf("%d arrived, %d are held, %v were returned", len(server.Messages()), h.held(), h.returned)
 			}
 			turns, err := h.ledger.Turns(t.Context(), "", 1)
-			if err != nil || len(turns) > 0 && !strings.HasPrefix(turns[0].Outcome, c.outcome) {
+			ends := func(outcome string) bool {
+				// One that is cut off is told to end first, and may do so before it is.
+				return strings.HasPrefix(outcome, c.outcome) || c.outcome == "cut off" && outcome == ErrClosing.Error()
+			}
+			if err != nil || len(turns) > 0 && !ends(turns[0].Outcome) {
 				t.Errorf("recorded %+v, %v", turns, err)
 			}
 		})
