@@ -138,7 +138,7 @@ func (l *line) study(channel *relay.Channel) {
 	if chokes > 0 && l.hunch { // it was the message, then
 		l.lessons.Chunking, l.hunch = false, false
 	}
-	if brought == 0 { // perhaps because of that
+	if brought == 0 && channel.Fates(relay.Deferred) > 0 { // so few perhaps because of those that were put off before
 		l.most = 0
 	}
 	served := channel.Served()
