@@ -129,29 +129,38 @@ func ListenUnix(ctx context.Context, path string, log *slog.Logger) (net.Listene
 	return own, nil
 }
 
+// listenUnix lets the socket appear at path only once it listens and can be reached: whoever finds it there can
+// connect.
 func listenUnix(ctx context.Context, path string, log *slog.Logger) (*ownSocket, error) {
-	if err := removeStale(ctx, path); err != nil {
+	if err := free(ctx, path); err != nil {
 		return nil, err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	unready := path + "~"
+	if err := os.Remove(unready); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s, left by an instance that was killed, cannot be removed: %w", unready, err)
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", unready)
 	if err != nil {
 		return nil, fmt.Errorf("the socket %s cannot be created; start as a user who may write there, or by systemd's .socket unit: %w", path, err)
 	}
 	unix := l.(*net.UnixListener)
 	unix.SetUnlinkOnClose(false)
 	own := &ownSocket{UnixListener: unix, path: path}
-	if own.inode, err = os.Lstat(path); err == nil {
-		err = share(path, log)
+	if own.inode, err = os.Lstat(unready); err == nil {
+		if err = share(unready, log); err == nil {
+			err = os.Rename(unready, path)
+		}
 	}
 	if err != nil {
 		unix.Close()
-		os.Remove(path)
+		os.Remove(unready)
 		return nil, fmt.Errorf("the socket %s cannot be made reachable: %w", path, err)
 	}
 	return own, nil
 }
 
-func removeStale(ctx context.Context, path string) error {
+// free returns an error unless path is free, or is a socket on which nobody answers.
+func free(ctx context.Context, path string) error {
 	there, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -170,7 +179,7 @@ func removeStale(ctx context.Context, path string) error {
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("it cannot be told whether another instance uses %s: %w", path, err)
 	}
-	return os.Remove(path)
+	return nil
 }
 
 // postfixGroup is the group with which Postfix's lmtp(8) runs.
@@ -212,6 +221,9 @@ type ownSocket struct {
 	once   sync.Once
 	err    error
 }
+
+// Addr returns where the socket is found, which is not where it was bound.
+func (s *ownSocket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
 
 func (s *ownSocket) Close() error {
 	s.once.Do(func() { s.err = errors.Join(s.UnixListener.Close(), s.remove()) })

@@ -67,6 +67,35 @@ func TestUnixSocketIsReachableByAllWhoGetIntoItsClosedDirectoryAndGoneAfterwards
 	}
 }
 
+func TestUnixSocketThatIsThereCanBeConnectedTo(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(closedDirectory(t), "policy")
+	for range 300 {
+		opened := make(chan net.Listener)
+		go func() {
+			l, err := ListenUnix(t.Context(), path, own(t).log)
+			if err != nil {
+				t.Error(err)
+			}
+			opened <- l
+		}()
+		for !t.Failed() {
+			if _, err := os.Lstat(path); err == nil {
+				break
+			}
+		}
+		c, err := net.Dial("unix", path)
+		l := <-opened
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestUnixSocketInAnOpenDirectoryIsClosedToOthers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
