@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -91,7 +92,7 @@ func FreePort() (int, error) {
 			mark.Close()
 			continue
 		}
-		if err := l.Close(); err != nil {
+		if err := closeListener(l); err != nil {
 			mark.Close()
 			return 0, fmt.Errorf("cannot release port %d: %w", port, err)
 		}
@@ -99,4 +100,14 @@ func FreePort() (int, error) {
 		return port, nil
 	}
 	return 0, errors.New("no free TCP port on 127.0.0.1 between 10000 and 30000")
+}
+
+// closeListener ends a TCP listener in every process at once. A child that is being started by another goroutine has a
+// copy of it until its execve(2), and the port would be taken for as long.
+func closeListener(l net.Listener) error {
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+	}
+	return errors.Join(err, l.Close())
 }

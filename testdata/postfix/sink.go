@@ -143,7 +143,7 @@ func (s *Sink) Stop() {
 		return
 	}
 	s.listener = nil
-	_ = l.Close()
+	_ = closeListener(l)
 	for conn := range s.open {
 		_ = conn.Close()
 	}
