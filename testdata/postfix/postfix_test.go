@@ -250,3 +250,33 @@ func TestSinkTakesChunks(t *testing.T) {
 		t.Errorf("it has %+q, %v", got, err)
 	}
 }
+
+func TestSinkThatIsStoppedAnswersWhatItTook(t *testing.T) {
+	t.Parallel()
+	sink, err := NewSink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	sink.OnMessage = func(Message) string {
+		go func() {
+			sink.Stop()
+			close(stopped)
+		}()
+		for { // until it takes no more connections
+			c, err := net.Dial("tcp", sink.Addr())
+			if err != nil {
+				return ""
+			}
+			c.Close()
+		}
+	}
+	if err := sink.Start(); err != nil {
+		t.Fatal(err)
+	}
+	outcome, err := Send(sink.Addr(), "", Mail{From: "x@elsewhere.example", To: []string{"a@acme.example"}, Data: []byte("Subject: x\r\n\r\n")})
+	if !outcome.Accepted() {
+		t.Errorf("the outcome is %+v, %v", outcome, err)
+	}
+	<-stopped
+}

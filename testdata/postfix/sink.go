@@ -134,7 +134,8 @@ func (s *Sink) Start() error {
 	return nil
 }
 
-// Stop closes the port and every connection, and waits for them. Start may follow. Stopping twice does nothing.
+// Stop closes the port and every connection, and waits for them: nothing more is read, and what was taken is answered.
+// Start may follow. Stopping twice does nothing.
 func (s *Sink) Stop() {
 	s.mu.Lock()
 	l, serving := s.listener, s.serving
@@ -145,7 +146,8 @@ func (s *Sink) Stop() {
 	s.listener = nil
 	_ = closeListener(l)
 	for conn := range s.open {
-		_ = conn.Close()
+		_ = conn.(*net.TCPConn).CloseRead()
+		_ = conn.SetWriteDeadline(time.Now().Add(5 * time.Second)) // to who does not read
 	}
 	s.mu.Unlock()
 	serving.Wait()
