@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,8 +35,27 @@ type Recipient struct {
 	DelayReason string `json:"delay_reason"`
 }
 
-// Queue lists what waits in the queue of a running instance.
+// looks is how often Queue looks for a moment in which no message moves.
+const looks = 10
+
+// Queue lists what waits in the queue of a running instance. A message that goes from one of Postfix's queues to another
+// at that moment would be missing, or there twice; so it looks until two looks agree.
 func (in *Instance) Queue() ([]Entry, error) {
+	before, err := in.list()
+	for range looks {
+		now, failed := in.list()
+		if failed != nil || err != nil {
+			return nil, errors.Join(err, failed)
+		}
+		if slices.EqualFunc(before, now, func(a, b Entry) bool { return a.ID == b.ID && a.Queue == b.Queue }) {
+			return now, nil
+		}
+		before = now
+	}
+	return before, nil
+}
+
+func (in *Instance) list() ([]Entry, error) {
 	text, err := in.run("postqueue", "-j")
 	if err != nil {
 		return nil, err
