@@ -36,10 +36,10 @@ func (d gateDirectory) prepare() error {
 	return nil
 }
 
-// clean removes sockets of turns that ended with their process. Nobody answers on them; Postfix would only find
-// them refusing where it should find nothing.
+// clean removes sockets of turns that ended with their process, and any that it was just opening. Nobody answers on
+// them; Postfix would only find them refusing where it should find nothing.
 func (d gateDirectory) clean() error {
-	left, err := filepath.Glob(filepath.Join(string(d), "*.sock"))
+	left, err := filepath.Glob(filepath.Join(string(d), "*.sock*"))
 	if err != nil {
 		return err
 	}

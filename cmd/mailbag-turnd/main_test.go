@@ -208,6 +208,12 @@ func TestSocketsThatWereLeftBehindAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	// A process that was killed in the moment in which it opened one.
+	unready, err := net.Listen("unix", filepath.Join(string(d), "acme.sock~"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unready.Close()
 	precious := filepath.Join(string(d), "precious.sock")
 	if err := os.WriteFile(precious, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -215,8 +221,10 @@ func TestSocketsThatWereLeftBehindAreRemoved(t *testing.T) {
 	if err := d.clean(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Lstat(filepath.Join(string(d), "corp.sock")); !os.IsNotExist(err) {
-		t.Errorf("the socket is still there: %v", err)
+	for _, name := range []string{"corp.sock", "acme.sock~"} {
+		if _, err := os.Lstat(filepath.Join(string(d), name)); !os.IsNotExist(err) {
+			t.Errorf("%s is still there: %v", name, err)
+		}
 	}
 	if _, err := os.Lstat(precious); err != nil {
 		t.Errorf("what is no socket is gone: %v", err)

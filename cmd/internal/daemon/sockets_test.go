@@ -113,22 +113,27 @@ func TestUnixSocketInAnOpenDirectoryIsClosedToOthers(t *testing.T) {
 	}
 }
 
-func TestStaleSocketIsReplaced(t *testing.T) {
+func TestSocketOfAnInstanceThatWasKilledIsReplaced(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(closedDirectory(t), "policy")
-	stale, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stale.(*net.UnixListener).SetUnlinkOnClose(false)
-	stale.Close()
-	all, err := own(t).Listen(t.Context(), "policy", unixAddress(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer all[0].Close()
-	if !answers(path) {
-		t.Error("nobody answers")
+	for _, left := range []string{path, path + "~"} { // the second by one that was just opening it
+		stale, err := net.Listen("unix", left)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stale.(*net.UnixListener).SetUnlinkOnClose(false)
+		stale.Close()
+		all, err := own(t).Listen(t.Context(), "policy", unixAddress(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !answers(path) {
+			t.Error("nobody answers")
+		}
+		all[0].Close()
+		if _, err := os.Lstat(left); !os.IsNotExist(err) {
+			t.Errorf("%s is still there: %v", left, err)
+		}
 	}
 }
 
