@@ -61,9 +61,7 @@ func BenchmarkReconcile(b *testing.B) {
 // BenchmarkWaiting is what is asked of 200,000 messages that wait for an account with three domains, nothing in the
 // third, and a pass over them, which the queue lists in no order.
 func BenchmarkWaiting(b *testing.B) {
-	l := newTestLedger(b, Options{})
-	mustAdd(b, l, Account{Name: "hooli", Mode: ATRN, Domains: []string{"a.example", "b.example", "c.example"}})
-	d := mustLoad(b, l)
+	l, d := severalDomains(b, Options{})
 	account := d.Account("hooli").ID
 	const n = 200_000
 	queue := func(yield func(QueuedMessage, error) bool) {

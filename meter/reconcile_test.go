@@ -161,9 +161,7 @@ func TestReconcileOfABrokenListingNotesWhatItHad(t *testing.T) {
 func TestReconcileLearnsTheDomainsOfAMessage(t *testing.T) {
 	t.Parallel()
 	c := &clock{noon}
-	l := newTestLedger(t, Options{Now: c.Now})
-	mustAdd(t, l, Account{Name: "hooli", Mode: ATRN, Domains: []string{"a.example", "b.example", "c.example"}})
-	d := mustLoad(t, l)
+	l, d := severalDomains(t, Options{Now: c.Now})
 	hooli := d.Account("hooli")
 	if err := l.StillWaits(t.Context(), hooli, nil, WaitingMessage{"Q1", 10, noon, 2}); err != nil {
 		t.Fatal(err)
@@ -254,9 +252,7 @@ func TestReconcileOfManyPages(t *testing.T) {
 func TestReconcileNotesTheDomainsThatAreLeft(t *testing.T) {
 	t.Parallel()
 	c := &clock{noon}
-	l := newTestLedger(t, Options{Now: c.Now})
-	mustAdd(t, l, Account{Name: "hooli", Mode: ATRN, Domains: []string{"a.example", "b.example", "c.example"}})
-	d := mustLoad(t, l)
+	l, d := severalDomains(t, Options{Now: c.Now})
 	hooli := d.Account("hooli")
 	in := func(recipients ...string) QueuedMessage { return QueuedMessage{"Q1", 10, noon, recipients} }
 	some := in("y@b.example", "z@c.example")

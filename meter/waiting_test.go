@@ -18,13 +18,19 @@ func waitingOf(t *testing.T, l *Ledger, a *Account) Waiting {
 	return w
 }
 
-// severalDomains is an account with three domains and messages for them: Q1 for a, Q2 for b, Q3 for a and c, Q4
-// for one that nobody knows.
-func severalDomains(t *testing.T) (*Ledger, *Account) {
+// severalDomains is a ledger with an account, hooli, that has three domains.
+func severalDomains(t testing.TB, opt Options) (*Ledger, *Directory) {
 	t.Helper()
-	l := newTestLedger(t, Options{})
+	l := newTestLedger(t, opt)
 	mustAdd(t, l, Account{Name: "hooli", Mode: ATRN, Domains: []string{"a.example", "b.example", "c.example"}})
-	d := mustLoad(t, l)
+	return l, mustLoad(t, l)
+}
+
+// severalWaiting is an account with three domains and messages for them: Q1 for a, Q2 for b, Q3 for a and c, Q4
+// for one that nobody knows.
+func severalWaiting(t *testing.T) (*Ledger, *Account) {
+	t.Helper()
+	l, d := severalDomains(t, Options{})
 	hooli := d.Account("hooli")
 	r := NewRecorder(l, nil)
 	defer r.Close()
@@ -44,7 +50,7 @@ func severalDomains(t *testing.T) (*Ledger, *Account) {
 
 func TestWaitingIsKnownByDomain(t *testing.T) {
 	t.Parallel()
-	l, hooli := severalDomains(t)
+	l, hooli := severalWaiting(t)
 	for _, c := range []struct {
 		domains []string
 		want    string
@@ -98,7 +104,7 @@ func waitsIn(t *testing.T, l *Ledger, a *Account, domain string) (ids string) {
 
 func TestDeliveredInSomeDomainsWaitsInTheOthers(t *testing.T) {
 	t.Parallel()
-	l, hooli := severalDomains(t)
+	l, hooli := severalWaiting(t)
 	// Q2 waits in b alone, and Q4 in nobody knows which.
 	if err := l.Delivered(t.Context(), hooli.ID, []string{"a.example", "b.example"}, "Q2", "Q3", "Q4"); err != nil {
 		t.Fatal(err)
@@ -112,7 +118,7 @@ func TestDeliveredInSomeDomainsWaitsInTheOthers(t *testing.T) {
 
 func TestDeliveredIsStruckOffForItsAccountAlone(t *testing.T) {
 	t.Parallel()
-	l, hooli := severalDomains(t)
+	l, hooli := severalWaiting(t)
 	mustAdd(t, l, Account{Name: "globex", Mode: ATRN, Domains: []string{"globex.example"}})
 	globex := mustLoad(t, l).Account("globex")
 	if err := l.StillWaits(t.Context(), globex, nil, WaitingMessage{ID: "Q1", Size: 10, Since: noon}); err != nil {
@@ -131,7 +137,7 @@ func TestDeliveredIsStruckOffForItsAccountAlone(t *testing.T) {
 
 func TestWhatWasNotTakenWaitsInTheDomainsThatAreNamed(t *testing.T) {
 	t.Parallel()
-	l, hooli := severalDomains(t)
+	l, hooli := severalWaiting(t)
 	for id, domains := range map[string][]string{"Q5": {"c.example"}, "Q6": nil, "Q7": {"elsewhere.example"}} {
 		if err := l.StillWaits(t.Context(), hooli, domains, WaitingMessage{ID: id, Size: 10, Since: noon.Add(time.Hour)}); err != nil {
 			t.Fatal(err)
@@ -147,7 +153,7 @@ func TestWhatWasNotTakenWaitsInTheDomainsThatAreNamed(t *testing.T) {
 // However its domains became known one after another, a message is one.
 func TestAMessageIsOneWhateverWasNotedOfIt(t *testing.T) {
 	t.Parallel()
-	l, hooli := severalDomains(t)
+	l, hooli := severalWaiting(t)
 	if err := l.Suspect(t.Context(), hooli.ID, map[string]int{"Q1": 3}); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +173,7 @@ func TestAMessageIsOneWhateverWasNotedOfIt(t *testing.T) {
 
 func TestSuspectsAreHandedOverLast(t *testing.T) {
 	t.Parallel()
-	l, hooli := severalDomains(t)
+	l, hooli := severalWaiting(t)
 	order := func(want string) {
 		t.Helper()
 		var got string
@@ -211,7 +217,7 @@ func TestSuspectsAreHandedOverLast(t *testing.T) {
 // What a turn asks again and again while much waits costs no more than what it gets.
 func TestWhatWaitsIsReadInOrderFromAnIndexAlone(t *testing.T) {
 	t.Parallel()
-	l, hooli := severalDomains(t)
+	l, hooli := severalWaiting(t)
 	after := WaitingMessage{"Q1", 10, noon, 0}
 	for _, domains := range [][]string{nil, {"a.example"}, {"a.example", "b.example"}} {
 		for what, query := range map[string]func() (string, []any){
