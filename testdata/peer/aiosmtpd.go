@@ -30,7 +30,7 @@ func RunAiosmtpd(t testing.TB, users []string) *Aiosmtpd {
 	if err := exec.Command(debiansPython, "-c", "import aiosmtpd").Run(); err != nil {
 		t.Skip("there is no aiosmtpd; install it (apt-get install python3-aiosmtpd)")
 	}
-	dir := serverDir(t, "aiosmtpd")
+	dir := postfixtest.ServerDir(t, "aiosmtpd")
 	port, err := postfixtest.FreePort()
 	if err != nil {
 		t.Fatal(err)

@@ -88,7 +88,7 @@ func RunExim(t testing.TB) *Exim {
 func RunLimitedExim(t testing.TB, limits EximLimits) *Exim {
 	t.Helper()
 	RequireExim(t)
-	dir := serverDir(t, "exim")
+	dir := postfixtest.ServerDir(t, "exim")
 	e, err := newExim(dir, limits)
 	if err != nil {
 		t.Fatal(err)

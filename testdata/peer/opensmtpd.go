@@ -47,7 +47,7 @@ func RequireOpenSMTPD(t testing.TB) {
 func RunOpenSMTPD(t testing.TB, users []string) *OpenSMTPD {
 	t.Helper()
 	RequireOpenSMTPD(t)
-	dir := serverDir(t, "opensmtpd")
+	dir := postfixtest.ServerDir(t, "opensmtpd")
 	port, err := postfixtest.FreePort()
 	if err != nil {
 		t.Fatal(err)

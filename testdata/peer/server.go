@@ -5,29 +5,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"testing"
 	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
-
-// serverDir is a directory for a server of a test, removed at its end. t.TempDir is closed to the server's own user.
-func serverDir(t testing.TB, name string) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "mailbag-"+name+"-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // answers waits until somebody listens at addr.
 func answers(addr string) error {

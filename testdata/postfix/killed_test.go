@@ -28,18 +28,7 @@ func TestMain(m *testing.M) {
 func TestPostfixEndsWhenTheTestIsKilled(t *testing.T) {
 	t.Parallel()
 	RequirePostfix(t)
-	dir, err := os.MkdirTemp("", "mailbag-postfix-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	dir := ServerDir(t, "postfix")
 	victim := exec.Command(os.Args[0])
 	victim.Env = append(os.Environ(), victimDir+"="+dir)
 	out, err := victim.StdoutPipe()

@@ -30,19 +30,7 @@ const (
 func Prepare(t testing.TB, c Config) *Instance {
 	t.Helper()
 	RequirePostfix(t)
-	// Not t.TempDir: that is closed to the user postfix, and its path is too long for unix sockets.
-	dir, err := os.MkdirTemp("", "mailbag-postfix-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	dir := ServerDir(t, "postfix")
 	in, err := New(dir, c)
 	if err != nil {
 		t.Fatal(err)

@@ -62,6 +62,25 @@ func postfixUser() (uid, gid int, err error) {
 	return uid, gid, err
 }
 
+// ServerDir is a directory for a server of a test, removed at its end. t.TempDir is closed to the server's own user, and
+// its path is too long for unix sockets.
+func ServerDir(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "mailbag-"+name+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 var given struct {
 	sync.Mutex
 	ports map[int]net.Listener
