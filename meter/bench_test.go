@@ -12,13 +12,13 @@ func BenchmarkCommit(b *testing.B) {
 	for _, size := range []int{1, 40} {
 		b.Run(fmt.Sprintf("messages=%d", size), func(b *testing.B) {
 			l, d := twoAccounts(b, Options{})
-			batch := make([]pending, size)
+			batch := make([]*pending, size)
 			for i := 0; b.Loop(); i++ {
 				for n := range batch {
-					batch[n].message = Message{
+					batch[n] = &pending{message: Message{
 						Instance: fmt.Sprintf("1a2b.%x.%x.0", i, n), QueueID: fmt.Sprintf("4bXyZ%xzz%x", i, n), Size: 4096,
 						Client: "192.0.2.7", At: noon, Accounts: []*Account{d.Account("globex")},
-					}
+					}}
 				}
 				if err := l.batch(b.Context(), l.evidence(batch)...); err != nil {
 					b.Fatal(err)

@@ -237,7 +237,7 @@ func TestWhatIsLateForAClosedMonthIsBilledInTheNext(t *testing.T) {
 		r := NewRecorder(l, nil)
 		defer r.Close()
 		m := Message{Instance: at, Size: 10, At: c.now, Accounts: []*Account{mustLoad(t, l).Account("acme")}}
-		if err := r.Record(t.Context(), m); err != nil {
+		if err := r.Record(m, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -175,7 +175,7 @@ func TestFollowerRecoversFromALockedLedger(t *testing.T) {
 	m := Message{Instance: "1", Size: 1, At: time.Now(), Accounts: []*Account{f.Directory().Account("acme")}}
 
 	release := lock(t, l.path)
-	if err := r.Record(t.Context(), m); !errors.Is(err, ErrUnavailable) {
+	if err := r.Record(m, nil); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("Record = %v, want ErrUnavailable", err)
 	}
 	if !errors.Is(f.Available(), ErrUnavailable) {
@@ -183,7 +183,7 @@ func TestFollowerRecoversFromALockedLedger(t *testing.T) {
 	}
 	release()
 	eventually(t, "the ledger is available again", func() bool { return f.Available() == nil })
-	if err := r.Record(t.Context(), m); err != nil {
+	if err := r.Record(m, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -207,7 +207,7 @@ func TestFollowerKeepsItsSnapshotWhileTheLedgerIsAway(t *testing.T) {
 		t.Error("the snapshot went with the file")
 	}
 	m := Message{Instance: "1", Size: 1, At: time.Now(), Accounts: []*Account{f.Directory().Account("acme")}}
-	if err := r.Record(t.Context(), m); !errors.Is(err, ErrNoLedger) {
+	if err := r.Record(m, nil); !errors.Is(err, ErrNoLedger) {
 		t.Errorf("Record = %v, want ErrNoLedger: the row would go into a file that nobody sees", err)
 	}
 	if err := os.Rename(l.path+".away", l.path); err != nil {
@@ -315,7 +315,7 @@ func TestCheckFindsLostUsage(t *testing.T) {
 	r := NewRecorder(l, nil)
 	defer r.Close()
 	m := Message{Instance: "1", Size: 7, At: time.Now(), Accounts: []*Account{mustLoad(t, l).Account("acme")}}
-	if err := r.Record(t.Context(), m); err != nil {
+	if err := r.Record(m, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.batch(t.Context(), statement{sql: "UPDATE usage SET bytes = 6"}); err != nil {

@@ -85,7 +85,7 @@ func TestReconcileLeavesWhatWasNotedAfterItBegan(t *testing.T) {
 	defer r.Close()
 	arrive := func(yield func(QueuedMessage, error) bool) {
 		m := Message{Instance: c.now.String(), QueueID: "Q" + c.now.Format("150405"), Size: 1, At: c.now, Accounts: []*Account{globex}}
-		if err := r.Record(t.Context(), m); err != nil {
+		if err := r.Record(m, nil); err != nil {
 			t.Error(err)
 		}
 	}
@@ -110,7 +110,7 @@ func TestReconcileLeavesWhatCameForAnAccountThatItDoesNotKnowYet(t *testing.T) {
 	meanwhile := func(yield func(QueuedMessage, error) bool) {
 		mustAdd(t, l, Account{Name: "hooli", Mode: ATRN, Domains: []string{"hooli.example"}})
 		hooli = mustLoad(t, l).Account("hooli")
-		if err := r.Record(t.Context(), Message{Instance: "1", QueueID: "Q1", Size: 1, At: noon, Accounts: []*Account{hooli}}); err != nil {
+		if err := r.Record(Message{Instance: "1", QueueID: "Q1", Size: 1, At: noon, Accounts: []*Account{hooli}}, nil); err != nil {
 			t.Error(err)
 		}
 	}
@@ -332,7 +332,7 @@ func TestPassAroundADeliveryDoesNotNoteItAnew(t *testing.T) {
 	r := NewRecorder(l, nil)
 	defer r.Close()
 	for i := range 2 {
-		if err := r.Record(t.Context(), Message{Instance: fmt.Sprint(i), QueueID: "Q1", Size: 5, At: c.now, Accounts: []*Account{globex}}); err != nil {
+		if err := r.Record(Message{Instance: fmt.Sprint(i), QueueID: "Q1", Size: 5, At: c.now, Accounts: []*Account{globex}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := waitingOf(t, l, globex); got != (Waiting{1, 5, c.now}) {

@@ -2,125 +2,213 @@ package meter
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/mattn/go-sqlite3"
 )
 
 // A Message is one that was accepted for one or more accounts.
 type Message struct {
-	Instance string // identifies the acceptance: the same message reported again has the same
+	Instance string // identifies the acceptance; begins with the queue ID and "@"
 	QueueID  string
 	Size     int64  // octets
 	Client   string // IP address
 	At       time.Time
 	Accounts []*Account // without repeats
 	Domains  []string   // of theirs among the recipients; of an account without any here, all may be meant
+
+	// Fingerprint is what the sender's repetition of the message has in common with it, and no other
+	// message has. The zero value is nobody's.
+	Fingerprint Fingerprint
 }
 
-// The least time between the beginnings of two commits is perMessage for each message of the first
-// one, and maxInterval at most. A message that comes alone is committed at once, a sender of one
-// message after another hardly waits, and where many come at a time they share commits: on a busy
-// mail server fsyncs take what Postfix could use. Nobody waits once enough have come.
+// Fingerprint is a digest of envelope and content.
+type Fingerprint [16]byte
+
+// A commit waits until nothing new has come for quiet, so that those share it who come together. On a
+// slow disk they share it too: between the beginnings of two commits is, for each message of the first,
+// as much time as it took. Nobody waits longer than longest for either, nor once enough have come. A
+// message that comes alone has quiet and its fsync to wait for.
 const (
-	perMessage  = 5 * time.Millisecond
-	maxInterval = 20 * time.Millisecond
-	enough      = 40
+	quiet   = time.Millisecond
+	longest = 20 * time.Millisecond
+	enough  = 40
 )
 
-// A Recorder writes accepted messages to the ledger. Calls that come while a commit is under way
-// share the next one, so that many connections cost one fsync.
+// A Recorder writes accepted messages to the ledger, and has each answered once it is durable. Calls
+// that come while a commit is under way share the next one, so that many connections cost one fsync.
+//
+// It counts a message if and only if its answer was given, also when the process is killed in between:
+// what is on its way from one to the other stands in a file beside the ledger, see [underway].
 type Recorder struct {
-	ledger *Ledger
-	commit func(batch int, took time.Duration, err error)
+	ledger   *Ledger
+	commit   func(batch int, took time.Duration, err error)
+	underway *underway
 
 	mu      sync.Mutex
-	pending []pending
+	pending []*pending
+	back    []entry // to be taken back with the next commit
 	closed  bool
+	inside  sync.WaitGroup // calls of Record
 
-	wake chan struct{} // holds one token while something is pending
-	many chan struct{} // and one since enough were
+	wake chan struct{} // holds one token while something is to be done
+	many chan struct{} // and one since enough were pending
+	stop chan struct{}
 	done sync.WaitGroup
 }
 
 type pending struct {
 	message Message
-	result  chan<- error
+	former  entry // the message that this one repeats; the zero entry where it is none
+	result  chan error
 }
 
 // ErrClosed is what a closed Recorder answers.
 var ErrClosed = errors.New("the recorder is closed")
 
-// NewRecorder starts a recorder. commit, where it is not nil, is told of every commit: how many
-// messages it held, how long it took, and how it ended.
+// NewRecorder starts a recorder, and takes back what one before it counted and did not come to answer.
+// commit, where it is not nil, is told of every commit: how many messages it held, how long it took,
+// and how it ended.
 func NewRecorder(l *Ledger, commit func(batch int, took time.Duration, err error)) *Recorder {
 	if commit == nil {
 		commit = func(int, time.Duration, error) {}
 	}
-	r := &Recorder{ledger: l, commit: commit, wake: make(chan struct{}, 1), many: make(chan struct{}, 1)}
+	r := &Recorder{ledger: l, commit: commit, underway: newUnderway(l.path + "-underway"), wake: make(chan struct{}, 1), many: make(chan struct{}, 1), stop: make(chan struct{})}
 	r.done.Go(r.run)
 	return r
 }
 
-// Record counts the message for each of its accounts, exactly once for an instance and account,
-// notes it as waiting for those whose mail is held, and returns nil when all of that is durable.
-// Errors are [ErrUnavailable] (nothing was counted), [ErrClosed], and those of ctx, after which the
-// message may have been counted.
-func (r *Recorder) Record(ctx context.Context, m Message) error {
-	result := make(chan error, 1)
-	r.mu.Lock()
-	if r.closed {
-		r.mu.Unlock()
+// Record counts the message for each of its accounts, notes it as waiting for those whose mail is held,
+// and when all of that is durable, calls answer, which is to tell the MTA so, unless it is nil. Where answer fails,
+// the message is taken back, and its error returned. Other errors come without a call of answer, and
+// nothing was counted: [ErrUnavailable], [ErrClosed], and what is wrong with this message alone, such
+// as an account that is not there any more.
+func (r *Recorder) Record(m Message, answer func() error) error {
+	if !r.enter() {
 		return ErrClosed
 	}
-	r.pending = append(r.pending, pending{m, result})
-	signal(r.wake)
+	defer r.inside.Done()
+	place, former, err := r.underway.enter(&m)
+	if err != nil {
+		return unavailable(err)
+	}
+	if err := r.write(&pending{message: m, former: former, result: make(chan error, 1)}); err != nil {
+		r.underway.leave(place)
+		r.underway.doubt(former)
+		return err
+	}
+	r.underway.leave(former.place)
+	if answer != nil {
+		if err = r.underway.answering(place); err == nil {
+			err = answer()
+		}
+		if err != nil {
+			r.takeBack(entry{place, m.Instance, m.Fingerprint})
+			return err
+		}
+	}
+	r.underway.leave(place)
+	return nil
+}
+
+func (r *Recorder) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.inside.Add(1)
+	return true
+}
+
+// write returns when the message is durable.
+func (r *Recorder) write(p *pending) error {
+	r.mu.Lock()
+	r.pending = append(r.pending, p)
 	if len(r.pending) == enough {
 		signal(r.many)
 	}
 	r.mu.Unlock()
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	signal(r.wake)
+	return <-p.result
 }
 
-// Recorded reports whether the instance was counted for any account.
-func (r *Recorder) Recorded(ctx context.Context, instance string) (bool, error) {
-	db, err := r.ledger.reader(ctx)
-	if err != nil {
-		return false, err
-	}
-	var found bool
-	err = db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM message WHERE instance = ?)", instance).Scan(&found)
-	return found, unavailable(err)
+// Unheard takes back a message whose answer was given, and of which it turned out that nobody had read it.
+func (r *Recorder) Unheard(instance string) { r.takeBack(entry{instance: instance}) }
+
+func (r *Recorder) takeBack(e entry) {
+	r.mu.Lock()
+	r.back = append(r.back, e)
+	r.mu.Unlock()
+	signal(r.wake)
 }
 
-// Close writes what is pending and ends the recorder.
+// Close waits for the calls of Record that are under way, and ends the recorder.
 func (r *Recorder) Close() {
 	r.mu.Lock()
-	if !r.closed {
-		r.closed = true
-		close(r.wake)
-	}
+	again := r.closed
+	r.closed = true
 	r.mu.Unlock()
+	if again {
+		return
+	}
+	r.inside.Wait()
+	close(r.stop)
 	r.done.Wait()
+	r.underway.close()
 }
 
+// again is the pause after which is tried again what nobody waits for.
+const again = time.Second
+
 func (r *Recorder) run() {
+	retry := time.NewTimer(0) // also for what the recorder before this one left
+	defer retry.Stop()
 	var next time.Time
-	for range r.wake {
+	for open := true; open; {
 		select {
-		case <-time.After(time.Until(next)):
-		case <-r.many:
+		case <-r.wake:
+			r.gather(next)
+		case <-retry.C:
+		case <-r.stop:
+			open = false
 		}
 		begun := time.Now()
-		next = begun.Add(min(time.Duration(r.flush())*perMessage, maxInterval))
+		messages, err := r.flush()
+		next = begun.Add(min(time.Duration(messages)*time.Since(begun), longest))
+		if err != nil {
+			retry.Reset(again)
+		}
 	}
-	r.flush()
+}
+
+// gather waits for those who come together, and for the next commit's turn.
+func (r *Recorder) gather(next time.Time) {
+	begun := time.Now()
+	turn := min(next.Sub(begun), longest)
+	timer := time.NewTimer(max(quiet, turn))
+	defer timer.Stop()
+	for seen := r.waiting(); ; {
+		select {
+		case <-r.many:
+			return
+		case <-timer.C:
+		}
+		now := r.waiting()
+		if now == seen || time.Since(begun) > longest {
+			return
+		}
+		seen = now
+		timer.Reset(quiet)
+	}
+}
+
+func (r *Recorder) waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.pending)
 }
 
 // signal leaves a token where none is.
@@ -131,61 +219,57 @@ func signal(c chan struct{}) {
 	}
 }
 
-// flush commits all that is pending in one batch, answers its callers, and returns how many they were.
-func (r *Recorder) flush() int {
+// flush takes back what is to be, commits all that is pending, answers its callers, and returns how many they were.
+// The error is about what is to be taken back.
+func (r *Recorder) flush() (messages int, err error) {
 	r.mu.Lock()
-	batch := r.pending
-	r.pending = nil
+	batch, back := r.pending, r.back
+	r.pending, r.back = nil, nil
 	r.mu.Unlock()
+	left, err := r.underway.leftover()
+	back = append(back, left...)
+	former := back
+	for _, p := range batch {
+		if p.former.instance != "" {
+			former = append(former, p.former)
+		}
+	}
+	if err == nil && len(former) > 0 {
+		err = r.ledger.withdraw(former)
+	}
+	if err != nil {
+		r.mu.Lock()
+		r.back = append(r.back, back...)
+		r.mu.Unlock()
+		for _, p := range batch {
+			p.result <- unavailable(err)
+		}
+		return len(batch), err
+	}
+	for _, e := range back {
+		r.underway.leave(e.place)
+	}
+	r.store(batch)
+	return len(batch), nil
+}
+
+// store commits messages, and tells each how that ended. Where one of them violates a constraint, the others do not
+// fail with it.
+func (r *Recorder) store(batch []*pending) {
 	if len(batch) == 0 {
-		return 0
+		return
 	}
 	begun := time.Now()
 	// Whoever waits may give up; the batch belongs to all of them and is written.
 	err := r.ledger.batch(context.Background(), r.ledger.evidence(batch)...)
 	r.commit(len(batch), time.Since(begun), err)
+	var violated sqlite3.Error
+	if errors.As(err, &violated) && violated.Code == sqlite3.ErrConstraint && len(batch) > 1 {
+		r.store(batch[:len(batch)/2])
+		r.store(batch[len(batch)/2:])
+		return
+	}
 	for _, p := range batch {
 		p.result <- err
 	}
-	return len(batch)
-}
-
-// evidence makes the statements of one commit. The rows travel as one JSON parameter each, so that
-// a batch is two statements whatever its size. What is of a closed month, by another time zone than it was closed
-// in or a clock that was set back, is recorded on the first day after all closed months: its own could not be billed
-// any more.
-func (l *Ledger) evidence(batch []pending) []statement {
-	var rows, waiting [][]any
-	noted := l.opt.Now().UnixMilli()
-	for _, p := range batch {
-		m := &p.message
-		at, on := m.At.UnixMilli(), day(m.At, l.opt.Location)
-		for _, a := range m.Accounts {
-			rows = append(rows, []any{m.Instance, a.ID, at, on, m.QueueID, m.Size, m.Client})
-			if a.Held() && m.QueueID != "" {
-				waiting = append(waiting, waitingRows(a, m.Domains, WaitingMessage{ID: m.QueueID, Size: m.Size, Since: m.At}, noted)...)
-			}
-		}
-	}
-	statements := []statement{{`
-		INSERT INTO message (instance, account, at, day, queue_id, size, client)
-		SELECT value ->> 0, value ->> 1, value ->> 2,
-		       iif(substr(value ->> 3, 1, 7) IN (SELECT month FROM closed_month),
-		           (SELECT date(max(month) || '-01', '+1 month') FROM closed_month), value ->> 3),
-		       value ->> 4, value ->> 5, value ->> 6
-		FROM json_each(?) WHERE true
-		ON CONFLICT DO NOTHING`, []any{asJSON(rows)}}}
-	if len(waiting) > 0 {
-		statements = append(statements, noteWaiting(waiting))
-	}
-	return statements
-}
-
-// asJSON is a parameter for json_each. Its values are numbers and strings, which always encode.
-func asJSON(rows any) string {
-	text, err := json.Marshal(rows)
-	if err != nil {
-		panic(err)
-	}
-	return string(text)
 }

@@ -1,0 +1,91 @@
+package meter
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// evidence makes the statements of one commit. The rows travel as one JSON parameter each, so that
+// a batch is two statements whatever its size. What is of a closed month, by another time zone than it was closed
+// in or a clock that was set back, is recorded on the first day after all closed months: its own could not be billed
+// any more.
+func (l *Ledger) evidence(batch []*pending) []statement {
+	var rows, waiting [][]any
+	noted := l.opt.Now().UnixMilli()
+	for _, p := range batch {
+		m := &p.message
+		at, on := m.At.UnixMilli(), day(m.At, l.opt.Location)
+		for _, a := range m.Accounts {
+			rows = append(rows, []any{m.Instance, a.ID, at, on, m.QueueID, m.Size, m.Client})
+			if a.Held() && m.QueueID != "" {
+				waiting = append(waiting, waitingRows(a, m.Domains, WaitingMessage{ID: m.QueueID, Size: m.Size, Since: m.At}, noted)...)
+			}
+		}
+	}
+	statements := []statement{{`
+		INSERT INTO message (instance, account, at, day, queue_id, size, client)
+		SELECT value ->> 0, value ->> 1, value ->> 2,
+		       iif(substr(value ->> 3, 1, 7) IN (SELECT month FROM closed_month),
+		           (SELECT date(max(month) || '-01', '+1 month') FROM closed_month), value ->> 3),
+		       value ->> 4, value ->> 5, value ->> 6
+		FROM json_each(?) WHERE true
+		ON CONFLICT DO NOTHING`, []any{asJSON(rows)}}}
+	if len(waiting) > 0 {
+		statements = append(statements, noteWaiting(waiting))
+	}
+	return statements
+}
+
+// asJSON is a parameter for json_each. Its values are numbers and strings, which always encode.
+func asJSON(rows any) string {
+	text, err := json.Marshal(rows)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// withdraw makes it as if messages had never been counted. The bill of a closed month stays as it is.
+func (l *Ledger) withdraw(messages []entry) error {
+	instances := make([]string, len(messages))
+	for i, e := range messages {
+		instances[i] = e.instance
+	}
+	of := []any{asJSON(instances)}
+	const these = "message WHERE instance IN (SELECT value FROM json_each(?1))"
+	return l.batch(context.Background(),
+		statement{"DELETE FROM waiting WHERE (queue_id, account) IN (SELECT queue_id, account FROM " + these + ")", of},
+		statement{`
+			UPDATE usage SET messages = usage.messages - w.messages, bytes = usage.bytes - w.bytes, last = coalesce((
+				SELECT size FROM message AS m
+				WHERE m.account = usage.account AND m.day = usage.day AND m.instance NOT IN (SELECT value FROM json_each(?1))
+				ORDER BY at DESC LIMIT 1), 0)
+			FROM (SELECT account, day, count(*) AS messages, sum(size) AS bytes FROM ` + these + ` GROUP BY account, day) AS w
+			WHERE usage.account = w.account AND usage.day = w.day`, of},
+		statement{"DELETE FROM usage WHERE messages = 0 AND (account, day) IN (SELECT account, day FROM " + these + ")", of},
+		statement{"DELETE FROM " + these, of})
+}
+
+// CountedUnder returns the accounts for which a message was counted under one of the queue IDs, since then.
+func (r *Recorder) CountedUnder(ctx context.Context, queueIDs []string, since time.Time) ([]int64, error) {
+	db, err := r.ledger.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var accounts []int64
+	// "A" is what follows "@".
+	for rows, err := range query(ctx, db, `
+		SELECT DISTINCT account FROM json_each(?) AS id CROSS JOIN message
+		WHERE instance >= id.value || '@' AND instance < id.value || 'A' AND at >= ?`, asJSON(queueIDs), since.UnixMilli()) {
+		var id int64
+		if err == nil {
+			err = rows.Scan(&id)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		accounts = append(accounts, id)
+	}
+	return accounts, nil
+}
