@@ -21,65 +21,50 @@ var (
 	suspended     = decision{deferred, "DEFER 4.2.1 Mail for this domain is suspended, please try again later"}
 	unknownUser   = decision{rejected, "REJECT 5.1.1 User unknown"}
 	badRoute      = decision{rejected, "REJECT 5.1.3 Address with routing is not accepted, write user@domain"}
+	unaccounted   = decision{deferred, "451 4.3.0 Mail cannot be accounted for at the moment, please try again later"}
 	limitDeferred = decision{limited, "452 4.2.2 The recipient's mail limit is reached, please try again later"}
 	limitRejected = decision{limited, "552 5.2.2 The recipient's mail limit is reached"}
-	sendApart     = decision{deferred, "452 4.5.3 Too many domains for one message, please send to this recipient again"}
 	verify        = decision{verified, "reject_unverified_recipient"}
 )
 
 // decide answers one request. A state that nothing is said about passes.
 func (p *Policy) decide(ctx context.Context, r *request) decision {
 	switch string(r.state) {
-	case "RCPT":
-		return p.rcpt(ctx, r)
-	case "VRFY":
-		d, _ := p.mayReceive(ctx, string(r.recipient))
-		return d
-	case "END-OF-MESSAGE":
-		return p.endOfMessage(ctx, r)
+	case "RCPT", "VRFY":
+		return p.mayReceive(ctx, string(r.recipient))
 	case "ETRN":
 		return p.etrn(ctx, r)
 	}
 	return dunno
 }
 
-// rcpt decides over one recipient and notes it where Postfix goes on with it: reject_unverified_recipient
-// lets it through when the customer's server takes it.
-func (p *Policy) rcpt(ctx context.Context, r *request) decision {
-	d, account := p.mayReceive(ctx, string(r.recipient))
-	if (d.kind == passed || d.kind == verified) && len(r.instance) > 0 && !p.notes.add(r.instance, r.recipient, account, p.now()) {
-		return sendApart
-	}
-	return d
-}
-
-// mayReceive decides whether mail for an address is accepted, and says whose it is.
-func (p *Policy) mayReceive(ctx context.Context, address string) (decision, *meter.Account) {
+// mayReceive decides whether mail for an address is accepted.
+func (p *Policy) mayReceive(ctx context.Context, address string) decision {
 	directory := p.cfg.Accounts.Directory()
 	if directory == nil {
-		return unavailable, nil // it may be ours
+		return unavailable // it may be ours
 	}
 	to := readRecipient(directory, address)
 	a := to.account
 	switch {
 	case to.refused:
-		return badRoute, nil
+		return badRoute
 	case a == nil:
-		return dunno, nil
+		return dunno
 	case p.cfg.Accounts.Available() != nil:
-		return unavailable, nil
+		return unavailable
 	case a.Suspended:
-		return suspended, nil
+		return suspended
 	case !directory.Accepts(a, to.address):
-		return unknownUser, nil
+		return unknownUser
 	}
 	if d := p.withinLimit(ctx, a); d != dunno {
-		return d, nil
+		return d
 	}
 	if a.Recipients == meter.VerifiedRecipient {
-		return verify, a
+		return verify
 	}
-	return dunno, a
+	return dunno
 }
 
 // etrn decides over ETRN with the replies of RFC 1985, section 5.3. A REJECT would become

@@ -97,10 +97,10 @@ func TestLimitIsKept(t *testing.T) {
 			}
 			d := openDesk(t, []meter.Account{a}, func(c *Config) { c.Limits = test.limits })
 			for i := range test.messages {
-				err := d.faults.Record(t.Context(), meter.Message{
-					Instance: instance(started, i), Size: test.size, At: started,
+				err := d.faults.Record(meter.Message{
+					Instance: fmt.Sprint("Q", i, "@1"), Size: test.size, At: started,
 					Accounts: []*meter.Account{d.follower.Directory().Account("acme")},
-				})
+				}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

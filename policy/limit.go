@@ -69,8 +69,9 @@ func newGate() *gate {
 }
 
 // admit decides over a message at its end. With dunno it is let in, and settle must be called once it is
-// in the ledger or given up. The decision of an account above its limit is the message's.
-func (p *Policy) admit(ctx context.Context, accounts []*meter.Account, size int64) (d decision, settle func()) {
+// in the ledger or given up. It is refused for good only where that is true for all: where there are others among its
+// recipients, or an account with room, it is good for them, and sent again, each recipient has an answer of its own.
+func (p *Policy) admit(ctx context.Context, accounts []*meter.Account, size int64, others bool) (d decision, settle func()) {
 	limited := map[*meter.Account]*limit{}
 	for _, a := range accounts {
 		if l := p.limitOf(a); l != nil {
@@ -80,10 +81,11 @@ func (p *Policy) admit(ctx context.Context, accounts []*meter.Account, size int6
 	if len(limited) == 0 {
 		return dunno, func() {}
 	}
+	others = others || len(limited) < len(accounts)
 	g, this := p.gate, meter.Usage{Messages: 1, Bytes: size}
 	for {
 		g.mu.Lock()
-		d, uncertain := p.passes(ctx, limited, this)
+		d, uncertain := p.passes(ctx, limited, this, others)
 		if d != dunno || !uncertain {
 			if d == dunno {
 				g.add(limited, this)
@@ -96,26 +98,37 @@ func (p *Policy) admit(ctx context.Context, accounts []*meter.Account, size int6
 		select {
 		case <-settled:
 		case <-ctx.Done():
-			return unavailable, nil
+			return unaccounted, nil
 		}
 	}
 }
 
 // passes decides with the gate locked. It is uncertain when it depends on messages under way, of which
 // the ledger has some already, and others never, if they fail.
-func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit, this meter.Usage) (d decision, uncertain bool) {
+func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit, this meter.Usage, others bool) (d decision, uncertain bool) {
+	rejecting, reached := 0, false
 	for a, l := range limited {
 		used, ok := p.used(ctx, a)
-		switch {
-		case !ok:
-			return unavailable, false
-		case l.tariff.Reached(used, l.tiers):
-			return l.above, false
+		if !ok {
+			return unaccounted, false
+		}
+		if l.tariff.Reached(used, l.tiers) {
+			reached = true
+			if l.above == limitRejected {
+				rejecting++
+			}
+			continue
 		}
 		if more := p.gate.underway[a.ID]; more.Messages > 0 {
 			with := meter.Usage{Messages: used.Messages + more.Messages + this.Messages, Bytes: used.Bytes + more.Bytes + this.Bytes}
 			uncertain = uncertain || l.tariff.Reached(with, l.tiers)
 		}
+	}
+	switch {
+	case reached && !others && rejecting == len(limited):
+		return limitRejected, false
+	case reached:
+		return limitDeferred, false
 	}
 	return dunno, uncertain
 }

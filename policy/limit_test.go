@@ -5,21 +5,36 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"mailbag/meter"
 )
 
-// ended is END-OF-MESSAGE of a message that began after the start.
-func (d *desk) ended(t testing.TB, sequence int, recipient string, count int, size int64) string {
+// ended is what the tap says at the end of a message of so many octets: "c" where it is accepted.
+func (d *desk) ended(t testing.TB, sequence int, size int64, recipients ...string) (answer string) {
 	t.Helper()
-	return d.answer(t, "protocol_state=END-OF-MESSAGE", "instance="+instance(started.Add(30*time.Second), sequence),
-		"recipient="+recipient, fmt.Sprint("recipient_count=", count), fmt.Sprint("size=", size), "queue_id=Q")
+	tap := newTap(d.Policy)
+	tap.connect("203.0.113.9")
+	tap.mail("<sender@client.example>")
+	for _, r := range recipients {
+		tap.rcpt("<"+r+">", r)
+	}
+	tap.body(make([]byte, size-2))
+	_, refused, err := tap.record(fmt.Sprint("Q", sequence), func() error {
+		answer = "c"
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if refused != dunno {
+		answer = refused.action
+	}
+	return answer
 }
 
-func (d *desk) mayCome(t testing.TB, sequence int, recipient string) string {
+func (d *desk) mayCome(t testing.TB, recipient string) string {
 	t.Helper()
-	return d.answer(t, "protocol_state=RCPT", "instance="+instance(started.Add(30*time.Second), sequence), "recipient="+recipient)
+	return d.answer(t, "protocol_state=RCPT", "recipient="+recipient)
 }
 
 // TestMessagesThatComeTogetherDoNotPassALimitTogether has many senders past RCPT, all of them below the limit,
@@ -45,20 +60,18 @@ func TestMessagesThatComeTogetherDoNotPassALimitTogether(t *testing.T) {
 			a := account("acme", meter.ATRN, "acme.example")
 			test.set(&a)
 			d := openDesk(t, []meter.Account{a}, nil)
-			for i := range senders {
-				if got := d.mayCome(t, i, "a@acme.example"); got != "DUNNO" {
-					t.Fatalf("RCPT is answered %q", got)
-				}
+			if got := d.mayCome(t, "a@acme.example"); got != "DUNNO" {
+				t.Fatalf("RCPT is answered %q", got)
 			}
 			var group sync.WaitGroup
 			answers := make([]string, senders)
 			for i := range senders {
-				group.Go(func() { answers[i] = d.ended(t, i, "a@acme.example", 1, test.size) })
+				group.Go(func() { answers[i] = d.ended(t, i, test.size, "a@acme.example") })
 			}
 			group.Wait()
 			let := int64(0)
 			for _, answer := range answers {
-				if answer == "DUNNO" {
+				if answer == "c" {
 					let++
 				} else if test.refused == "" || !strings.HasPrefix(answer, test.refused) {
 					t.Errorf("a message is answered %q, want %q", answer, test.refused)
@@ -71,7 +84,7 @@ func TestMessagesThatComeTogetherDoNotPassALimitTogether(t *testing.T) {
 			if want == "" {
 				want = "DUNNO"
 			}
-			if got := d.mayCome(t, senders, "a@acme.example"); !strings.HasPrefix(got, want) {
+			if got := d.mayCome(t, "a@acme.example"); !strings.HasPrefix(got, want) {
 				t.Errorf("the next message is answered %q, want %q", got, want)
 			}
 			if len(d.gate.underway) > 0 {
@@ -92,7 +105,7 @@ func TestTheMessageThatCrossesALimitComesAlone(t *testing.T) {
 	waits := func(size int64) bool {
 		d.gate.mu.Lock()
 		defer d.gate.mu.Unlock()
-		decided, uncertain := d.passes(t.Context(), limited, meter.Usage{Messages: 1, Bytes: size})
+		decided, uncertain := d.passes(t.Context(), limited, meter.Usage{Messages: 1, Bytes: size}, false)
 		if decided != dunno {
 			t.Errorf("a message of %d octets is answered %v", size, decided)
 		}
@@ -101,7 +114,7 @@ func TestTheMessageThatCrossesALimitComesAlone(t *testing.T) {
 	if waits(200) {
 		t.Error("a message waits for none")
 	}
-	decided, settle := d.admit(t.Context(), []*meter.Account{acme}, 10)
+	decided, settle := d.admit(t.Context(), []*meter.Account{acme}, 10, false)
 	if decided != dunno {
 		t.Fatalf("the first message is answered %v", decided)
 	}
@@ -114,41 +127,34 @@ func TestTheMessageThatCrossesALimitComesAlone(t *testing.T) {
 	}
 }
 
-func TestTheMessageThatCrossedTheLimitPassesWhenPostfixAsksAgain(t *testing.T) {
-	t.Parallel()
-	a := account("acme", meter.ATRN, "acme.example")
-	a.OnLimit, a.Messages = meter.Reject, 1
-	d := openDesk(t, []meter.Account{a}, nil)
-	for i := range 2 {
-		d.mayCome(t, i, "a@acme.example")
-	}
-	for _, want := range []string{"DUNNO", "DUNNO"} {
-		if got := d.ended(t, 0, "a@acme.example", 1, 10); got != want {
-			t.Errorf("the message is answered %q", got)
-		}
-	}
-	if got := d.ended(t, 1, "a@acme.example", 1, 10); !strings.HasPrefix(got, "552 ") {
-		t.Errorf("the second message is answered %q", got)
-	}
-}
-
 // What is for others too must not be lost to them: its sender comes again, and hears about each recipient.
-func TestMessageForOthersTooIsDeferredWhereOneOfThemRejects(t *testing.T) {
+func TestMessageIsRefusedForGoodOnlyWhereThatIsTrueForAll(t *testing.T) {
 	t.Parallel()
 	full := account("full", meter.ATRN, "full.example")
 	full.OnLimit, full.Messages = meter.Reject, 1
-	d := openDesk(t, []meter.Account{full, account("acme", meter.ATRN, "acme.example")}, nil)
-	for i, other := range []string{"a@acme.example", "x@elsewhere.example"} {
-		d.mayCome(t, i, "a@full.example")
-		d.mayCome(t, i, other)
+	shut := full
+	shut.Name, shut.Domains = "shut", []string{"shut.example"}
+	late := account("late", meter.ATRN, "late.example")
+	late.OnLimit, late.Messages = meter.Defer, 1
+	d := openDesk(t, []meter.Account{full, shut, late, account("acme", meter.ATRN, "acme.example")}, nil)
+	for i, domain := range []string{"full", "shut", "late"} {
+		if got := d.ended(t, i, 10, "a@"+domain+".example"); got != "c" {
+			t.Fatalf("the first message for %s is answered %q", domain, got)
+		}
 	}
-	d.mayCome(t, 2, "a@full.example")
-	if got := d.ended(t, 2, "a@full.example", 1, 10); got != "DUNNO" {
-		t.Fatalf("the first message is answered %q", got)
-	}
-	for i := range 2 {
-		if got := d.ended(t, i, "", 2, 10); !strings.HasPrefix(got, "452 4.2.2 ") {
-			t.Errorf("message %d is answered %q", i, got)
+	for i, test := range []struct {
+		recipients []string
+		want       string
+	}{
+		{[]string{"a@full.example"}, "552 5.2.2 "},
+		{[]string{"a@full.example", "b@full.example", "a@shut.example"}, "552 5.2.2 "},
+		{[]string{"a@late.example"}, "452 4.2.2 "},
+		{[]string{"a@full.example", "a@late.example"}, "452 4.2.2 "},
+		{[]string{"a@full.example", "a@acme.example"}, "452 4.2.2 "},
+		{[]string{"a@full.example", "x@elsewhere.example"}, "452 4.2.2 "},
+	} {
+		if got := d.ended(t, 10+i, 10, test.recipients...); !strings.HasPrefix(got, test.want) {
+			t.Errorf("a message for %v is answered %q, want %q", test.recipients, got, test.want)
 		}
 	}
 	if used := d.used(t, "acme"); used.Messages != 0 {
@@ -161,15 +167,12 @@ func TestWhatCannotBeRecordedTakesNoPlaceBelowTheLimit(t *testing.T) {
 	a := account("acme", meter.ATRN, "acme.example")
 	a.OnLimit, a.Messages = meter.Defer, 1
 	d := openDesk(t, []meter.Account{a}, nil)
-	for i := range 2 {
-		d.mayCome(t, i, "a@acme.example")
-	}
 	d.faults.unavailable.Store(true)
-	if got := d.ended(t, 0, "a@acme.example", 1, 10); !strings.HasPrefix(got, "DEFER 4.3.0 ") {
+	if got := d.ended(t, 0, 10, "a@acme.example"); !strings.HasPrefix(got, "451 4.3.0 ") {
 		t.Errorf("without a ledger it is answered %q", got)
 	}
 	d.faults.unavailable.Store(false)
-	if got := d.ended(t, 1, "a@acme.example", 1, 10); got != "DUNNO" {
+	if got := d.ended(t, 1, 10, "a@acme.example"); got != "c" {
 		t.Errorf("the message below the limit is answered %q", got)
 	}
 }

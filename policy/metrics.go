@@ -20,23 +20,22 @@ const (
 
 var (
 	kinds      = []string{"passed", "rejected", "deferred", "limited", "verified", "flushed"}
-	states     = []string{"RCPT", "VRFY", "END-OF-MESSAGE", "ETRN", "other"}
+	states     = []string{"RCPT", "VRFY", "ETRN", "other"}
 	sockets    = []string{"policy", "lookup", "milter"}
 	lookupMaps = []string{"relay-domains", "transport", "relay-recipients", "held-domains", "tls-policy", "other"}
 	results    = []string{"found", "not_found", "temporary", "permanent"}
-	outcomes   = []string{"recorded", "foreign", "deferred", "limited"}
+	outcomes   = []string{"recorded", "repeated", "foreign", "deferred", "limited", "unheard"}
 )
 
 // metrics are resolved beforehand: a request costs one addition.
 type metrics struct {
-	requests     [][]prometheus.Counter // by state and kind
-	lookups      map[string]map[string]prometheus.Counter
-	messages     map[string]prometheus.Counter
-	connections  map[string]prometheus.Gauge
-	refused      map[string]prometheus.Counter
-	bad          map[string]prometheus.Counter
-	broken       map[string]prometheus.Counter
-	unattributed prometheus.Counter
+	requests    [][]prometheus.Counter // by state and kind
+	lookups     map[string]map[string]prometheus.Counter
+	messages    map[string]prometheus.Counter
+	connections map[string]prometheus.Gauge
+	refused     map[string]prometheus.Counter
+	bad         map[string]prometheus.Counter
+	broken      map[string]prometheus.Counter
 }
 
 // newMetrics registers the metrics; r may be nil.
@@ -50,12 +49,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	connections := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mailbag_policy_connections", Help: "Connections open now.",
 	}, []string{"socket"})
-	unattributed := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "mailbag_policy_unattributed_messages_total",
-		Help: "Messages for an account that were not counted, because nobody asked about their recipients.",
-	})
 	if r != nil {
-		for _, c := range []prometheus.Collector{requests, lookups, messages, refused, bad, broken, connections, unattributed} {
+		for _, c := range []prometheus.Collector{requests, lookups, messages, refused, bad, broken, connections} {
 			if err := r.Register(c); err != nil {
 				return nil, fmt.Errorf("cannot register the metrics of package policy: %w", err)
 			}
@@ -63,13 +58,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 
 	m := &metrics{
-		lookups:      map[string]map[string]prometheus.Counter{},
-		messages:     map[string]prometheus.Counter{},
-		connections:  map[string]prometheus.Gauge{},
-		refused:      map[string]prometheus.Counter{},
-		bad:          map[string]prometheus.Counter{},
-		broken:       map[string]prometheus.Counter{},
-		unattributed: unattributed,
+		lookups:     map[string]map[string]prometheus.Counter{},
+		messages:    map[string]prometheus.Counter{},
+		connections: map[string]prometheus.Gauge{},
+		refused:     map[string]prometheus.Counter{},
+		bad:         map[string]prometheus.Counter{},
+		broken:      map[string]prometheus.Counter{},
 	}
 	for _, state := range states {
 		var row []prometheus.Counter

@@ -1,213 +1,229 @@
 package policy
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 	"strings"
-	"time"
-
-	"mailbag/meter"
-	"mailbag/meter/door"
-
-	"github.com/d--j/go-milter"
+	"syscall"
 )
 
-// unwanted is the part of the milter protocol that the tap does without: steps that tell it nothing,
-// and replies to all steps but the last.
-const unwanted = milter.OptNoHelo | milter.OptNoUnknown | milter.OptNoData | milter.OptNoEOH |
-	milter.OptNoReplies | milter.OptHeaderLeadingSpace
+// packetLimit is the longest milter packet in octets. Postfix sends bodies in pieces of 64 KiB, and
+// no header longer than header_size_limit (100 KiB).
+const packetLimit = 1 << 20
 
-// serveMilter is the session of one milter client, which is one SMTP session. Each has a library
-// server of its own, so that it starts and ends with its connection.
-func (p *Policy) serveMilter(ctx context.Context, c *conn) error {
-	peer := &milterConn{conn: c}
-	library := milter.NewServer(
-		milter.WithMilter(func() milter.Milter { return &tap{policy: p, ctx: context.WithoutCancel(ctx), conn: c} }),
-		milter.WithMacroRequest(milter.StageRcpt, []milter.MacroName{milter.MacroRcptAddr}),
-		milter.WithMacroRequest(milter.StageEOM, []milter.MacroName{milter.MacroQueueId}),
-		milter.WithNegotiationCallback(negotiate),
-	)
-	_ = library.Serve(door.Sole(peer)) // its error is that there is no second connection
-	return peer.err
-}
+// Steps of the milter protocol (smfi_negotiate of libmilter, which is its only description) that a filter
+// can do without, and those that it will not reply to.
+const (
+	noHelo           = 0x2
+	noEndOfHeaders   = 0x40
+	noUnknown        = 0x100
+	noData           = 0x200
+	leadingSpace     = 0x100000 // of a header's value is not taken away
+	noReplyHeader    = 0x80
+	noReplyConnect   = 0x1000
+	noReplyHelo      = 0x2000
+	noReplyMail      = 0x4000
+	noReplyRcpt      = 0x8000
+	noReplyData      = 0x10000
+	noReplyUnknown   = 0x20000
+	noReplyEndHeader = 0x40000
+	noReplyBody      = 0x80000
 
-// negotiate takes what the MTA offers of what we want, so that an older milter_protocol works too,
-// only slower. Refused recipients (OptRcptRej) are never asked for.
-func negotiate(mtaVersion, ours uint32, mtaActions, actions milter.OptAction, mtaSteps, _ milter.OptProtocol, size milter.DataSize) (uint32, milter.OptAction, milter.OptProtocol, milter.DataSize, error) {
-	if mtaVersion < 2 {
-		return 0, 0, 0, 0, fmt.Errorf("the MTA speaks milter version %d, mailbag needs 2 or above", mtaVersion)
-	}
-	return min(mtaVersion, ours), mtaActions & actions, mtaSteps & unwanted, size, nil
-}
+	unwanted = noHelo | noEndOfHeaders | noUnknown | noData | leadingSpace | noReplyHeader | noReplyConnect | noReplyHelo |
+		noReplyMail | noReplyRcpt | noReplyData | noReplyUnknown | noReplyEndHeader | noReplyBody
+)
 
-// A tap records the messages of one SMTP session as they were accepted: with the recipients that
-// remained, at the end of the message, after every milter before it had its say.
-//
-// Its size of a message is that of the header and the body as the queue file has them at that moment,
-// each line with CRLF and the empty line between counted once. That is what size= says at
-// END-OF-MESSAGE, except that: headers which Postfix or an earlier milter added or changed count as
-// they are now, save for Postfix's own Received and those it adds when missing; white space before a
-// header's colon does not count; the empty line counts also where the message has none; and a line
-// longer than line_length_limit (2,048) counts as it is, where size= adds two octets for each piece
-// into which Postfix cuts it, and 16 where it hides a leading From_ line.
-//
-// A recipient that an earlier milter deletes after it was accepted still counts: its sender was told
-// that it is accepted. When a session breaks between the commit and our answer, the sender will send
-// again and the message counts twice; nothing in the milter protocol tells the two apart.
-type tap struct {
-	milter.NoOpMilter
-	policy *Policy
-	ctx    context.Context
+// noReply is the step that frees a command from its reply.
+var noReply = map[byte]uint32{'C': noReplyConnect, 'H': noReplyHelo, 'M': noReplyMail, 'R': noReplyRcpt, 'T': noReplyData,
+	'U': noReplyUnknown, 'L': noReplyHeader, 'N': noReplyEndHeader, 'B': noReplyBody}
+
+const (
+	milterVersion = 6
+	setMacros     = 0x100 // the one action that we ask for: to choose the macros
+	stageRcpt     = 3
+	stageEnd      = 5
+)
+
+// A milterSession is one of a milter client's, and so of an SMTP session.
+type milterSession struct {
+	tap
 	conn   *conn
-	client string
-
-	begun    time.Time // MAIL FROM
-	accounts []int64   // without repeats
-	domains  []string  // of theirs, likewise, where an account has several
-	unread   bool      // a recipient could not be read, because the ledger never was
-	size     int64
+	steps  uint32 // what the MTA agreed to
+	macros map[string]string
+	// answered is the instance of the message whose recording was told the MTA last, as long as nothing shows that
+	// the MTA has read so.
+	answered string
 }
 
-func (t *tap) Connect(_, _ string, _ uint16, address string, _ milter.Modifier) (*milter.Response, error) {
-	t.client = ""
-	if addr, err := netip.ParseAddr(strings.Trim(address, "[]")); err == nil {
-		t.client = addr.Unmap().String()
-	}
-	return milter.RespContinue, nil
-}
-
-func (t *tap) MailFrom(string, string, milter.Modifier) (*milter.Response, error) {
-	t.reset()
-	t.begun = t.policy.now()
-	t.conn.busy.Store(true)
-	return milter.RespContinue, nil
-}
-
-// RcptTo notes whose the recipient is. Postfix says in a macro what it resolved the address to; without
-// it the address is read as the client wrote it.
-func (t *tap) RcptTo(address, _ string, m milter.Modifier) (*milter.Response, error) {
-	directory := t.policy.cfg.Accounts.Directory()
-	if directory == nil {
-		t.unread = true
-		return milter.RespContinue, nil
-	}
-	if resolved := m.Get(milter.MacroRcptAddr); resolved != "" {
-		address = resolved
-	}
-	address = unquoted(address)
-	a := readRecipient(directory, address).account
-	if a == nil {
-		return milter.RespContinue, nil
-	}
-	if !slices.Contains(t.accounts, a.ID) {
-		t.accounts = append(t.accounts, a.ID)
-	}
-	if domain := ownDomain(a, address); domain != "" && !slices.Contains(t.domains, domain) {
-		t.domains = append(t.domains, domain)
-	}
-	return milter.RespContinue, nil
-}
-
-func (t *tap) Header(name, value string, m milter.Modifier) (*milter.Response, error) {
-	t.size += int64(len(name) + len(":") + len(value) + len("\r\n"))
-	if m.Protocol()&milter.OptHeaderLeadingSpace == 0 {
-		t.size++ // the MTA ate the space
-	}
-	for i := 0; i < len(value); i++ { // lines within a header come with a bare LF
-		if value[i] == '\n' && (i == 0 || value[i-1] != '\r') {
-			t.size++
+// serveMilter is the session of one milter client.
+func (p *Policy) serveMilter(_ context.Context, c *conn) error {
+	s := &milterSession{tap: newTap(p), conn: c, macros: map[string]string{}}
+	for {
+		packet, err := c.next(framePacket)
+		if err != nil {
+			// What a unix socket says where its peer closed it without reading all: Postfix gave the message up, for want
+			// of an answer in time, say, and its sender was told to try again.
+			if errors.Is(err, syscall.ECONNRESET) && s.answered != "" {
+				p.cfg.Recorder.Unheard(s.answered)
+			}
+			return err
 		}
+		s.answered = ""
+		command, rest := packet[4], packet[5:]
+		if command == 'Q' {
+			return nil
+		}
+		if err := s.event(command, rest); err != nil {
+			return err
+		}
+		if command != 'D' {
+			clear(s.macros)
+		}
+		c.busy.Store(s.open)
 	}
-	return milter.RespContinue, nil
 }
 
-func (t *tap) BodyChunk(chunk []byte, _ milter.Modifier) (*milter.Response, error) {
-	t.size += int64(len(chunk))
-	return milter.RespContinue, nil
+// event takes one event, and replies where the MTA waits for it.
+func (s *milterSession) event(command byte, rest []byte) error {
+	switch command {
+	case 'O':
+		return s.negotiate(rest)
+	case 'D':
+		return s.define(rest)
+	case 'A', 'K':
+		s.reset()
+		return nil
+	case 'E':
+		s.body(rest)
+		return s.end()
+	case 'C':
+		address, err := clientAddress(rest)
+		if err != nil {
+			return err
+		}
+		s.connect(address)
+	case 'M', 'R':
+		address, _, whole := bytes.Cut(rest, []byte{0})
+		if !whole {
+			return cutOff
+		}
+		if command == 'M' {
+			s.conn.busy.Store(true)
+			s.mail(string(address))
+			break
+		}
+		s.rcpt(string(address), s.macros["{rcpt_addr}"])
+	case 'L':
+		name, value, whole := bytes.Cut(rest, []byte{0})
+		if !whole {
+			return cutOff
+		}
+		s.header(name, bytes.TrimSuffix(value, []byte{0}), s.steps&leadingSpace == 0)
+	case 'B':
+		s.body(rest)
+	case 'H', 'T', 'U', 'N':
+	default:
+		return badInput(fmt.Sprintf("a milter packet of the unknown kind %q", command))
+	}
+	if bit := noReply[command]; s.steps&bit == 0 {
+		return s.conn.answer(packet("c"))
+	}
+	return nil
 }
 
-func (t *tap) EndOfMessage(m milter.Modifier) (*milter.Response, error) {
-	defer t.reset()
-	p := t.policy
-	if t.unread || len(t.accounts) > 0 && p.cfg.Accounts.Available() != nil {
-		p.metrics.messages["deferred"].Inc()
-		return unaccounted()
+const cutOff = badInput("a milter packet is cut off")
+
+// negotiate takes what the MTA offers of what we want, so that an older milter_protocol works too, only slower.
+func (s *milterSession) negotiate(offer []byte) error {
+	if len(offer) < 12 {
+		return cutOff
 	}
-	if len(t.accounts) == 0 {
-		p.metrics.messages["foreign"].Inc()
-		return milter.RespContinue, nil
+	version, actions, steps := binary.BigEndian.Uint32(offer), binary.BigEndian.Uint32(offer[4:]), binary.BigEndian.Uint32(offer[8:])
+	if version < 2 {
+		return badInput(fmt.Sprintf("the MTA speaks milter version %d, mailbag needs 2 or above", version))
 	}
-	queueID := m.Get(milter.MacroQueueId)
-	accounts := p.accountsByID(t.accounts)
-	size := t.size + int64(len("\r\n"))
-	d, settle := p.admit(t.ctx, accounts, size)
+	s.steps = steps & unwanted
+	reply := []byte{'O'}
+	for _, v := range []uint32{min(version, milterVersion), actions & setMacros, s.steps} {
+		reply = binary.BigEndian.AppendUint32(reply, v)
+	}
+	if actions&setMacros != 0 {
+		reply = append(binary.BigEndian.AppendUint32(reply, stageRcpt), "{rcpt_addr}\x00"...)
+		reply = append(binary.BigEndian.AppendUint32(reply, stageEnd), "i\x00"...)
+	}
+	return s.conn.answer(packet(string(reply)))
+}
+
+// define takes the macros that come before a command, and hold for that one.
+func (s *milterSession) define(rest []byte) error {
+	if len(rest) == 0 {
+		return cutOff
+	}
+	for rest = rest[1:]; len(rest) > 0; {
+		name, more, whole := bytes.Cut(rest, []byte{0})
+		value, more, ended := bytes.Cut(more, []byte{0})
+		if !whole || !ended {
+			return cutOff
+		}
+		s.macros[string(name)] = string(value)
+		rest = more
+	}
+	return nil
+}
+
+// end replies to the end of a message.
+func (s *milterSession) end() error {
+	defer s.reset()
+	instance, d, err := s.record(s.macros["i"], func() error { return s.conn.answer(packet("c")) })
 	switch {
-	case d.kind == limited:
-		p.metrics.messages["limited"].Inc()
-		// Whether it is good for others the tap cannot tell; sent again, each recipient has its own answer.
-		return milter.RejectWithCodeAndReason(452, strings.TrimPrefix(limitDeferred.action, "452 "))
-	case d != dunno:
-		p.metrics.messages["deferred"].Inc()
-		return unaccounted()
+	case err != nil:
+		return err
+	case d == dunno:
+		s.answered = instance
+		return nil
 	}
-	defer settle()
-	err := p.cfg.Recorder.Record(t.ctx, meter.Message{
-		// Short queue IDs come again; the time of MAIL FROM does not.
-		Instance: fmt.Sprintf("milter:%s@%d", queueID, t.begun.UnixNano()),
-		QueueID:  queueID,
-		Size:     size,
-		Client:   t.client,
-		At:       p.now(),
-		Accounts: accounts,
-		Domains:  t.domains,
-	})
-	if err != nil {
-		p.metrics.messages["deferred"].Inc()
-		p.reportUnrecorded(queueID, err)
-		return unaccounted()
+	return s.conn.answer(packet("y" + d.action + "\x00"))
+}
+
+// clientAddress reads a connect event: a host name, a letter for the family, and, where that has them, a port and an
+// address.
+func clientAddress(rest []byte) (string, error) {
+	_, rest, whole := bytes.Cut(rest, []byte{0})
+	if !whole || len(rest) == 0 {
+		return "", cutOff
 	}
-	p.metrics.messages["recorded"].Inc()
-	return milter.RespContinue, nil
-}
-
-func (t *tap) Abort(milter.Modifier) error {
-	t.reset()
-	return nil
-}
-
-func (t *tap) NewConnection(milter.Modifier) error {
-	t.reset()
-	return nil
-}
-
-func (t *tap) reset() {
-	t.begun, t.accounts, t.domains, t.unread, t.size = time.Time{}, nil, nil, false, 0
-	t.conn.busy.Store(false)
-}
-
-func unaccounted() (*milter.Response, error) {
-	return milter.RejectWithCodeAndReason(451, "4.3.0 Mail cannot be accounted for at the moment, please try again later")
-}
-
-// unquoted turns an address as SMTP writes it into the internal form in which policy requests have it.
-func unquoted(address string) string {
-	address = strings.TrimSuffix(strings.TrimPrefix(address, "<"), ">")
-	if !strings.HasPrefix(address, `"`) {
-		return address
+	if family := rest[0]; family != '4' && family != '6' {
+		return "", nil
 	}
-	var b strings.Builder
-	for i, within := 0, false; i < len(address); i++ {
-		switch c := address[i]; {
-		case c == '"':
-			within = !within
-		case c == '\\' && within && i+1 < len(address):
-			i++
-			b.WriteByte(address[i])
-		default:
-			b.WriteByte(c)
-		}
+	if len(rest) < 3 {
+		return "", cutOff
 	}
-	return b.String()
+	address := strings.TrimSuffix(string(rest[3:]), "\x00")
+	return strings.TrimPrefix(strings.Trim(address, "[]"), "IPv6:"), nil
+}
+
+// packet makes one of a command and what belongs to it.
+func packet(text string) []byte {
+	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(text)), uint32(len(text))), text...)
+}
+
+// framePacket finds the end of a milter packet: a length of four octets, then a command and what
+// belongs to it.
+func framePacket(b []byte, _ int) (int, error) {
+	if len(b) < 4 {
+		return 0, nil
+	}
+	length := binary.BigEndian.Uint32(b)
+	switch {
+	case length == 0:
+		return 0, badInput("a milter packet is empty")
+	case length > packetLimit-4:
+		return 0, badInput("a milter packet is longer than 1 MiB")
+	case uint32(len(b)-4) < length:
+		return 0, nil
+	}
+	return int(4 + length), nil
 }

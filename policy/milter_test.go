@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"encoding/binary"
 	"io"
 	"net"
 	"strings"
@@ -47,10 +46,10 @@ func (m *mta) goOn(a *milter.Action, err error) {
 // envelope says MAIL and RCPT with what Postfix resolves the addresses to.
 func (m *mta) envelope(recipients ...string) {
 	m.t.Helper()
-	m.goOn(m.Mail("<sender@client.example>", ""))
+	m.goOn(m.Mail("sender@client.example", ""))
 	for _, r := range recipients {
 		m.macros.Set(milter.MacroRcptAddr, r)
-		m.goOn(m.Rcpt("<"+r+">", ""))
+		m.goOn(m.Rcpt(r, ""))
 	}
 	m.goOn(m.DataStart())
 }
@@ -79,7 +78,7 @@ func TestMilterRecordsWhatWasAccepted(t *testing.T) {
 	m := dialMilter(t, d.listen(t, "milter", d.ServeMilter))
 
 	m.envelope("a@acme.example", "b@ACME.example", `"c d"@box.example`, "x@other.example")
-	if got := m.content("QUEUE1"); got.Type != milter.ActionAccept {
+	if got := m.content("QUEUE1"); got.Type != milter.ActionContinue {
 		t.Errorf("answered %v", got)
 	}
 	want := meter.Usage{Messages: 1, Bytes: contentSize}
@@ -98,11 +97,11 @@ func TestMilterRecordsWhatWasAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.envelope("a@box.example")
-	if got := m.content("QUEUE1"); got.Type != milter.ActionAccept { // the queue ID comes again
+	if got := m.content("QUEUE1"); got.Type != milter.ActionContinue { // the queue ID comes again
 		t.Errorf("answered %v", got)
 	}
 	m.envelope("x@other.example")
-	if got := m.content("QUEUE2"); got.Type != milter.ActionAccept {
+	if got := m.content("QUEUE2"); got.Type != milter.ActionContinue {
 		t.Errorf("answered %v", got)
 	}
 	if got := d.used(t, "acme"); got != want {
@@ -121,11 +120,11 @@ func TestMilterWorksWithAnOlderProtocol(t *testing.T) {
 	d := openDesk(t, customers(), nil)
 	path := d.listen(t, "milter", d.ServeMilter)
 	m := dialMilter(t, path, milter.WithMaximumVersion(2), milter.WithActions(0), milter.WithProtocols(0))
-	m.goOn(m.Mail("<>", ""))
-	m.goOn(m.Rcpt(`<"a b"@acme.example>`, "NOTIFY=NEVER")) // no macro
-	m.goOn(m.Rcpt("<@relay.example:b@box.example>", ""))
+	m.goOn(m.Mail("", ""))
+	m.goOn(m.Rcpt(`"a b"@acme.example`, "NOTIFY=NEVER")) // no macro
+	m.goOn(m.Rcpt("@relay.example:b@box.example", ""))
 	m.goOn(m.DataStart())
-	if got := m.content("Q"); got.Type != milter.ActionAccept {
+	if got := m.content("Q"); got.Type != milter.ActionContinue {
 		t.Errorf("answered %v", got)
 	}
 	for _, name := range []string{"acme", "box"} {
@@ -154,7 +153,7 @@ func TestMilterDefersWhileTheLedgerIsUnavailable(t *testing.T) {
 			m := dialMilter(t, d.listen(t, "milter", d.ServeMilter))
 			m.envelope(test.recipient)
 			got := m.content("Q")
-			if test.deferred && !strings.HasPrefix(got.SMTPReply, "451 4.3.0 ") || !test.deferred && got.Type != milter.ActionAccept {
+			if test.deferred && !strings.HasPrefix(got.SMTPReply, "451 4.3.0 ") || !test.deferred && got.Type != milter.ActionContinue {
 				t.Errorf("answered %v", got)
 			}
 		})
@@ -172,15 +171,15 @@ func TestMilterShutdownFinishesAMessage(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- d.Shutdown(context.Background()) }()
 	waitFor(t, "the idle session's end", func() bool { return metric(t, d, "mailbag_policy_connections") == 1 })
-	if _, err := idle.Mail("<>", ""); err == nil {
-		if _, err = idle.Rcpt("<a@acme.example>", ""); err == nil {
+	if _, err := idle.Mail("", ""); err == nil {
+		if _, err = idle.Rcpt("a@acme.example", ""); err == nil {
 			_, _, err = idle.End()
 		}
 		if err == nil {
 			t.Error("an idle session goes on after shutdown")
 		}
 	}
-	if got := m.content("Q"); got.Type != milter.ActionAccept {
+	if got := m.content("Q"); got.Type != milter.ActionContinue {
 		t.Errorf("answered %v", got)
 	}
 	if err := <-ended; err != nil {
@@ -201,23 +200,21 @@ func (s *server) busy() (n int) {
 	return n
 }
 
-// packet makes a milter packet.
-func packet(text string) string {
-	return string(binary.BigEndian.AppendUint32(nil, uint32(len(text)))) + text
-}
+// text is a packet as a string.
+func text(s string) string { return string(packet(s)) }
 
 // negotiation is how a milter client begins, version 6 with everything offered.
-var negotiation = packet("O\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff")
+var negotiation = text("O\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff")
 
 var badPackets = []struct{ name, text, reason string }{
-	{"empty", packet(""), "empty"},
+	{"empty", text(""), "empty"},
 	{"half a gigabyte", "\x20\x00\x00\x00O", "longer than 1 MiB"},
 	{"garbage", "GET / HTTP/1.0\r\n\r\n", "longer than 1 MiB"},
-	{"connect without a name", negotiation + packet("Cmail.example"), "cut off"},
-	{"connect without a family", negotiation + packet("Cmail.example\x00"), "cut off"},
-	{"mail without an end", negotiation + packet("M<a@b>"), "cut off"},
-	{"rcpt without an end", negotiation + packet("R<a@b>"), "cut off"},
-	{"empty later", negotiation + packet("Hhelo\x00") + packet(""), "empty"},
+	{"connect without a name", negotiation + text("Cmail.example"), "cut off"},
+	{"connect without a family", negotiation + text("Cmail.example\x00"), "cut off"},
+	{"mail without an end", negotiation + text("M<a@b>"), "cut off"},
+	{"rcpt without an end", negotiation + text("R<a@b>"), "cut off"},
+	{"empty later", negotiation + text("Hhelo\x00") + text(""), "empty"},
 }
 
 func TestBadPacketClosesItsMilterSession(t *testing.T) {
@@ -237,7 +234,7 @@ func TestBadPacketClosesItsMilterSession(t *testing.T) {
 			waitFor(t, "the log line", func() bool { return strings.Contains(d.log.String(), test.reason) })
 			waitFor(t, "its end", func() bool { return metric(t, d, "mailbag_policy_connections") == 1 })
 			other.envelope("a@acme.example")
-			if got := other.content("Q"); got.Type != milter.ActionAccept {
+			if got := other.content("Q"); got.Type != milter.ActionContinue {
 				t.Errorf("another session is answered %v", got)
 			}
 		})
@@ -249,8 +246,8 @@ func FuzzMilter(f *testing.F) {
 	for _, test := range badPackets {
 		f.Add([]byte(test.text))
 	}
-	f.Add([]byte(negotiation + packet("Cmail.example\x004\x00\x19192.0.2.1\x00") + packet("M<>\x00") + packet("DR{rcpt_addr}\x00a@b\x00") +
-		packet("R<a@b>\x00") + packet("LSubject\x00x\x00") + packet("Bbody\r\n") + packet("DEi\x00Q\x00") + packet("E") + packet("Q")))
+	f.Add([]byte(negotiation + text("Cmail.example\x004\x00\x19192.0.2.1\x00") + text("M<>\x00") + text("DR{rcpt_addr}\x00a@b\x00") +
+		text("R<a@b>\x00") + text("LSubject\x00x\x00") + text("Bbody\r\n") + text("DEi\x00Q\x00") + text("E") + text("Q")))
 	d := openDesk(f, customers(), nil)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		ours, theirs := net.Pipe()
@@ -290,7 +287,7 @@ func TestMilterLetsNoMessagesPassALimitTogether(t *testing.T) {
 	accepted := int64(0)
 	for _, answer := range answers {
 		switch {
-		case answer.Type == milter.ActionAccept:
+		case answer.Type == milter.ActionContinue:
 			accepted++
 		case answer.Type != milter.ActionRejectWithCode || !strings.HasPrefix(answer.SMTPReply, "452 4.2.2 "):
 			t.Errorf("a message is answered %v", answer)

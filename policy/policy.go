@@ -51,11 +51,12 @@ type Accounts interface {
 
 // Recorder makes messages durable, usually a [meter.Recorder].
 type Recorder interface {
-	// Record returns nil once the message is durable, counted exactly once for each
-	// (instance, account).
-	Record(ctx context.Context, m meter.Message) error
-	// Recorded reports whether anything was counted under the instance.
-	Recorded(ctx context.Context, instance string) (bool, error)
+	// Record counts the message for each of its accounts if answer, which it calls once that is durable, returns nil.
+	Record(m meter.Message, answer func() error) error
+	// Unheard takes back a message whose answer nobody read.
+	Unheard(instance string)
+	// CountedUnder returns the accounts for which a message was counted under one of the queue IDs, since then.
+	CountedUnder(ctx context.Context, queueIDs []string, since time.Time) ([]int64, error)
 }
 
 // Usage tells what an account has used, usually a [meter.Ledger]. It is asked only for accounts
@@ -110,7 +111,6 @@ type Policy struct {
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
-	notes   *notes
 	gate    *gate
 
 	approved approved
@@ -119,14 +119,11 @@ type Policy struct {
 	lookups  *server
 	milters  *server
 
-	unattributed door.Throttle
-	uncertain    door.Throttle
-	unrecorded   door.Throttle
-	notOpened    door.Throttle
+	unrecorded door.Throttle
+	notOpened  door.Throttle
 }
 
-// New returns a Policy that takes over from now on: what Postfix began to receive earlier belonged
-// to a process before it. The error says which metric is registered already.
+// New returns a Policy. The error says which metric is registered already.
 func New(cfg Config) (*Policy, error) {
 	if cfg.Location == nil {
 		cfg.Location = time.UTC
@@ -147,7 +144,6 @@ func New(cfg Config) (*Policy, error) {
 		log:     cfg.Logger,
 		now:     cfg.Now,
 		metrics: m,
-		notes:   newNotes(cfg.Now()),
 		gate:    newGate(),
 	}
 	b := cfg.Bounds

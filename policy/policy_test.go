@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -60,18 +59,20 @@ func (f *faults) Available() error {
 	return f.Follower.Available()
 }
 
-func (f *faults) Record(ctx context.Context, m meter.Message) error {
+func (f *faults) Record(m meter.Message, answer func() error) error {
 	if f.unavailable.Load() {
 		return meter.ErrUnavailable
 	}
-	return f.recorder.Record(ctx, m)
+	return f.recorder.Record(m, answer)
 }
 
-func (f *faults) Recorded(ctx context.Context, instance string) (bool, error) {
+func (f *faults) Unheard(instance string) { f.recorder.Unheard(instance) }
+
+func (f *faults) CountedUnder(ctx context.Context, queueIDs []string, since time.Time) ([]int64, error) {
 	if f.unavailable.Load() {
-		return false, meter.ErrUnavailable
+		return nil, meter.ErrUnavailable
 	}
-	return f.recorder.Recorded(ctx, instance)
+	return f.recorder.CountedUnder(ctx, queueIDs, since)
 }
 
 func (f *faults) Usage(ctx context.Context, account int64, month meter.Month) (meter.Usage, error) {
@@ -278,9 +279,21 @@ func (c *client) closed() {
 	}
 }
 
-// instance is an instance attribute of a message that began at t.
-func instance(t time.Time, sequence int) string {
-	return fmt.Sprintf("%x.%x.%x.%x", 4711, t.Unix(), t.Nanosecond()/1000, sequence)
+// metric is the sum of all samples of a metric.
+func metric(t testing.TB, d *desk, name string) (sum float64) {
+	t.Helper()
+	families, err := d.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 // waitFor waits until a condition holds.

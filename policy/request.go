@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"strconv"
 )
 
 const (
@@ -16,19 +15,13 @@ const (
 // A request is what we use of a policy delegation request (SMTPD_POLICY_README). The values are
 // valid until the next request is read.
 type request struct {
-	protocol       []byte // the attribute "request"
-	state          []byte // protocol_state
-	instance       []byte
-	queueID        []byte
-	recipient      []byte // in internal form, without quotes
-	recipientCount []byte
-	size           []byte
-	etrnDomain     []byte
-	clientAddress  []byte
-	attributes     int
-	seen           uint16 // attributes of ours, by bit
-	recipients     int64  // recipient_count, 0 when not given
-	octets         int64  // size
+	protocol      []byte // the attribute "request"
+	state         []byte // protocol_state
+	recipient     []byte // in internal form, without quotes
+	etrnDomain    []byte
+	clientAddress []byte
+	attributes    int
+	seen          uint8 // attributes of ours, by bit
 }
 
 // serveRequests is the session of one policy client.
@@ -43,9 +36,6 @@ func (p *Policy) serveRequests(ctx context.Context, c *conn) error {
 			return err
 		}
 		d := p.decide(ctx, &r)
-		if ctx.Err() != nil {
-			return nil // a commit may be under way: Postfix asks again, rather than refuse what is counted
-		}
 		p.metrics.answered(r.state, d.kind)
 		c.out = append(append(append(c.out[:0], "action="...), d.action...), "\n\n"...)
 		if err := c.answer(c.out); err != nil {
@@ -97,35 +87,23 @@ func (r *request) parse(text []byte) error {
 	if string(r.protocol) != "smtpd_access_policy" {
 		return badInput("a request is not request=smtpd_access_policy")
 	}
-	var err error
-	if r.recipients, err = number(r.recipientCount, "recipient_count"); err == nil {
-		r.octets, err = number(r.size, "size")
-	}
-	return err
+	return nil
 }
 
 func (r *request) set(name, value []byte) error {
 	var field *[]byte
-	var bit uint16
+	var bit uint8
 	switch string(name) {
 	case "request":
 		field, bit = &r.protocol, 1<<0
 	case "protocol_state":
 		field, bit = &r.state, 1<<1
-	case "instance":
-		field, bit = &r.instance, 1<<2
-	case "queue_id":
-		field, bit = &r.queueID, 1<<3
 	case "recipient":
-		field, bit = &r.recipient, 1<<4
-	case "recipient_count":
-		field, bit = &r.recipientCount, 1<<5
-	case "size":
-		field, bit = &r.size, 1<<6
+		field, bit = &r.recipient, 1<<2
 	case "etrn_domain":
-		field, bit = &r.etrnDomain, 1<<7
+		field, bit = &r.etrnDomain, 1<<3
 	case "client_address":
-		field, bit = &r.clientAddress, 1<<8
+		field, bit = &r.clientAddress, 1<<4
 	default:
 		return nil
 	}
@@ -135,16 +113,4 @@ func (r *request) set(name, value []byte) error {
 	r.seen |= bit
 	*field = value
 	return nil
-}
-
-// number reads a decimal of Postfix's, which an MTA may leave empty where it does not know it.
-func number(b []byte, name string) (int64, error) {
-	if len(b) == 0 {
-		return 0, nil
-	}
-	n, err := strconv.ParseInt(string(b), 10, 64)
-	if err != nil || n < 0 {
-		return 0, badInput("the attribute " + name + " of a request is not a number")
-	}
-	return n, nil
 }
