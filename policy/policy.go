@@ -1,30 +1,29 @@
 // Package policy stands beside Postfix and decides over the mail of accounts: who may have mail
-// accepted, which message counts for whom, and which way it leaves. It speaks three protocols:
-// Postfix's policy delegation (SMTPD_POLICY_README), its lookup tables by socket
-// (socketmap_table(5)), and, as the second of two taps, the milter protocol.
+// accepted, and which message counts for whom. It speaks two protocols: Postfix's policy delegation
+// (SMTPD_POLICY_README), by which it decides at RCPT, VRFY and ETRN and remembers nothing, and the milter
+// protocol, by which it counts what was accepted.
 //
 // # Promises
 //
-// A message that Postfix accepted for an account is counted once for that account, with its true
-// size, before Postfix is told to go on. Without a ledger that can be written to nothing of ours is
-// accepted; other domains are answered as before. No spelling of an address that Postfix delivers to
+// A message is counted if and only if the MTA was told to accept it, once, for each account that a RCPT
+// which was accepted named, with its true size, and before that is durable the MTA does not hear so. That holds
+// through a kill of the process, and for what a content filter gives back. Without a ledger that can be written to nothing of
+// ours is accepted; other domains are answered as before. No spelling of an address that Postfix delivers to
 // an account's domain passes uncounted: it is read as Postfix reads it, or refused. Where an account's
 // mail is not accepted above a limit, the message that crosses it is the last one, on however many
 // connections they come.
 //
 // # What it does not do
 //
-// It never sees a message that an earlier permit of the MTA's own configuration let through, nor
-// one that arrives by another way than SMTP. It cannot see what a milter or a header check refuses
-// after end of data; where there is one, the milter tap counts instead ([Policy.ServeMilter]). It does not
-// deliver, hold or release mail.
+// It cannot see what a milter behind it refuses, nor a failure of cleanup(8) to close the queue file after the last
+// milter was asked. It does not deliver, hold or release mail.
 //
 // # Security
 //
 // Peers are trusted to be the MTA: whoever can reach the sockets can ask what domains exist and can
 // have messages counted. What they send is nonetheless bounded in size, number and time, and a bad
 // request costs its sender the connection and nobody else anything. Neither bodies nor headers are
-// kept.
+// kept. That a message was counted when it came in is believed of one that comes from this host alone.
 package policy
 
 import (

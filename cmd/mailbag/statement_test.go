@@ -48,7 +48,7 @@ func (w *workplace) accept(account, day string, n int, size int64) {
 	var group sync.WaitGroup
 	for i := range n {
 		group.Go(func() {
-			err := r.Record(w.t.Context(), meter.Message{Instance: fmt.Sprint(account, day, i), Size: size, At: at, Accounts: []*meter.Account{all.Account(account)}})
+			err := r.Record(meter.Message{Instance: fmt.Sprint(account, day, i), Size: size, At: at, Accounts: []*meter.Account{all.Account(account)}}, nil)
 			if err != nil {
 				w.t.Error(err)
 			}

@@ -208,7 +208,7 @@ func accept(ts *testscript.TestScript, _ bool, args []string) {
 			m.Accounts = append(m.Accounts, d.Account(name))
 		}
 		group.Go(func() {
-			if err := r.Record(context.Background(), m); err != nil {
+			if err := r.Record(m, nil); err != nil {
 				ts.Logf("not counted: %v", err)
 			}
 		})

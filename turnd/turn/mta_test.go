@@ -270,7 +270,7 @@ func (h *house) index(id string, size int64, to ...string) {
 	accounts, domains := m.Accounts(h.follower.Directory())
 	r := meter.NewRecorder(h.ledger, nil)
 	defer r.Close()
-	err := r.Record(h.t.Context(), meter.Message{Instance: id, QueueID: id, Size: size, At: time.Now(), Accounts: accounts, Domains: domains})
+	err := r.Record(meter.Message{Instance: id, QueueID: id, Size: size, At: time.Now(), Accounts: accounts, Domains: domains}, nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -146,6 +146,7 @@ func (l Life) report(ctx context.Context, ready <-chan struct{}) {
 	}
 	status := time.NewTicker(statusInterval)
 	defer status.Stop()
+	looked := time.Now()
 	last := ""
 	for {
 		if l.Status != nil {
@@ -160,7 +161,24 @@ func (l Life) report(ctx context.Context, ready <-chan struct{}) {
 		case <-watchdog:
 			l.ping(ctx, interval)
 		case <-status.C:
+			now := time.Now()
+			l.watchClock(now.Round(0).Sub(looked.Round(0)) - now.Sub(looked))
+			looked = now
 		}
+	}
+}
+
+// slew is what a clock may gain or lose between two looks without having been set.
+const slew = time.Second
+
+// watchClock logs that the clock was set: by how much the wall clock went on more than the monotonic one. Nothing depends on
+// the clock's going on evenly, but days and months of what is counted go by it.
+func (l Life) watchClock(step time.Duration) {
+	switch {
+	case step < -slew:
+		l.Log.Warn("the clock was set back: until it has caught up, mail is counted in the time that the clock says; is NTP in order?", "by", -step.Round(time.Millisecond))
+	case step > slew:
+		l.Log.Info("the clock was set forward", "by", step.Round(time.Millisecond))
 	}
 }
 

@@ -241,3 +241,16 @@ func TestMetricsShowTheBuild(t *testing.T) {
 		t.Error("the port is still open")
 	}
 }
+
+func TestClockThatIsSetIsLogged(t *testing.T) {
+	t.Parallel()
+	for step, want := range map[time.Duration]string{
+		-time.Hour: "set back", -900 * time.Millisecond: "", 900 * time.Millisecond: "", 48 * time.Hour: "set forward",
+	} {
+		var log bytes.Buffer
+		Life{Log: slog.New(slog.NewTextHandler(&log, nil))}.watchClock(step)
+		if got := log.String(); (got != "") != (want != "") || !strings.Contains(got, want) {
+			t.Errorf("after a step of %s the log has %q", step, got)
+		}
+	}
+}
