@@ -52,11 +52,17 @@ func (r *rspamd) Abort(milter.Modifier) error {
 // startRspamd serves the filter and returns what smtpd_milters calls it.
 func startRspamd(t *testing.T) string {
 	t.Helper()
+	return startMilter(t, func() milter.Milter { return &rspamd{} })
+}
+
+// startMilter serves a filter and returns what smtpd_milters calls it.
+func startMilter(t *testing.T, filter func() milter.Milter, options ...milter.Option) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := milter.NewServer(milter.WithMilter(func() milter.Milter { return &rspamd{} }))
+	server := milter.NewServer(append(options, milter.WithMilter(filter))...)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
