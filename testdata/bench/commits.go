@@ -1,17 +1,18 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
 
 	"mailbag/testdata/service"
+
+	"github.com/d--j/go-milter"
 )
 
-// commits is how many messages share a commit, which is one fsync, when 100 connections ask at once.
+// commits is how many messages share a commit, which is one fsync, when 100 milter sessions end one at once.
 func commits(bin, dir string) error {
 	account := []string{"account", "add", "acme", "--mode", "backup", "--domain", "acme.example"}
 	return beside(bin, dir, nil, [][]string{account}, func(s *service.Service) error {
@@ -19,7 +20,7 @@ func commits(bin, dir string) error {
 		begun := time.Now()
 		errs := make(chan error, connections)
 		for c := range connections {
-			go func() { errs <- receive(s.Socket("policy"), c, each) }()
+			go func() { errs <- receive(s.Socket("milter"), c, each) }()
 		}
 		for range connections {
 			if err := <-errs; err != nil {
@@ -41,29 +42,49 @@ func commits(bin, dir string) error {
 	})
 }
 
-// receive has so many messages accepted over one policy connection.
+// receive has so many messages accepted in one session with the milter, as Postfix speaks to it.
 func receive(socket string, connection, each int) error {
-	conn, err := net.Dial("unix", socket)
+	macros := milter.NewMacroBag()
+	session, err := milter.NewClient("unix", socket).Session(macros)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	answers := bufio.NewReader(conn)
+	defer session.Close()
+	if err := goesOn(session.Conn("client.example", milter.FamilyInet, 2525, "192.0.2.7")); err != nil {
+		return err
+	}
+	if err := goesOn(session.Helo("client.example")); err != nil {
+		return err
+	}
+	body := bytes.Repeat([]byte("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n"), 64)
 	for i := range each {
-		for _, state := range []string{"RCPT", "END-OF-MESSAGE"} {
-			fmt.Fprintf(conn, "request=smtpd_access_policy\nprotocol_state=%s\nprotocol_name=ESMTP\nclient_address=192.0.2.7\n"+
-				"sender=x@elsewhere.example\nrecipient=a@acme.example\nrecipient_count=1\nqueue_id=%X\ninstance=%x.%x.%x.0\nsize=4096\n\n",
-				state, connection*each+i, connection+1, time.Now().Unix(), i)
-			answer, err := answers.ReadString('\n')
-			if err == nil {
-				_, err = answers.ReadString('\n')
+		macros.Set(milter.MacroRcptAddr, "a@acme.example")
+		macros.Set(milter.MacroQueueId, fmt.Sprintf("%X", connection*each+i))
+		for _, step := range []func() (*milter.Action, error){
+			func() (*milter.Action, error) { return session.Mail("x@elsewhere.example", "") },
+			func() (*milter.Action, error) { return session.Rcpt("a@acme.example", "") },
+			session.DataStart,
+			func() (*milter.Action, error) { return session.HeaderField("Subject", " bench", nil) },
+			session.HeaderEnd,
+			func() (*milter.Action, error) { return session.BodyChunk(body) },
+		} {
+			if err := goesOn(step()); err != nil {
+				return err
 			}
-			if err != nil || answer != "action=DUNNO\n" {
-				return fmt.Errorf("the answer to %s is %q, %v", state, answer, err)
-			}
+		}
+		_, answer, err := session.End()
+		if err != nil || answer.Type != milter.ActionAccept && answer.Type != milter.ActionContinue {
+			return fmt.Errorf("the milter answers a message with %+v, %w", answer, err)
 		}
 	}
 	return nil
+}
+
+func goesOn(answer *milter.Action, err error) error {
+	if err == nil && answer.Type != milter.ActionContinue {
+		err = fmt.Errorf("the milter does not go on but answers %+v", answer)
+	}
+	return err
 }
 
 // fsyncs is how many 4 kB appends a second the disk makes durable one after another.
