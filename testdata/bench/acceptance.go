@@ -3,103 +3,161 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	postfixtest "mailbag/testdata/postfix"
-	"mailbag/testdata/service"
 )
 
-const (
-	sessions = 20
-	messages = 1000 // of 4 kB, in each round
-	rounds   = 24
-)
+// spins is the CPU time that a spam filter takes for a small message.
+const spins = 5 * time.Millisecond
 
-// acceptance is the rate at which a Postfix accepts mail for a backup domain with mailbag beside it,
-// against the same Postfix with the domain in its own tables. Both deliver to the same server while
-// they accept. They take turns in changing order, because a machine's speed changes while one looks;
-// only the two rates of one round are compared. Each begins with empty queues.
-func acceptance(bin, dir string) (err error) {
-	port, err := postfixtest.FreePort()
-	if err != nil {
-		return err
-	}
-	customer := fmt.Sprintf("127.0.0.1:%d", port)
-	sink := exec.Command("smtp-sink", "-u", "postfix", customer, "200")
-	if err := sink.Start(); err != nil {
-		return err
-	}
-	defer func() {
-		sink.Process.Kill()
-		sink.Wait()
-	}()
-	plain, err := newPostfix(filepath.Join(dir, "plain"), map[string]string{
-		"relay_domains":  "acme.example",
-		"transport_maps": fmt.Sprintf("inline:{ { acme.example = relay:[127.0.0.1]:%d } }", port),
-	})
-	if err != nil {
-		return err
-	}
-	wired, err := newPostfix(filepath.Join(dir, "wired"), nil)
-	if err != nil {
-		return err
-	}
-	account := []string{"account", "add", "acme", "--mode", "backup", "--domain", "acme.example", "--host", customer}
-	return beside(bin, dir, wired, [][]string{account}, func(*service.Service) (err error) {
-		both := []*postfixtest.Instance{plain, wired}
-		for _, postfix := range both {
-			if err := postfix.Start(); err != nil {
+// A run has to be long enough for its deliveries to get under way while it accepts.
+const lot, filteredLot = 1000, 500
+
+// shapes are how many messages a connection carries: one, as most senders have it, and many, as forwarders and lists do.
+var shapes = []int{1, 10}
+
+// acceptance is what mailbag costs a Postfix that accepts mail for a backup domain, against one with the domain in its own
+// tables, and beside milters that know nothing of mailbag. All deliver to the same server while they accept. A machine's
+// speed changes while one looks: in a round each has its run, in an order that is drawn anew, and only runs of one round are
+// compared.
+func acceptance(rounds int) func(bin, dir string) error {
+	return func(bin, dir string) error {
+		if rounds < 1 {
+			return errors.New("there is nothing to compare without a round")
+		}
+		port, err := postfixtest.FreePort()
+		if err != nil {
+			return err
+		}
+		sink := exec.Command("smtp-sink", "-u", "postfix", fmt.Sprintf("127.0.0.1:%d", port), "200")
+		if err := sink.Start(); err != nil {
+			return err
+		}
+		defer end(sink)
+		plain := &variant{name: "Postfix", lot: lot, milter: none}
+		null := &variant{name: "with a milter that agrees", lot: lot, against: plain}
+		wired := &variant{name: "with mailbag", lot: lot, against: plain, milter: none, mailbag: true}
+		filtered := &variant{name: "with a filter", lot: filteredLot, milter: spins}
+		both := &variant{name: "with the filter and mailbag", lot: filteredLot, against: filtered, milter: spins, mailbag: true}
+		all := []*variant{plain, null, wired, filtered, both}
+
+		measure := func() error {
+			seed := rand.Uint64()
+			order := rand.New(rand.NewPCG(seed, 0))
+			fmt.Printf("%d rounds of %d messages, %d with a filter, in %d sessions, seed %d; medians, and the quartiles in brackets\n",
+				rounds, lot, filteredLot, sessions, seed)
+			if err := play(all, rounds, order); err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, postfix.Stop()) }()
-		}
-		var without, with, ratio []float64
-		for round := range rounds + 1 {
-			rates := map[*postfixtest.Instance]float64{}
-			for _, postfix := range both {
-				if rates[postfix], err = rate(postfix); err != nil {
+			for _, each := range shapes {
+				show(all, each)
+			}
+			for _, each := range shapes {
+				atLeast(fmt.Sprintf("acceptance with mailbag / without, %d each", each), median(wired.ratios(each)), 0.8, "")
+				atLeast(fmt.Sprintf("the same beside a filter of %v, %d each", spins, each), median(both.ratios(each)), 0.98, "")
+			}
+			if err := alone(plain, wired, order, dir); err != nil {
+				return err
+			}
+			for _, v := range all {
+				if err := v.counted(); err != nil {
 					return err
 				}
 			}
-			if round > 0 { // the first warms up
-				without, with = append(without, rates[plain]), append(with, rates[wired])
-				ratio = append(ratio, rates[wired]/rates[plain])
-			}
-			slices.Reverse(both)
+			return nil
 		}
-		fmt.Printf("Postfix accepts %.0f messages/s in %d sessions without mailbag, %.0f with it (medians of %d rounds)\n",
-			median(without), sessions, median(with), rounds)
-		atLeast("acceptance with mailbag / without", median(ratio), 0.95, "")
-		return nil
-	})
-}
-
-func newPostfix(dir string, settings map[string]string) (*postfixtest.Instance, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
+		for i, v := range all {
+			inner := measure
+			measure = func() error { return v.beside(bin, filepath.Join(dir, fmt.Sprint(i)), port, inner) }
+		}
+		return measure()
 	}
-	return postfixtest.New(dir, postfixtest.Config{Main: settings})
 }
 
-// rate has the instance accept one round of messages, and waits until they have left its queue.
-func rate(postfix *postfixtest.Instance) (perSecond float64, err error) {
-	begun := time.Now()
-	out, err := exec.Command("smtp-source", "-s", strconv.Itoa(sessions), "-m", strconv.Itoa(messages), "-l", "4096",
-		"-f", "x@elsewhere.example", "-t", "a@acme.example", postfix.Addr()).CombinedOutput()
-	took := time.Since(begun)
+// play has every variant run once in every round and shape, and once more before, to warm up.
+func play(all []*variant, rounds int, order *rand.Rand) error {
+	shuffled := slices.Clone(all)
+	for round := range rounds + 1 {
+		for _, each := range shapes {
+			order.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+			for _, v := range shuffled {
+				r, err := v.run(each)
+				if err != nil {
+					return fmt.Errorf("%s: %w", v.name, err)
+				}
+				if round > 0 {
+					v.runs[each] = append(v.runs[each], r)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// show prints what came of the runs of one shape: CPU time and commits are those of one message.
+func show(all []*variant, each int) {
+	fmt.Printf("%-28s %10s  %-20s %8s %10s %8s\n", fmt.Sprintf("%d to a connection", each), "messages/s", "ratio", "CPU ms", "policyd ms", "commits")
+	for _, v := range all {
+		of := func(part func(run) float64) float64 {
+			var list []float64
+			for _, r := range v.runs[each] {
+				list = append(list, part(r))
+			}
+			return median(list)
+		}
+		ratio := ""
+		if v.against != nil {
+			list := v.ratios(each)
+			middle, quarter := median(list), len(list)/4
+			ratio = fmt.Sprintf("%.3f (%.3f-%.3f)", middle, list[quarter], list[len(list)-1-quarter])
+		}
+		fmt.Printf("%-28s %10.0f  %-20s %8.2f", v.name, of(func(r run) float64 { return r.rate }), ratio, of(func(r run) float64 { return r.machine }))
+		if v.mailbag {
+			fmt.Printf(" %10.3f %8.3f", of(func(r run) float64 { return r.policyd }), of(func(r run) float64 { return r.commits }))
+		}
+		fmt.Println()
+	}
+}
+
+// alone is how much later a message is accepted beside which no other comes, and how long the disk takes at that time.
+func alone(plain, wired *variant, order *rand.Rand, dir string) error {
+	const tries = 200
+	f, err := os.Create(filepath.Join(dir, "fsync"))
 	if err != nil {
-		return 0, fmt.Errorf("smtp-source: %w: %s", err, out)
+		return err
 	}
-	return messages / took.Seconds(), postfix.WaitQueue(time.Minute, "the queue is empty", func(queue []postfixtest.Entry) bool {
-		return len(queue) == 0
-	})
+	defer f.Close()
+	var without, with, fsync []float64
+	steps := []struct {
+		do   func() error
+		took *[]float64
+	}{
+		{func() error { return plain.send(1, 1, 1) }, &without},
+		{func() error { return wired.send(1, 1, 1) }, &with},
+		{func() error { return durably(f) }, &fsync},
+	}
+	for range tries {
+		order.Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
+		for _, s := range steps {
+			begun := time.Now()
+			if err := s.do(); err != nil {
+				return err
+			}
+			*s.took = append(*s.took, time.Since(begun).Seconds()*1000)
+		}
+	}
+	fmt.Printf("a message alone takes %.2f ms, and %.2f ms with mailbag; an fsync takes %.2f ms\n", median(without), median(with), median(fsync))
+	atMost("a message alone: with - without - an fsync", median(with)-median(without)-median(fsync), 2, " ms")
+	return nil
 }
 
+// median sorts the list as well.
 func median(list []float64) float64 {
 	slices.Sort(list)
 	return (list[len(list)/2] + list[(len(list)-1)/2]) / 2

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+
+	"golang.org/x/sys/unix"
+)
+
+// startMilter starts a milter at socket, as a process of its own: one in this process would be held up by the clients that
+// measure it.
+func startMilter(socket string, spin time.Duration) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, "-milter", socket, "-spin", spin.String())
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	err = postfixtest.Wait(10*time.Second, "the milter at "+socket, func() bool {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	if err != nil {
+		end(cmd)
+	}
+	return cmd, err
+}
+
+// end ends a program that has nothing to finish.
+func end(program *exec.Cmd) {
+	_ = program.Process.Kill()
+	_ = program.Wait() // says that it was killed
+}
+
+// serveMilter is a milter that wants to know all that happens in a session, and agrees to it after it has used so much CPU
+// on each message. It does nothing else, so that without that it is the cost of having a milter.
+func serveMilter(socket string, spin time.Duration) error {
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(socket, 0o666); err != nil {
+		return err
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			if err := agree(conn, spin); err != nil && !errors.Is(err, io.EOF) {
+				fmt.Fprintln(os.Stderr, "bench: milter:", err)
+			}
+		}()
+	}
+}
+
+// agree speaks the milter protocol: packets of a length in four octets, a letter, and what belongs to it.
+func agree(conn net.Conn, spin time.Duration) error {
+	const version = 6
+	r := bufio.NewReader(conn)
+	packet := make([]byte, 1<<16+1) // the most that Postfix sends at once, and the letter
+	for {
+		if _, err := io.ReadFull(r, packet[:4]); err != nil {
+			return err
+		}
+		length := binary.BigEndian.Uint32(packet)
+		if length == 0 || int(length) > len(packet) {
+			return fmt.Errorf("a packet of %d octets", length)
+		}
+		if _, err := io.ReadFull(r, packet[:length]); err != nil {
+			return err
+		}
+		reply := []byte{0, 0, 0, 1, 'c'} // go on
+		switch packet[0] {
+		case 'O': // options: no action of ours, no step left out
+			reply = append(binary.BigEndian.AppendUint32([]byte{0, 0, 0, 13, 'O'}, version), make([]byte, 8)...)
+		case 'D', 'A': // macros, abort: no reply
+			continue
+		case 'Q':
+			return nil
+		case 'E': // end of message
+			if err := use(spin); err != nil {
+				return err
+			}
+		}
+		if _, err := conn.Write(reply); err != nil {
+			return err
+		}
+	}
+}
+
+// use uses so much CPU, however long that takes beside others.
+func use(cpu time.Duration) error {
+	if cpu == 0 {
+		return nil
+	}
+	runtime.LockOSThread() // the clock is one thread's
+	defer runtime.UnlockOSThread()
+	var now unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now)
+	for end := now.Nano() + cpu.Nanoseconds(); err == nil && now.Nano() < end; {
+		err = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now)
+	}
+	return err
+}
