@@ -1,0 +1,65 @@
+// Package routes makes the tables from which the MTA knows by itself whose a domain is, which way its mail leaves, and
+// how the connection that it leaves by has to be encrypted.
+//
+// # Promises
+//
+// Each domain of an account has exactly one way, a suspended account's too; an account whose way cannot be told has
+// one that defers and says why, because without one its mail would leave by the way of strangers' mail. The same
+// accounts make the same tables, octet for octet. A table is to be put in the place of the former one as a whole: a domain that
+// Postfix relays and a domain that has a way are then the same ones, or mail would loop.
+//
+// # What it does not do
+//
+// It writes no files, and says nothing of recipients: that is package policy's part.
+//
+// # Security
+//
+// The tables name all domains, and the hosts of backup accounts. No password, and no address of a person, is in them.
+package routes
+
+import (
+	"fmt"
+
+	"mailbag/meter"
+)
+
+// Names of the tables' files. Postfix names those that end in .cdb without the ending.
+const (
+	Domain = "domain.regexp" // of any key the domain
+	Held   = "held.regexp"   // of a way whether mail waits there for a turn
+	TLS    = "tls.cdb"       // of a next hop what the connection has to be (smtp_tls_policy_maps)
+	Routes = "routes.cdb"    // of an account's domain the way of its mail (transport(5))
+)
+
+// A table is a file's name and its content.
+type Table struct {
+	Name    string
+	Content []byte
+}
+
+// Sockets are where Postfix's lmtp client finds mailbag-turnd and mailbag-popd.
+type Sockets struct {
+	Turns   string // directory of the accounts' turn sockets
+	Deliver string // of the delivery into Maildirs
+}
+
+// Tables returns the tables for the accounts, in the order in which they are to be written: when a way appears, what
+// belongs to it is there.
+func (s Sockets) Tables(d *meter.Directory) ([]Table, error) {
+	tls, err := makeCDB(tlsPolicies(d))
+	if err != nil {
+		return nil, fmt.Errorf("the table %s cannot be made: %w", TLS, err)
+	}
+	routes, err := makeCDB(s.ways(d))
+	if err != nil {
+		return nil, fmt.Errorf("the table %s cannot be made: %w", Routes, err)
+	}
+	return []Table{
+		// A pattern is asked with the whole key only. Asked by itself, a cdb would take sub.acme.example for acme.example's
+		// where parent_domain_matches_subdomains has it so, as it does for relay_domains.
+		{Domain, []byte(`/^(.*@)?([^@]+)$/ $2` + "\n")},
+		{Held, []byte("/^" + turnTransport + ":/ held\n")},
+		{TLS, tls},
+		{Routes, routes},
+	}, nil
+}
