@@ -74,7 +74,7 @@ func (p *Policy) etrn(ctx context.Context, r *request) decision {
 	if directory == nil {
 		return decision{deferred, "458 4.3.0 Queuing is not possible at the moment, please try again later"}
 	}
-	a, domain := domainOf(directory, string(r.etrnDomain))
+	a, _ := domainOf(directory, string(r.etrnDomain))
 	if a == nil {
 		return dunno
 	}
@@ -106,7 +106,6 @@ func (p *Policy) etrn(ctx context.Context, r *request) decision {
 			return notOpened
 		}
 	}
-	p.approved.add(domain, p.now())
 	return decision{flushed, "OK"}
 }
 

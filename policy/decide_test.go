@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"mailbag/meter"
 )
@@ -190,30 +189,6 @@ func TestETRNIsDecided(t *testing.T) {
 				t.Errorf("the turn is for %q", test.turns.clients)
 			}
 		})
-	}
-}
-
-func TestHeldDomainMayBeFlushedForTheMomentOfAnETRNAlone(t *testing.T) {
-	t.Parallel()
-	now := started
-	o := &turns{}
-	d := openDesk(t, customers(), func(c *Config) { c.Turns, c.Now = o, func() time.Time { return now } })
-	held := func(domain string) bool { return strings.HasPrefix(d.lookup("held-domains", domain).text, "OK ") }
-	etrn := func(domain string) {
-		d.answer(t, "protocol_state=ETRN", "etrn_domain="+domain, "client_address=127.0.0.1")
-	}
-	etrn("B\u00fccher.example")
-	if held("xn--bcher-kva.example") || !held("acme.example") {
-		t.Error("after an ETRN for one of the account's domains that domain alone may be flushed")
-	}
-	now = now.Add(answerTime)
-	if !held("xn--bcher-kva.example") {
-		t.Error("the domain may still be flushed when Postfix has answered the ETRN long since")
-	}
-	o.fail = errors.New("connection refused")
-	etrn("acme.example")
-	if !held("acme.example") {
-		t.Error("a refused ETRN lets the domain be flushed")
 	}
 }
 

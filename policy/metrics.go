@@ -19,18 +19,15 @@ const (
 )
 
 var (
-	kinds      = []string{"passed", "rejected", "deferred", "limited", "verified", "flushed"}
-	states     = []string{"RCPT", "VRFY", "ETRN", "other"}
-	sockets    = []string{"policy", "lookup", "milter"}
-	lookupMaps = []string{"relay-domains", "transport", "relay-recipients", "held-domains", "tls-policy", "other"}
-	results    = []string{"found", "not_found", "temporary", "permanent"}
-	outcomes   = []string{"recorded", "repeated", "foreign", "deferred", "limited", "unheard"}
+	kinds    = []string{"passed", "rejected", "deferred", "limited", "verified", "flushed"}
+	states   = []string{"RCPT", "VRFY", "ETRN", "other"}
+	sockets  = []string{"policy", "milter"}
+	outcomes = []string{"recorded", "repeated", "foreign", "deferred", "limited", "unheard"}
 )
 
 // metrics are resolved beforehand: a request costs one addition.
 type metrics struct {
 	requests    [][]prometheus.Counter // by state and kind
-	lookups     map[string]map[string]prometheus.Counter
 	messages    map[string]prometheus.Counter
 	connections map[string]prometheus.Gauge
 	refused     map[string]prometheus.Counter
@@ -41,7 +38,6 @@ type metrics struct {
 // newMetrics registers the metrics; r may be nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	requests := counters("requests_total", "Policy requests answered.", "state", "decision")
-	lookups := counters("lookups_total", "Socketmap lookups answered.", "map", "result")
 	messages := counters("milter_messages_total", "Messages that came to their end at the milter.", "result")
 	refused := counters("refused_connections_total", "Connections closed because too many were open.", "socket")
 	bad := counters("bad_requests_total", "Connections closed because of what was sent, or for taking too long.", "socket")
@@ -50,7 +46,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Name: "mailbag_policy_connections", Help: "Connections open now.",
 	}, []string{"socket"})
 	if r != nil {
-		for _, c := range []prometheus.Collector{requests, lookups, messages, refused, bad, broken, connections} {
+		for _, c := range []prometheus.Collector{requests, messages, refused, bad, broken, connections} {
 			if err := r.Register(c); err != nil {
 				return nil, fmt.Errorf("cannot register the metrics of package policy: %w", err)
 			}
@@ -58,7 +54,6 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 
 	m := &metrics{
-		lookups:     map[string]map[string]prometheus.Counter{},
 		messages:    map[string]prometheus.Counter{},
 		connections: map[string]prometheus.Gauge{},
 		refused:     map[string]prometheus.Counter{},
@@ -71,12 +66,6 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			row = append(row, requests.WithLabelValues(state, k))
 		}
 		m.requests = append(m.requests, row)
-	}
-	for _, name := range lookupMaps {
-		m.lookups[name] = map[string]prometheus.Counter{}
-		for _, result := range results {
-			m.lookups[name][result] = lookups.WithLabelValues(name, result)
-		}
 	}
 	for _, outcome := range outcomes {
 		m.messages[outcome] = messages.WithLabelValues(outcome)

@@ -95,9 +95,6 @@ type Config struct {
 	Limits   Limits
 	Location *time.Location // the billing time zone; nil: UTC
 
-	TurnSockets   string // directory of the accounts' turn sockets, as Postfix's lmtp client names it
-	DeliverSocket string // socket of the Maildir delivery, likewise
-
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: discard
 	Metrics prometheus.Registerer
@@ -112,10 +109,7 @@ type Policy struct {
 	metrics *metrics
 	gate    *gate
 
-	approved approved
-
 	requests *server
-	lookups  *server
 	milters  *server
 
 	unrecorded door.Throttle
@@ -148,8 +142,6 @@ func New(cfg Config) (*Policy, error) {
 	b := cfg.Bounds
 	p.requests = (&server{name: "policy", limit: requestLimit, idle: b.Idle, session: p.serveRequests,
 		bounds: b, log: p.log, metrics: m}).init()
-	p.lookups = (&server{name: "lookup", limit: netstringLimit, idle: b.Idle, session: p.serveLookups,
-		bounds: b, log: p.log, metrics: m}).init()
 	p.milters = (&server{name: "milter", limit: packetLimit, idle: b.Message, session: p.serveMilter,
 		bounds: b, log: p.log, metrics: m}).init()
 	return p, nil
@@ -158,10 +150,6 @@ func New(cfg Config) (*Policy, error) {
 // ServeRequests answers policy delegation requests until Shutdown, then returns nil. The listener
 // is closed when it returns.
 func (p *Policy) ServeRequests(l net.Listener) error { return p.requests.serve(l) }
-
-// ServeLookups answers socketmap lookups of relay-domains, transport, relay-recipients, held-domains
-// and tls-policy until Shutdown, then returns nil. The listener is closed when it returns.
-func (p *Policy) ServeLookups(l net.Listener) error { return p.lookups.serve(l) }
 
 // ServeMilter records messages as a milter until Shutdown, then returns nil. The listener is closed
 // when it returns.
@@ -172,7 +160,7 @@ func (p *Policy) ServeMilter(l net.Listener) error { return p.milters.serve(l) }
 // connections are closed as they are and its error is returned; a message whose answer Postfix then
 // lacks is refused for a while by Postfix and comes again.
 func (p *Policy) Shutdown(ctx context.Context) error {
-	servers := []*server{p.requests, p.lookups, p.milters}
+	servers := []*server{p.requests, p.milters}
 	errs := make([]error, len(servers))
 	var wg sync.WaitGroup
 	for i, s := range servers {

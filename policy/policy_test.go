@@ -163,7 +163,6 @@ func openDesk(t testing.TB, accounts []meter.Account, configure func(*Config)) *
 	var looks atomic.Int64
 	cfg := Config{
 		Accounts: d.faults, Recorder: d.faults, Usage: d.faults,
-		TurnSockets: "/run/mailbag/turn", DeliverSocket: "/run/mailbag/deliver.sock",
 		Now: func() time.Time {
 			look := looks.Add(1)
 			if look == 1 {

@@ -3,11 +3,13 @@ package policy
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"mailbag/meter"
+	"mailbag/policy/routes"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -20,13 +22,16 @@ var (
 // besidePostfix starts a Policy with its sockets in a Postfix that asks it, and holds what is ours.
 func besidePostfix(t *testing.T, end map[string]string, configure ...func(*Config)) (*desk, *postfixtest.Instance) {
 	t.Helper()
+	tables := t.TempDir()
+	ours := "pipemap:{regexp:" + tables + "/domain.regexp, cdb:" + tables + "/routes}"
+	held := "pipemap:{regexp:" + tables + "/domain.regexp, cdb:" + tables + "/routes, regexp:" + tables + "/held.regexp}"
 	in := postfixtest.Prepare(t, postfixtest.Config{Main: map[string]string{
-		"relay_domains":                "socketmap:unix:private/mailbag-lookup:relay-domains",
-		"transport_maps":               "socketmap:unix:private/mailbag-lookup:transport",
+		"relay_domains":                ours,
+		"transport_maps":               "cdb:" + tables + "/routes",
 		"smtpd_relay_restrictions":     "permit_mynetworks, reject_unauth_destination",
 		"smtpd_recipient_restrictions": "reject_unlisted_recipient, check_policy_service unix:private/mailbag-policy",
 		"smtpd_etrn_restrictions":      "check_policy_service unix:private/mailbag-policy, reject",
-		"fast_flush_domains":           "!socketmap:unix:private/mailbag-lookup:held-domains, $relay_domains",
+		"fast_flush_domains":           "${{$process_name} == {qmgr} ? {} : {${{$process_name} == {error} ? {!" + held + ", }}$relay_domains}}",
 		"defer_transports":             "mailbag-turn, mailbag-pop, relay",
 		"smtputf8_enable":              "yes",
 	}})
@@ -43,8 +48,17 @@ func besidePostfix(t *testing.T, end map[string]string, configure ...func(*Confi
 			f(c)
 		}
 	})
+	all, err := routes.Sockets{Turns: "/run/mailbag/turn", Deliver: "/run/mailbag/deliver.sock"}.Tables(d.follower.Directory())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range all {
+		if err := os.WriteFile(filepath.Join(tables, table.Name), table.Content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, serve := range map[string]func(net.Listener) error{
-		"mailbag-policy": d.ServeRequests, "mailbag-lookup": d.ServeLookups, "mailbag-milter": d.ServeMilter,
+		"mailbag-policy": d.ServeRequests, "mailbag-milter": d.ServeMilter,
 	} {
 		path := in.Private(name)
 		l, err := net.Listen("unix", path)

@@ -34,7 +34,7 @@ func readRecipient(d *meter.Directory, s string) recipient {
 		}
 	}
 	squeezed := squeeze(s)
-	return recipient{refused: routes(d, s) || routes(d, squeezed) || routes(d, squeeze(withoutComments(s)))}
+	return recipient{refused: leadsToUs(d, s) || leadsToUs(d, squeezed) || leadsToUs(d, squeeze(withoutComments(s)))}
 }
 
 // domainOf returns the account that has the domain, in whatever spelling, and the domain as we write
@@ -71,8 +71,8 @@ func plainDomain(s string) bool {
 	return s != "" && s[len(s)-1] != '.'
 }
 
-// routes reports whether s has a domain of ours behind or before a routing operator.
-func routes(d *meter.Directory, s string) bool {
+// leadsToUs reports whether s has a domain of ours behind or before a routing operator.
+func leadsToUs(d *meter.Directory, s string) bool {
 	const operators = "@%!()<>[],;:|"
 	for first := true; ; first = false {
 		end := strings.IndexAny(s, operators)

@@ -1,8 +1,8 @@
-// Command mailbag-policyd stands beside Postfix: it answers its policy requests and lookups, meters
-// what it accepts for accounts, and keeps the index of waiting mail in line with its queue.
+// Command mailbag-policyd stands beside Postfix: it answers its policy requests, meters what it
+// accepts for accounts, writes the tables by which it knows their domains, and keeps the index of waiting mail in line with its queue.
 //
 // It starts while the ledger is missing and takes part once it comes. It needs no privileges but to
-// read its settings, to write the ledger, and to run postqueue; the sockets are systemd's, or its own
+// read its settings, to write the ledger and the tables, and to run postqueue; the sockets are systemd's, or its own
 // where it may create them. It reads no message.
 package main
 

@@ -13,6 +13,7 @@ import (
 	"mailbag/cmd/internal/daemon/daemontest"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
+	"mailbag/policy/routes"
 )
 
 // It starts while the ledger is missing, defers nothing of others, takes part when the ledger comes,
@@ -28,7 +29,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	}
 	s := settings.Default()
 	s.Database = filepath.Join(dir, "mailbag.db")
-	s.Policy = settings.Policy{Listen: at("policy"), Lookup: at("lookup"), Milter: at("milter"), Metrics: settings.Address{Network: "tcp4", Address: "127.0.0.1:0"}}
+	s.Policy = settings.Policy{Listen: at("policy"), Milter: at("milter"), Tables: filepath.Join(dir, "tables"), Metrics: settings.Address{Network: "tcp4", Address: "127.0.0.1:0"}}
 	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	stop, ended := daemontest.Start(t, d)
 	if !strings.Contains(d.Status(), "deferred") {
@@ -43,18 +44,10 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	if err := ledger.AddAccount(t.Context(), meter.Account{Name: "acme", Mode: meter.Backup, Domains: []string{"acme.example"}, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, nil); err != nil {
 		t.Fatal(err)
 	}
-	lookup, err := net.Dial("unix", at("lookup").Address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lookup.Close()
-	answers := bufio.NewReader(lookup)
-	for answer := ""; !strings.HasPrefix(answer, "OK "); {
-		fmt.Fprint(lookup, "26:relay-domains acme.example,")
-		if answer, err = readNetstring(answers); err != nil {
-			t.Fatal(err)
-		}
-	}
+	await(t, "the domain's way", func() bool {
+		way, _, _ := routes.Lookup(filepath.Join(s.Policy.Tables, routes.Routes), "acme.example")
+		return way == "relay:acme.example"
+	})
 	if err := d.Health(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -72,24 +65,9 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	for _, name := range []string{"policy", "lookup", "milter"} {
+	for _, name := range []string{"policy", "milter"} {
 		if _, err := os.Lstat(at(name).Address); !os.IsNotExist(err) {
 			t.Errorf("the socket %s is left behind: %v", name, err)
 		}
 	}
-}
-
-func readNetstring(r *bufio.Reader) (string, error) {
-	var n int
-	if _, err := fmt.Fscanf(r, "%d:", &n); err != nil {
-		return "", err
-	}
-	text := make([]byte, n+1)
-	for i := range text {
-		var err error
-		if text[i], err = r.ReadByte(); err != nil {
-			return "", err
-		}
-	}
-	return string(text[:n]), nil
 }

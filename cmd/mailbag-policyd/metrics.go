@@ -49,6 +49,16 @@ func newMetrics() *metrics {
 	return m
 }
 
+// showTables shows whether the tables that Postfix reads are those of the accounts.
+func (m *metrics) showTables(current func() bool) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_tables_current", Help: "1 while the tables that Postfix reads are those of the accounts, else 0."}, func() float64 {
+		if current() {
+			return 1
+		}
+		return 0
+	}))
+}
+
 func (m *metrics) committed(batch int, took time.Duration, err error) {
 	m.seconds.Observe(took.Seconds())
 	m.batches.Observe(float64(batch))

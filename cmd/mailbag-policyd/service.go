@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"mailbag/cmd/internal/version"
 	"mailbag/meter"
 	"mailbag/policy"
+	"mailbag/policy/routes"
 	"mailbag/turnd/control"
 )
 
@@ -20,10 +22,12 @@ type service struct {
 	settings *settings.Settings
 	log      *slog.Logger
 	metrics  *metrics
+	tables   *tables
 }
 
 func newService(s *settings.Settings, log *slog.Logger) *service {
-	return &service{settings: s, log: log, metrics: newMetrics()}
+	sockets := routes.Sockets{Turns: s.Turn.Sockets, Deliver: s.POP.Deliver.Address}
+	return &service{settings: s, log: log, metrics: newMetrics(), tables: newTables(s.Policy.Tables, sockets, log)}
 }
 
 // Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order:
@@ -31,27 +35,29 @@ func newService(s *settings.Settings, log *slog.Logger) *service {
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
 	at := d.settings.Policy
 	fronts, err := daemon.OpenFronts(graceful, d.log,
-		daemon.Front{Name: "policy", At: []settings.Address{at.Listen}}, daemon.Front{Name: "lookup", At: []settings.Address{at.Lookup}},
-		daemon.Front{Name: "milter", At: []settings.Address{at.Milter}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
+		daemon.Front{Name: "policy", At: []settings.Address{at.Listen}}, daemon.Front{Name: "milter", At: []settings.Address{at.Milter}},
+		daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
 		return err
 	}
 	defer fronts.Close()
-	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics.registry, nil)
+	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics.registry, func(*meter.Ledger, bool) { d.tables.change() })
 	defer d.Ledger.Close()
+	d.metrics.showTables(func() bool {
+		accounts := follower.Directory()
+		return accounts != nil && d.tables.written.Load() == accounts
+	})
 	recorder := meter.NewRecorder(ledger, d.metrics.committed)
 	defer recorder.Close()
 	p, err := policy.New(policy.Config{
-		Accounts:      follower,
-		Recorder:      recorder,
-		Usage:         ledger,
-		Turns:         turns{control.NewClient(d.settings.Turn.Control.Address), d.log},
-		Limits:        policy.Limits(d.settings.Limits),
-		Location:      d.settings.Billing.Location,
-		TurnSockets:   d.settings.Turn.Sockets,
-		DeliverSocket: d.settings.POP.Deliver.Address,
-		Logger:        d.log,
-		Metrics:       d.metrics.registry,
+		Accounts: follower,
+		Recorder: recorder,
+		Usage:    ledger,
+		Turns:    turns{control.NewClient(d.settings.Turn.Control.Address), d.log},
+		Limits:   policy.Limits(d.settings.Limits),
+		Location: d.settings.Billing.Location,
+		Logger:   d.log,
+		Metrics:  d.metrics.registry,
 	})
 	if err != nil {
 		return err
@@ -63,10 +69,13 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	running, stop := context.WithCancel(graceful)
 	defer stop()
 	all.Go(func() { d.reconcileRepeatedly(running, ledger, follower) })
+	all.Go(func() { d.tables.keep(running, follower.Directory) })
 	fronts.Serve("policy", p.ServeRequests)
-	fronts.Serve("lookup", p.ServeLookups)
 	fronts.Serve("milter", p.ServeMilter)
 	ready()
+	for _, ignored := range d.settings.Ignored {
+		d.log.Warn("a key of the settings is of no use any more and can be removed: "+ignored, "settings", d.settings.File)
+	}
 	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database)
 
 	failure := fronts.Wait(graceful)
@@ -85,4 +94,10 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 const drainTime = 30 * time.Second
 
 // Status is the line that systemctl status shows.
-func (d *service) Status() string { return d.Ledger.Status("the accounts' mail is deferred") }
+func (d *service) Status() string {
+	status := d.Ledger.Status("the accounts' mail is deferred")
+	if err := d.tables.err(); err != nil {
+		return fmt.Sprintf("%s; Postfix does not know changes of accounts: %v", status, err)
+	}
+	return status
+}

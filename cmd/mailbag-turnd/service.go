@@ -53,7 +53,11 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err := gates.clean(); err != nil {
 		return err
 	}
-	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics, d.interruptTurns)
+	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics, func(l *meter.Ledger, first bool) {
+		if first {
+			d.interruptTurns(l)
+		}
+	})
 	defer d.Ledger.Close()
 
 	hostname, err := daemon.Hostname(graceful, d.settings.Hostname)

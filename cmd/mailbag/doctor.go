@@ -93,7 +93,7 @@ func (c *console) examine(ctx context.Context) []diagnosis {
 		of, all = d.examineLedger(ctx)
 		found = append(found, of...)
 	}
-	found = append(found, examineDaemons(ctx, s, all)...)
+	found = append(found, examineDaemons(ctx, s)...)
 	found = append(found, c.examinePostfix(ctx, s)...)
 	found = append(found, examineHost(ctx, s, c.now())...)
 	if all != nil {

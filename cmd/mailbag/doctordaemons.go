@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"mailbag/cmd/internal/settings"
-	"mailbag/meter"
 	"mailbag/turnd/control"
 )
 
@@ -37,15 +36,10 @@ type question struct {
 }
 
 // examineDaemons asks each daemon something at each of its sockets, and for its metrics.
-func examineDaemons(ctx context.Context, s *settings.Settings, all *meter.Directory) []diagnosis {
-	lookup := question{at: s.Policy.Lookup, end: ',', text: netstring("relay-domains doctor.invalid"), answer: ":NOTFOUND "}
-	if domain := someDomain(all); domain != "" {
-		lookup.text, lookup.answer = netstring("relay-domains "+domain), ":OK "
-	}
+func examineDaemons(ctx context.Context, s *settings.Settings) []diagnosis {
 	policyd := []question{
 		// VRFY, because a recipient of a message would be noted.
 		{at: s.Policy.Listen, end: '\n', text: "request=smtpd_access_policy\nprotocol_state=VRFY\nrecipient=postmaster@doctor.invalid\n\n", answer: "action=DUNNO"},
-		lookup,
 		// Options that the MTA offers, and the end of the session (SMFIC_OPTNEG and SMFIC_QUIT).
 		{at: s.Policy.Milter, end: 'O', text: packet("O\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff"), answer: "\x00\x00\x00", farewell: packet("Q")},
 	}
@@ -72,19 +66,6 @@ func questions(at []settings.Address, tls bool, q question) []question {
 	q.at, q.tls = at[0], tls
 	return []question{q}
 }
-
-func someDomain(all *meter.Directory) string {
-	if all != nil {
-		for a := range all.Accounts() {
-			if len(a.Domains) > 0 {
-				return a.Domains[0]
-			}
-		}
-	}
-	return ""
-}
-
-func netstring(text string) string { return fmt.Sprintf("%d:%s,", len(text), text) }
 
 // packet is one of the milter protocol.
 func packet(content string) string {
@@ -186,6 +167,9 @@ func examineMetrics(ctx context.Context, name string, at settings.Address, remed
 	}
 	if available, ok := sums["mailbag_ledger_available"]; ok && available == 0 {
 		found = append(found, diagnosis{name, illness, "the daemon cannot use the ledger, and defers the accounts' mail", remedy})
+	}
+	if current, ok := sums["mailbag_tables_current"]; ok && current == 0 {
+		found = append(found, diagnosis{name, illness, "the tables that Postfix reads are not those of the accounts", remedy})
 	}
 	if n := sums["mailbag_policy_unattributed_messages_total"]; n > 0 {
 		found = append(found, diagnosis{name, doubt, fmt.Sprintf("%.0f messages since its start were not counted", n), "mailbag postfix check tells what lets mail pass unasked"})

@@ -54,7 +54,7 @@ func TestDoctorAsksAtTheSocketOfTheMilterToo(t *testing.T) {
 	t.Parallel()
 	var s settings.Settings
 	s.Policy.Milter = settings.Address{Network: "unix", Address: filepath.Join(t.TempDir(), "milter")}
-	if d := examineDaemons(t.Context(), &s, nil)[0]; d.Result != illness || !strings.Contains(d.Text, "at "+s.Policy.Milter.String()+": nobody answers") {
+	if d := examineDaemons(t.Context(), &s)[0]; d.Result != illness || !strings.Contains(d.Text, "at "+s.Policy.Milter.String()+": nobody answers") {
 		t.Errorf("where it is missing: %+v", d)
 	}
 }

@@ -1,28 +1,20 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"net"
-	"strconv"
+	"path/filepath"
 	"strings"
 	"time"
 
-	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
+	"mailbag/policy/routes"
 )
 
-const (
-	lookupTimeout = 2 * time.Second        // of one question
-	lookupAgain   = 100 * time.Millisecond // until the next, while the answer is the old one
-	maxAnswer     = 100_000                // octets; socketmap_table(5) has this limit
-)
+// lookupAgain is how long to wait until the next look into the table, while it is the old one.
+const lookupAgain = 100 * time.Millisecond
 
-// awaitDaemon waits until mailbag-policyd tells Postfix the account's present way of delivery, and
-// reports whether it does.
+// awaitDaemon waits until mailbag-policyd has told Postfix the account's present way of delivery, and
+// reports whether it has.
 func (d *desk) awaitDaemon(ctx context.Context, a *meter.Account) bool {
 	if len(a.Domains) == 0 {
 		return false
@@ -32,7 +24,7 @@ func (d *desk) awaitDaemon(ctx context.Context, a *meter.Account) bool {
 	again := time.NewTicker(lookupAgain)
 	defer again.Stop()
 	for {
-		way, err := askTransport(ctx, d.settings.Policy.Lookup, "probe@"+a.Domains[0])
+		way, _, err := routes.Lookup(filepath.Join(d.settings.Policy.Tables, routes.Routes), a.Domains[0])
 		if err != nil {
 			return false
 		}
@@ -56,62 +48,4 @@ func transport(a *meter.Account) string {
 		return "mailbag-pop"
 	}
 	return "relay"
-}
-
-// askTransport asks what Postfix would be told (socketmap_table(5)) of the way to an address.
-func askTransport(ctx context.Context, at settings.Address, address string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, at.Network, at.Address)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return "", err
-	}
-	question := "transport " + address
-	if _, err := fmt.Fprintf(conn, "%d:%s,", len(question), question); err != nil {
-		return "", err
-	}
-	answer, err := readNetstring(bufio.NewReader(conn))
-	if err != nil {
-		return "", err
-	}
-	way, found := strings.CutPrefix(answer, "OK ")
-	if !found {
-		return "", nil // an answer, but no way
-	}
-	return way, nil
-}
-
-// readNetstring reads length:text, and returns the text.
-func readNetstring(r *bufio.Reader) (string, error) {
-	var digits []byte
-	for {
-		c, err := r.ReadByte()
-		if err != nil {
-			return "", err
-		}
-		if c == ':' {
-			break
-		}
-		if digits = append(digits, c); len(digits) > len(strconv.Itoa(maxAnswer)) {
-			return "", errors.New("the answer is no netstring")
-		}
-	}
-	n, err := strconv.ParseUint(string(digits), 10, 32)
-	if err != nil || n > maxAnswer {
-		return "", errors.New("the answer is no netstring")
-	}
-	text := make([]byte, n+1)
-	if _, err := io.ReadFull(r, text); err != nil {
-		return "", err
-	}
-	if text[n] != ',' {
-		return "", errors.New("the answer is no netstring")
-	}
-	return string(text[:n]), nil
 }

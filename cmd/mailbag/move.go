@@ -34,8 +34,8 @@ func (d *desk) moveWaiting(ctx context.Context, a *meter.Account) error {
 	case len(ids) == 0:
 		return nil
 	case !inForce:
-		d.note("mailbag-policyd does not answer with the change at %s; %s for %s %s when it does, at Postfix's next attempt",
-			d.settings.Policy.Lookup, amountOf(len(ids)), a.Name, verb(int64(len(ids)), "moves", "move"))
+		d.note("mailbag-policyd has not written the change into %s; %s for %s %s when it does, at Postfix's next attempt",
+			d.settings.Policy.Tables, amountOf(len(ids)), a.Name, verb(int64(len(ids)), "moves", "move"))
 		return nil
 	case a.Held():
 		d.say("%s held for %s", amountOf(len(ids)), a.Name)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -94,18 +93,6 @@ func TestReadLineTakesOneLine(t *testing.T) {
 type readFailure struct{}
 
 func (readFailure) Read([]byte) (int, error) { return 0, errors.New("the disk is gone") }
-
-func FuzzReadNetstring(f *testing.F) {
-	for _, seed := range []string{"5:hello,", "0:,", "3:abc", "x:abc,", ":,", "99999999999:x,", "100001:", "-1:,", "3:abcd"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, in []byte) {
-		text, err := readNetstring(bufio.NewReader(bytes.NewReader(in)))
-		if err == nil && (len(text) > maxAnswer || !bytes.Contains(in, []byte(text))) {
-			t.Errorf("%q was read as %q", in, text)
-		}
-	})
-}
 
 func TestBarFillsItsField(t *testing.T) {
 	t.Parallel()

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -145,14 +143,9 @@ func TestWaitingMailKeepsAnAccountUntilItIsReturned(t *testing.T) {
 func TestHeldMailIsReturnedOrMovesToTheNewMode(t *testing.T) {
 	t.Parallel()
 	sink := postfixtest.RunSink(t)
-	host, port, err := net.SplitHostPort(sink.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := postfixtest.Run(t, postfixtest.Config{
+	in := postfixtest.Prepare(t, postfixtest.Config{
 		Main: map[string]string{
 			"relay_domains":    "acme.example, corp.example",
-			"transport_maps":   "socketmap:unix:private/mailbag-lookup:transport",
 			"defer_transports": "mailbag-turn",
 		},
 		Master: []string{"mailbag-turn unix - - n - 0 lmtp"},
@@ -164,16 +157,16 @@ func TestHeldMailIsReturnedOrMovesToTheNewMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	socket := in.Private("mailbag-lookup")
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
+	stop := keepTables(l, w.path("tables"), in.Reread)
+	defer func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := in.Set("transport_maps", "cdb:"+w.path("tables")+"/routes"); err != nil {
 		t.Fatal(err)
 	}
-	defer serveLookups(l, listener, fmt.Sprintf("relay:[%s]:%s", host, port))()
-	if err := os.Chmod(socket, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(socket, w.path("lookup")); err != nil {
+	if err := in.Start(); err != nil {
 		t.Fatal(err)
 	}
 	w.must("account", "add", "corp", "--mode", "atrn", "--domain", "corp.example", "--generate-password")
@@ -191,7 +184,7 @@ func TestHeldMailIsReturnedOrMovesToTheNewMode(t *testing.T) {
 	if out := w.must("account", "delete", "corp", "--return"); !strings.Contains(out, "1 message returned to the senders") {
 		t.Error(out)
 	}
-	if out := w.must("account", "set", "acme", "--mode", "backup"); !strings.Contains(out, "2 messages for acme released") {
+	if out := w.must("account", "set", "acme", "--mode", "backup", "--host", sink.Addr()); !strings.Contains(out, "2 messages for acme released") {
 		t.Error(out)
 	}
 	if _, err := sink.WaitMessages(patience, 2); err != nil {

@@ -18,7 +18,7 @@ type workplace struct {
 
 func newWorkplace(t *testing.T, mta mailSystem) workplace {
 	w := workplace{t, t.TempDir(), mta, time.Now}
-	text := "database = \"" + w.path("mailbag.db") + "\"\n[policy]\nlookup = \"unix:" + w.path("lookup") + "\"\n[pop]\nmaildirs = \"" + w.path("maildirs") + "\"\n"
+	text := "database = \"" + w.path("mailbag.db") + "\"\n[policy]\ntables = \"" + w.path("tables") + "\"\n[pop]\nmaildirs = \"" + w.path("maildirs") + "\"\n"
 	if err := os.WriteFile(w.path("mailbag.toml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

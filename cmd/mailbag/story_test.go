@@ -1,14 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
-	"net"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,7 +19,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/wholefile"
 	"mailbag/meter"
+	"mailbag/policy/routes"
 )
 
 func TestMain(m *testing.M) {
@@ -47,7 +49,7 @@ func TestStories(t *testing.T) {
 			env.Setenv("MAILBAG_CONFIG", env.WorkDir+"/mailbag.toml")
 			env.Setenv("SUDO_USER", "operator")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command of a story ends a second later under -race
-			settings := fmt.Sprintf("database = \"%s/ledger/mailbag.db\"\n[policy]\nlookup = \"unix:%s/lookup\"\n[turn]\ncontrol = \"unix:%s/turnd.sock\"\n[pop]\nmaildirs = \"%s/maildirs\"\n",
+			settings := fmt.Sprintf("database = \"%s/ledger/mailbag.db\"\n[policy]\ntables = \"%s/tables\"\n[turn]\ncontrol = \"unix:%s/turnd.sock\"\n[pop]\nmaildirs = \"%s/maildirs\"\n",
 				env.WorkDir, env.WorkDir, env.WorkDir, env.WorkDir)
 			return errors.Join(os.Mkdir(env.WorkDir+"/ledger", 0o755),
 				os.WriteFile(env.WorkDir+"/mailbag.toml", []byte(settings), 0o644))
@@ -227,51 +229,25 @@ func noteSuspect(ts *testscript.TestScript, _ bool, args []string) {
 		meter.WaitingMessage{ID: args[2], Size: 1000, Since: storyTime(args[0]), Suspicion: suspicion}))
 }
 
-// daemon answers look-ups of the way to an address as mailbag-policyd does, until the story ends.
+// daemon writes the tables of the accounts as mailbag-policyd does, until the story ends.
 func daemon(ts *testscript.TestScript, _ bool, _ []string) {
-	listener, err := net.Listen("unix", ts.MkAbs("lookup"))
-	ts.Check(err)
-	ts.Defer(serveLookups(storyLedger(ts), listener, "relay:somewhere"))
+	stop := keepTables(storyLedger(ts), ts.MkAbs("tables"), func() error { return nil })
+	ts.Defer(func() { ts.Check(stop()) })
 }
 
-// serveLookups answers with what the ledger says now; backup is the way of a backup account.
-func serveLookups(l *meter.Ledger, listener net.Listener, backup string) (stop func()) {
-	var group sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	group.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			group.Go(func() {
-				defer context.AfterFunc(ctx, func() { conn.Close() })()
-				defer conn.Close()
-				for r := bufio.NewReader(conn); ; {
-					question, err := readNetstring(r)
-					if err != nil {
-						return
-					}
-					answer := wayOf(l, question[strings.LastIndexByte(question, '@')+1:], backup)
-					fmt.Fprintf(conn, "%d:%s,", len(answer), answer)
-				}
-			})
+// keepTables writes the tables of the accounts into a directory of that name, now and after each change, and calls
+// written then, until stop, which says what went wrong.
+func keepTables(l *meter.Ledger, dir string, written func() error) (stop func() error) {
+	failure := os.Mkdir(dir, 0o755)
+	follower := meter.Follow(context.Background(), l, slog.New(slog.DiscardHandler), func(_, accounts *meter.Directory) {
+		all, err := routes.Sockets{Turns: "/run/mailbag/turn", Deliver: "/run/mailbag/deliver.sock"}.Tables(accounts)
+		for _, table := range all {
+			err = errors.Join(err, wholefile.Replace(filepath.Join(dir, table.Name), table.Content, 0o644))
 		}
+		failure = errors.Join(failure, err, written())
 	})
-	return func() { listener.Close(); cancel(); group.Wait() }
-}
-
-func wayOf(l *meter.Ledger, domain, backup string) string {
-	d, err := l.Load(context.Background())
-	if err != nil {
-		return "TEMP no ledger"
-	}
-	switch a := d.Domain(domain); {
-	case a == nil:
-		return "NOTFOUND "
-	case transport(a) == "relay":
-		return "OK " + backup
-	default:
-		return "OK " + transport(a) + ":unix:/run/mailbag/turn/" + a.Name + ".sock"
+	return func() error {
+		follower.Close()
+		return failure
 	}
 }

@@ -8,8 +8,6 @@ package service
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"mailbag/policy/routes"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -61,7 +60,7 @@ func New(bin, dir string, postfix *postfixtest.Instance) (*Service, error) {
 		*at = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	s.Daemon = &Daemon{Program: "mailbag-policyd", Metrics: metrics[0], service: s, sockets: []socket{
-		{"policy", "unix", s.Socket("policy")}, {"lookup", "unix", s.Socket("lookup")}, {"milter", "unix", s.Socket("milter")}}}
+		{"policy", "unix", s.Socket("policy")}, {"milter", "unix", s.Socket("milter")}}}
 	s.Turnd = &Daemon{Program: "mailbag-turnd", Metrics: metrics[1], service: s, sockets: []socket{{"odmr", "tcp", s.ODMR}}}
 	s.Popd = &Daemon{Program: "mailbag-popd", Metrics: metrics[2], service: s, sockets: []socket{
 		{"pop3", "tcp", s.POP3}, {"pop3s", "tcp", s.POP3S}, {"deliver", "unix", s.Deliver()}}}
@@ -76,8 +75,8 @@ certificate = %q
 key         = %q
 [policy]
 listen  = "unix:%s"
-lookup  = "unix:%s"
 milter  = "unix:%s"
+tables  = %q
 metrics = %q
 [turn]
 listen     = [%q]
@@ -91,7 +90,7 @@ listen_tls = [%q]
 deliver    = "unix:%s"
 maildirs   = %q
 metrics    = %q
-`, s.Ledger, s.Certificate(), s.Key(), s.Socket("policy"), s.Socket("lookup"), s.Socket("milter"), metrics[0],
+`, s.Ledger, s.Certificate(), s.Key(), s.Socket("policy"), s.Socket("milter"), s.Tables(), metrics[0],
 		s.ODMR, s.ODMRTLS, filepath.Join(dir, "turn"), filepath.Join(dir, "turnd.sock"), metrics[1],
 		s.POP3, s.POP3S, s.Deliver(), s.Maildirs, metrics[2])
 	return s, os.WriteFile(s.Config, []byte(settings), 0o644)
@@ -102,13 +101,16 @@ metrics    = %q
 func (s *Service) Certificate() string { return filepath.Join(s.dir, "tls", "fullchain.pem") }
 func (s *Service) Key() string         { return filepath.Join(s.dir, "tls", "privkey.pem") }
 
-// Socket is the path of a socket of mailbag-policyd: policy, lookup or milter.
+// Socket is the path of a socket of mailbag-policyd: policy or milter.
 func (s *Service) Socket(name string) string {
 	if s.postfix != nil {
 		return s.postfix.Private("mailbag-" + name)
 	}
 	return filepath.Join(s.dir, name)
 }
+
+// Tables is the directory of the tables that mailbag-policyd writes.
+func (s *Service) Tables() string { return filepath.Join(s.dir, "postfix") }
 
 // Deliver is the path of the socket of mailbag-popd through which Postfix delivers.
 func (s *Service) Deliver() string { return filepath.Join(s.dir, "deliver.sock") }
@@ -154,30 +156,43 @@ func (s *Service) settle() error {
 	return os.Chtimes(filepath.Join(s.postfix.ConfigDir(), "main.cf"), past, past)
 }
 
-// Lookup asks the lookup socket as Postfix would, for example "relay-domains acme.example".
-func (s *Service) Lookup(request string) (string, error) {
-	conn, err := net.DialTimeout("unix", s.Socket("lookup"), patience)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return "", err
-	}
-	fmt.Fprintf(conn, "%d:%s,", len(request), request)
-	var n int
-	if _, err := fmt.Fscanf(conn, "%d:", &n); err != nil {
-		return "", err
-	}
-	reply := make([]byte, n)
-	_, err = io.ReadFull(conn, reply)
-	return string(reply), err
+// Lookup returns what one of the tables has for a key, empty where it has nothing.
+func (s *Service) Lookup(table, key string) (string, error) {
+	value, _, err := routes.Lookup(filepath.Join(s.Tables(), table), key)
+	return value, err
 }
 
-// AwaitDomain waits until mailbag-policyd knows the domain as the account's.
+// Route is the way that mail for a domain takes, empty where it is nobody's here.
+func (s *Service) Route(domain string) (string, error) { return s.Lookup(routes.Routes, domain) }
+
+// AwaitDomain waits until mailbag-policyd has told Postfix of the domain, and Postfix knows it. A way to a turn says whose
+// the domain is, and has to name the account.
 func (s *Service) AwaitDomain(domain, account string) error {
-	return postfixtest.Wait(patience, domain+" is in force", func() bool {
-		reply, err := s.Lookup("relay-domains " + domain)
-		return err == nil && reply == "OK "+account
+	return s.awaitRoute(domain+" is in force", domain, func(way string) bool {
+		turn, held := strings.CutPrefix(way, "mailbag-turn:unix:")
+		return way != "" && (!held || turn == s.TurnSocket(account))
 	})
+}
+
+// AwaitRoute waits until Postfix knows that mail for the domain takes this way.
+func (s *Service) AwaitRoute(domain, way string) error {
+	return s.awaitRoute("mail for "+domain+" goes by "+way, domain, func(is string) bool { return is == way })
+}
+
+// AwaitNoDomain waits until Postfix knows that the domain is nobody's any more.
+func (s *Service) AwaitNoDomain(domain string) error {
+	return s.awaitRoute(domain+" is gone", domain, func(way string) bool { return way == "" })
+}
+
+func (s *Service) awaitRoute(what, domain string, is func(way string) bool) error {
+	if err := postfixtest.Wait(patience, what, func() bool {
+		way, err := s.Route(domain)
+		return err == nil && is(way)
+	}); err != nil {
+		return err
+	}
+	if s.postfix == nil {
+		return nil
+	}
+	return s.postfix.Reread()
 }

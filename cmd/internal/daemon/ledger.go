@@ -22,13 +22,13 @@ type Ledger struct {
 
 var errStalled = errors.New("the ledger is not followed any longer")
 
-// Open begins to follow the accounts, and shows in the metrics how that goes. Once they have been read for the first
-// time, first is called, unless it is nil.
-func (l *Ledger) Open(s *settings.Settings, log *slog.Logger, metrics prometheus.Registerer, first func(*meter.Ledger)) (*meter.Ledger, *meter.Follower) {
+// Open begins to follow the accounts, and shows in the metrics how that goes. Unless it is nil, changed is called when they
+// have been read for the first time, and after each change; the accounts are not followed meanwhile.
+func (l *Ledger) Open(s *settings.Settings, log *slog.Logger, metrics prometheus.Registerer, changed func(l *meter.Ledger, first bool)) (*meter.Ledger, *meter.Follower) {
 	l.ledger = meter.New(s.Database, meter.Options{Location: s.Billing.Location, Logger: log})
 	f := meter.Follow(context.Background(), l.ledger, log, func(old, _ *meter.Directory) {
-		if old == nil && first != nil {
-			first(l.ledger)
+		if changed != nil {
+			changed(l.ledger, old == nil)
 		}
 	})
 	l.follower.Store(f)

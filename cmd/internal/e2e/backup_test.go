@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/policy/routes"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -45,7 +46,7 @@ func TestBackupHoldsMailUntilTheServerReturns(t *testing.T) {
 func TestBackupByMX(t *testing.T) {
 	s := begin(t, postfixtest.Config{}, nil)
 	s.account("acme", "backup", "acme.example")
-	if got := s.lookup("transport a@acme.example"); got != "OK relay:acme.example" {
+	if got := s.lookup(routes.Routes, "acme.example"); got != "relay:acme.example" {
 		t.Errorf("mail for an account without a host goes to %q", got)
 	}
 }

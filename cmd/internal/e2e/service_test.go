@@ -133,12 +133,12 @@ func (s *story) etrn(name, domain string, more ...string) {
 // ascii is the one domain of the stories that needs it as an A-label.
 func ascii(domain string) string { return strings.ReplaceAll(domain, "münchen", "xn--mnchen-3ya") }
 
-// lookup asks the daemon's lookup socket as Postfix would.
-func (s *story) lookup(request string) string {
+// lookup is what Postfix finds in a table, empty where it finds nothing.
+func (s *story) lookup(table, key string) string {
 	s.t.Helper()
-	reply, err := s.Lookup(request)
+	value, err := s.Lookup(table, key)
 	s.must(err)
-	return reply
+	return value
 }
 
 // used is an account's usage in this month, as mailbag usage --json has it.

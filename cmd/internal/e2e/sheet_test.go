@@ -169,8 +169,14 @@ func (s *story) withMailbox(name, address string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("adding the mailbox: %v\n%s", err, out)
 	}
+	client, err := postfixtest.Dial(s.postfix.Addr(), "")
+	s.must(err)
+	defer client.Close()
+	_, err = client.Say("EHLO client.example")
+	s.must(err)
 	s.waitFor("the mailbox is known", func() bool {
-		reply, err := s.Lookup("relay-recipients " + address)
-		return err == nil && strings.HasPrefix(reply, "OK ")
+		reply, err := client.Say("VRFY " + address)
+		s.must(err)
+		return strings.HasPrefix(reply, "252 ")
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/policy/routes"
 	"mailbag/testdata/certificate"
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -70,7 +71,7 @@ func TestMailLeavesWithTheTLSThatItsAccountDemands(t *testing.T) {
 	certificate.New(t, "elsewhere.example").Write(t, authorities, "")
 	s.must(s.postfix.Set("smtp_tls_CAfile", authorities))
 	s.waitFor("the policy is in force", func() bool {
-		return s.lookup("tls-policy [mail.acme.example]:"+port) == "OK secure match=mail.acme.example"
+		return s.lookup(routes.TLS, "[mail.acme.example]:"+port) == "secure match=mail.acme.example"
 	})
 	s.must(s.postfix.Reload())
 	s.accept("Subject: verified\r\n\r\n", "b@acme.example")

@@ -43,7 +43,7 @@ var keys = []key{
 
 	{"policy.milter", "unix:/var/spool/postfix/private/mailbag-milter", into(func(s *Settings) *Address { return &s.Policy.Milter }, address)},
 	{"policy.listen", "unix:/var/spool/postfix/private/mailbag-policy", into(func(s *Settings) *Address { return &s.Policy.Listen }, address)},
-	{"policy.lookup", "unix:/var/spool/postfix/private/mailbag-lookup", into(func(s *Settings) *Address { return &s.Policy.Lookup }, address)},
+	{"policy.tables", "/var/lib/mailbag/postfix", into(func(s *Settings) *string { return &s.Policy.Tables }, absolutePath)},
 	{"policy.metrics", "127.0.0.1:9366", into(func(s *Settings) *Address { return &s.Policy.Metrics }, optional(address))},
 
 	{"turn.listen", []any{"0.0.0.0:366", "[::]:366"}, into(func(s *Settings) *[]Address { return &s.Turn.Listen }, list(address))},
@@ -63,6 +63,12 @@ var keys = []key{
 	{"pop.deliver", "unix:/run/mailbag/deliver.sock", into(func(s *Settings) *Address { return &s.POP.Deliver }, socketPath)},
 	{"pop.maildirs", "/var/lib/mailbag/maildirs", into(func(s *Settings) *string { return &s.POP.Maildirs }, absolutePath)},
 	{"pop.metrics", "127.0.0.1:9368", into(func(s *Settings) *Address { return &s.POP.Metrics }, optional(address))},
+}
+
+// formerKeys had a meaning once. A file that has one is no mistake, lest an upgrade stops a daemon; the value says what
+// became of it.
+var formerKeys = map[string]string{
+	"policy.lookup": "Postfix reads the tables in policy.tables in place of asking a socket",
 }
 
 // Default returns the settings of an empty file.

@@ -93,6 +93,10 @@ func (r *reader) section(name string, value toml.Primitive) {
 
 func (r *reader) key(name toml.Key, value toml.Primitive) {
 	known := findKey(name.String())
+	if why, former := formerKeys[name.String()]; former {
+		r.settings.Ignored = append(r.settings.Ignored, name.String()+": "+why)
+		return
+	}
 	if known == nil {
 		r.unknown(name, value)
 		return

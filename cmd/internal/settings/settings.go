@@ -36,8 +36,9 @@ const maxFile = 1 << 20
 
 // Settings are the values of every key. See packaging/mailbag.toml for what they mean to the operator.
 type Settings struct {
-	File     string // what was read; empty when there is no file and all is default
-	Hostname string // empty: the host's own name
+	File     string   // what was read; empty when there is no file and all is default
+	Ignored  []string // keys in it that have no meaning any more, and what became of them
+	Hostname string   // empty: the host's own name
 	Database string
 
 	TLS       TLS
@@ -89,7 +90,7 @@ type Notices struct {
 type Policy struct {
 	Milter  Address
 	Listen  Address
-	Lookup  Address
+	Tables  string  // directory of the files that Postfix reads
 	Metrics Address // zero: no metrics
 }
 

@@ -63,7 +63,7 @@ func TestDefaults(t *testing.T) {
 		Policy: Policy{
 			Milter:  Address{"unix", "/var/spool/postfix/private/mailbag-milter"},
 			Listen:  Address{"unix", "/var/spool/postfix/private/mailbag-policy"},
-			Lookup:  Address{"unix", "/var/spool/postfix/private/mailbag-lookup"},
+			Tables:  "/var/lib/mailbag/postfix",
 			Metrics: Address{"tcp4", "127.0.0.1:9366"},
 		},
 		Turn: Turn{
@@ -81,6 +81,17 @@ func TestDefaults(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, Default(), sameZone); diff != "" {
 		t.Errorf("Default (-want +got):\n%s", diff)
+	}
+}
+
+func TestFormerKeyIsIgnoredAndSaid(t *testing.T) {
+	t.Parallel()
+	s, err := Parse("[policy]\nlookup = 'unix:/var/spool/postfix/private/mailbag-lookup'\ntables = '/tables'\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Policy.Tables != "/tables" || len(s.Ignored) != 1 || !strings.HasPrefix(s.Ignored[0], "policy.lookup: ") {
+		t.Errorf("tables are in %q, ignored is %q", s.Policy.Tables, s.Ignored)
 	}
 }
 
