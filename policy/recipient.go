@@ -3,6 +3,8 @@ package policy
 import (
 	"strings"
 
+	"golang.org/x/text/cases"
+
 	"mailbag/meter"
 )
 
@@ -38,12 +40,12 @@ func readRecipient(d *meter.Directory, s string) recipient {
 }
 
 // domainOf returns the account that has the domain, in whatever spelling, and the domain as we write
-// it.
+// it. Postfix folds the case before it looks a domain up, and so has straße.example for strasse.example.
 func domainOf(d *meter.Directory, domain string) (*meter.Account, string) {
 	if a := d.Domain(domain); a != nil {
 		return a, domain
 	}
-	normal, err := meter.NormalizeDomain(domain)
+	normal, err := meter.NormalizeDomain(cases.Fold().String(domain))
 	if err != nil {
 		return nil, ""
 	}

@@ -9,7 +9,7 @@ import (
 
 func TestAddressesAreReadAsPostfixResolvesThem(t *testing.T) {
 	t.Parallel()
-	d := openDesk(t, customers(), nil).follower.Directory()
+	d := openDesk(t, append(customers(), account("strasse", meter.Backup, "strasse.example")), nil).follower.Directory()
 	for _, test := range []struct {
 		address string
 		account string // whose it is
@@ -21,6 +21,7 @@ func TestAddressesAreReadAsPostfixResolvesThem(t *testing.T) {
 		{"user@b\u00fccher.example", "acme", false},
 		{"user@B\u00dcCHER.example.", "acme", false},
 		{"user@XN--BCHER-KVA.example", "acme", false},
+		{"user@stra\u00dfe.example", "strasse", false},
 		{"first last@acme.example", "acme", false},
 		{"a%b.example@acme.example", "acme", false},
 		{"b.example!a@acme.example", "acme", false},

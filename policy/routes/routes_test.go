@@ -159,6 +159,8 @@ func TestWayOfEachDomainAsPostfixReadsIt(t *testing.T) {
 		"unread.example":                    "retry:4.3.5 the host of account unread cannot be read, set it with mailbag account set unread --host",
 		"xn--strae-oqa.example":             "relay:xn--strae-oqa.example",
 		"strasse.example":                   "mailbag-pop:unix:/run/mailbag/deliver.sock",
+		"user@STRASSE.example":              "mailbag-pop:unix:/run/mailbag/deliver.sock",
+		"user@stra\u00dfe.example":          "mailbag-pop:unix:/run/mailbag/deliver.sock", // as Postfix folds it
 		"user@other.example":                "",
 		"sub.acme.example":                  "",
 		".acme.example":                     "",
@@ -171,6 +173,9 @@ func TestWayOfEachDomainAsPostfixReadsIt(t *testing.T) {
 		"user@xn--bcher-kva.acme.example":   "",
 		"user@b\u00fccher.example.evil.tld": "",
 	})
+	if way, found, err := Lookup(filepath.Join(p.dir, Routes), "stra\u00dfe.example"); err != nil || found {
+		t.Errorf("for who does not fold its case a name that folding changes has the way %q, %v", way, err)
+	}
 }
 
 func TestHeldDomainsAreThoseWhoseMailWaitsForATurn(t *testing.T) {
