@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -244,7 +245,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		conn.SetDeadline(time.Now().Add(20 * time.Second))
 		go conn.Write([]byte(test.request))
 		reply := make([]byte, len(test.reply))
-		if _, err := conn.Read(reply); err != nil || string(reply) != test.reply {
+		if _, err := io.ReadFull(conn, reply); err != nil || string(reply) != test.reply {
 			t.Errorf("%s: %q, %v; want %q", name, reply, err, test.reply)
 		}
 	}
