@@ -3,6 +3,7 @@ package popd
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/textproto"
@@ -283,6 +284,8 @@ func (c *client) closed() {
 	c.t.Helper()
 	if line, err := c.r.ReadString('\n'); err == nil {
 		c.t.Fatalf("the server did not close the connection but said %q", line)
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.t.Fatal("the server did not close the connection")
 	}
 }
 
