@@ -106,6 +106,31 @@ func files(t testing.TB, d *Maildir, sub string) []string {
 	return all
 }
 
+// What a disk answers when it is full, and when it cannot keep what it took before.
+func TestMessageThatTheDiskDoesNotTakeIsNotDelivered(t *testing.T) {
+	t.Parallel()
+	for device, want := range map[string]error{"/dev/full": syscall.ENOSPC, "/dev/null": syscall.EINVAL} {
+		d := box(t)
+		w, err := d.Draft(names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.file.Close()
+		if w.file, err = os.OpenFile(device, os.O_WRONLY, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte("x\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Deliver(&syncer); !errors.Is(err, want) {
+			t.Errorf("on %s a message is delivered with %v, want %v", device, err, want)
+		}
+		if here, begun := files(t, d, "new"), files(t, d, "tmp"); len(here) > 0 || len(begun) > 0 {
+			t.Errorf("on %s there are %q and %q", device, here, begun)
+		}
+	}
+}
+
 var bodies = []string{
 	"",
 	"Subject: x\r\n\r\nbody\r\n",
@@ -391,6 +416,7 @@ func TestUniqueIDsAreWithinTheRules(t *testing.T) {
 		"1700000000.M1P2,x.host,S=1":           "1700000000.M1P2,x.host",
 		"1700000000.M1P2.host,W=2,S=1":         "1700000000.M1P2.host",
 		"1700000000.M1P2.host,S=x":             "1700000000.M1P2.host,S=x",
+		"1700000000.M1P2.host,U=7,S=1":         "1700000000.M1P2.host,U=7",
 		"a b":                                  "", // hashed
 		strings.Repeat("x", 71):                "",
 		"ü":                                    "",
