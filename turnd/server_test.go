@@ -149,6 +149,7 @@ func customers() []meter.Account {
 		account("away", meter.ATRN), account("late", meter.ATRN),
 		account("ended", meter.ATRN), account("paused", meter.ATRN), account("erased", meter.ATRN),
 		near, dialled, gone, shut,
+		account("able", meter.ETRN, "able.bolt.example"),
 		account("bolt", meter.ETRN, "sub.bolt.example", "deep.sub.bolt.example", "bolt.test"),
 		account("guest", meter.ETRN, "guest.corp.example"),
 		account("idle", meter.ETRN), account("taken", meter.ETRN), account("dark", meter.ETRN), account("mirror", meter.ETRN),
