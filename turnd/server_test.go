@@ -71,7 +71,7 @@ func (l listener) Accept() (net.Conn, error) {
 func open(t testing.TB, configure func(*Config)) *front {
 	t.Helper()
 	f := &front{log: new(logText), turns: &heldMail{}}
-	log := slog.New(slog.NewTextHandler(f.log, nil))
+	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.path = filepath.Join(t.TempDir(), "ledger.db")
 	ledger, err := meter.Open(t.Context(), f.path, meter.Options{Create: true})
 	if err != nil {

@@ -1,6 +1,7 @@
 package turnd
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/md5"
@@ -253,6 +254,9 @@ func TestNoPasswordIsLogged(t *testing.T) {
 			t.Errorf("the log has %q:\n%s", secret, f.log)
 		}
 	}
+	if !strings.Contains(f.log.String(), "corp") {
+		t.Errorf("the log tells nothing of the log-ins:\n%s", f.log)
+	}
 }
 
 func TestSessionIsBounded(t *testing.T) {
@@ -287,6 +291,15 @@ func TestSessionIsBounded(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestClientThatReadsNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	f := open(t, func(c *Config) { c.Limits = Limits{Commands: 1_000_000, Write: 50 * time.Millisecond} })
+	c := dial(t, f.addr)
+	c.expect("220")
+	go c.conn.Write(bytes.Repeat([]byte("EHLO client.example\r\n"), 100_000))
+	waitFor(t, "the session has ended", func() bool { return len(f.door.Guests()) == 0 })
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
