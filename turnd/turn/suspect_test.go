@@ -248,13 +248,12 @@ func TestSuspectThatTheMTADoesNotBringBlocksNoOther(t *testing.T) {
 	h.stuck[stuck] = true
 	const n = 10
 	h.fill(n, "a@hooli.example")
-	began := time.Now()
 	r := h.dialled(server.Sink)
 	if got := contents(server.Sink); len(got) != n+1 || got["moves"] != 1 || h.held() != 1 || h.waiting("hooli") != 1 {
 		t.Errorf("arrived: %v; %d are held, %d wait by the index", got, h.held(), h.waiting("hooli"))
 	}
-	if r.Outcome != "done, but the MTA did not bring 1 of what was released" || time.Since(began) > 15*time.Second {
-		t.Errorf("recorded %+v after %v", r, time.Since(began))
+	if r.Outcome != "done, but the MTA did not bring 1 of what was released" {
+		t.Errorf("recorded %+v", r)
 	}
 	if lines, _ := log.since(0); lines[len(lines)-1] != "moves" {
 		t.Errorf("the suspect was not the last: %q", lines)
