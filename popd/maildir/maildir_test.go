@@ -135,6 +135,7 @@ var bodies = []string{
 	"",
 	"Subject: x\r\n\r\nbody\r\n",
 	"no end of line",
+	"half an end of line\r",
 	".\r\n..\r\n. dot\r\n",
 	"a\rb\r\n\r\n\x00\xff\r\n",
 	"bare\r\n" + strings.Repeat("long", 50_000) + "\r\nend\r\n",
@@ -195,6 +196,9 @@ func TestMessageMayBeWrittenInAnyPieces(t *testing.T) {
 		}
 	}
 	l := list(t, d)
+	if len(l.Messages) != len(body)-1 {
+		t.Errorf("%d messages, want %d", len(l.Messages), len(body)-1)
+	}
 	for i := range l.Messages {
 		if got := sent(t, l, &l.Messages[i]); got != body {
 			t.Errorf("in pieces of %d octets it becomes %q", i+1, got)
@@ -333,6 +337,24 @@ func TestMessageSeenTwiceIsOne(t *testing.T) {
 	}
 	if !l.Messages[0].seen {
 		t.Error("the message is looked for where it was before")
+	}
+}
+
+// Whatever program named them: the time is a number of as many digits as it has.
+func TestMessagesAreListedInTheOrderInWhichTheyCame(t *testing.T) {
+	t.Parallel()
+	d := box(t)
+	inOrder := []string{"999999999.M5P1.a", "1700000000.1.z", "1700000000.M999P1.a", "1700000000.M1000P1.b", "1700000000.M1000P2.a", "1700000001.M0P1.a"}
+	for i, name := range []int{3, 0, 5, 1, 4, 2} {
+		plant(t, d, []string{"new/", "cur/"}[i%2]+inOrder[name], "x\n")
+	}
+	var got []string
+	l := list(t, d)
+	for i := range l.Messages {
+		got = append(got, l.Messages[i].UniqueID())
+	}
+	if !slices.Equal(got, inOrder) {
+		t.Errorf("listed are %q, want %q", got, inOrder)
 	}
 }
 
