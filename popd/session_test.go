@@ -75,6 +75,25 @@ func TestOnlyItsOwnerGetsIntoAMailbox(t *testing.T) {
 	}
 }
 
+// RFC 1939, section 7: the argument of PASS is all that follows the first space.
+func TestPasswordMayEndWithASpace(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	spaced, err := meter.NewVerifier("secret word ", true)
+	d.must(err)
+	address, err := meter.ParseAddress("trillian@dent.example")
+	d.must(err)
+	d.must(d.ledger.AddMailbox(t.Context(), "dent", address, spaced))
+	for _, c := range []struct{ user, pass, want string }{
+		{"trillian@dent.example", "secret word ", "+OK"}, {"trillian@dent.example", "secret word", "-ERR [AUTH]"},
+		{"arthur@dent.example", "secret word ", "-ERR [AUTH]"},
+	} {
+		client := d.dial()
+		client.say("USER "+c.user+" ", "+OK") // a space behind the name is no part of it
+		client.say("PASS "+c.pass, c.want)
+	}
+}
+
 // sasl logs in by a mechanism, with or without an initial response.
 func (c *client) sasl(s sasl.Client, withInitial bool) string {
 	c.t.Helper()
