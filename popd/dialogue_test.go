@@ -27,18 +27,16 @@ func TestDialogues(t *testing.T) {
 		t.Run(filepath.Base(script), func(t *testing.T) {
 			t.Parallel()
 			d := openDesk(t, nil)
-			vars := map[string]string{}
+			vars, sizes := map[string]string{}, [3]int{}
 			for i, subject := range []string{"one", "two", "three"} {
-				d.put("Subject: "+subject+"\r\n\r\nfirst line\r\n.dot\r\nlast line\r\n", "arthur@dent.example")
+				text := "Subject: " + subject + "\r\n\r\nfirst line\r\n.dot\r\nlast line\r\n"
+				d.put(text, "arthur@dent.example")
 				list, err := d.store.Maildir("dent", "arthur@dent.example").List()
 				d.must(err)
-				m := &list.Messages[i]
-				vars[fmt.Sprint("SIZE", i+1)], vars[fmt.Sprint("ID", i+1)] = fmt.Sprint(m.Size()), m.UniqueID()
+				sizes[i] = len(head("arthur@dent.example") + text)
+				vars[fmt.Sprint("SIZE", i+1)], vars[fmt.Sprint("ID", i+1)] = fmt.Sprint(sizes[i]), list.Messages[i].UniqueID()
 			}
-			drop, err := openMaildrop(d.store.Maildir("dent", "arthur@dent.example"))
-			d.must(err)
-			vars["TOTAL"] = fmt.Sprint(drop.octets)
-			drop.close()
+			vars["TOTAL"], vars["REST"] = fmt.Sprint(sizes[0]+sizes[1]+sizes[2]), fmt.Sprint(sizes[0]+sizes[2])
 			d.play(script, vars)
 		})
 	}
