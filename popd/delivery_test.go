@@ -253,6 +253,16 @@ func TestStorageThatFailsDefersMail(t *testing.T) {
 		c.say("RCPT TO:<ford@dent.example>", "250")
 		c.say("RCPT TO:<zaphod@dent.example>", "250")
 	}
+	for _, to := range [][]string{{"ford@dent.example", "han@solo.example"}, {"han@solo.example", "ford@dent.example"}} {
+		for i, reply := range d.deliver("", content, to...) {
+			if want := map[string]string{"ford@dent.example": "451 4.3.0", "han@solo.example": "250 2.1.5"}[to[i]]; !strings.HasPrefix(reply, want) {
+				t.Errorf("with a copy for another, whose disk is well, %s: %s, want %s", to[i], reply, want)
+			}
+		}
+	}
+	if n := d.stored("solo", "han@solo.example"); n != 2 {
+		t.Errorf("the other has %d messages", n)
+	}
 	if _, err := d.store.Stored("dent"); err == nil {
 		t.Error("what cannot be read is counted")
 	}
