@@ -22,7 +22,7 @@ func TestAMessageIsOnTheDiskWhenItIsRecorded(t *testing.T) {
 		defer r.Close()
 		for i := range 3 {
 			m := Message{Instance: fmt.Sprint("instance", i), Size: 1, At: noon, Accounts: []*Account{mustLoad(t, l).Account("acme")}}
-			if err := r.Record(t.Context(), m); err != nil {
+			if err := r.Record(m, nil); err != nil {
 				t.Fatal(err)
 			}
 			fmt.Printf("recorded %d.\n", i)

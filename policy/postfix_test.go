@@ -21,7 +21,7 @@ func besidePostfix(t *testing.T, configure ...func(*Config)) (*desk, *postfixtes
 	held := "pipemap:{regexp:" + tables + "/domain.regexp, cdb:" + tables + "/routes, regexp:" + tables + "/held.regexp}"
 	in := postfixtest.Prepare(t, postfixtest.Config{Main: map[string]string{
 		"relay_domains":                ours,
-		"transport_maps":               ours,
+		"transport_maps":               "cdb:" + tables + "/routes",
 		"smtpd_relay_restrictions":     "permit_mynetworks, reject_unauth_destination",
 		"smtpd_restriction_classes":    "ours",
 		"ours":                         "check_policy_service unix:private/mailbag-policy",

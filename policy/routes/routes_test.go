@@ -156,7 +156,7 @@ func TestWayOfEachDomainAsPostfixReadsIt(t *testing.T) {
 		"mx.example":                        "relay:mx.example",
 		"user@M\u00dcNCHEN.example":         "relay:xn--mnchen-3ya.example",
 		"stopped.example":                   "mailbag-turn:unix:/run/mailbag/turn/stopped.sock",
-		"unread.example":                    "retry:4.3.5 the host of account unread cannot be read, set it with mailbag account set unread --host",
+		"unread.example":                    "retry:4.3.5 The host that takes this domain's mail cannot be read from the provider's settings",
 		"xn--strae-oqa.example":             "relay:xn--strae-oqa.example",
 		"strasse.example":                   "mailbag-pop:unix:/run/mailbag/deliver.sock",
 		"user@STRASSE.example":              "mailbag-pop:unix:/run/mailbag/deliver.sock",

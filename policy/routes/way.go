@@ -47,7 +47,8 @@ func (s Sockets) way(a *meter.Account, domain string) string {
 	}
 	host, err := meter.ParseHost(a.Host)
 	if err != nil {
-		return retryTransport + ":4.3.5 the host of account " + a.Name + " cannot be read, set it with mailbag account set " + a.Name + " --host"
+		// smtpd says this to the sender, and to the log.
+		return retryTransport + ":4.3.5 The host that takes this domain's mail cannot be read from the provider's settings"
 	}
 	return relayTransport + ":" + nextHop(host)
 }

@@ -43,7 +43,7 @@ func Watch(t *testing.T, act func(dir string)) *Trace {
 	log := filepath.Join(t.TempDir(), "trace")
 	cmd := exec.Command("strace", "--follow-forks", "--seccomp-bpf", "--decode-fds=path", "--quiet=all", "--string-limit=65536",
 		"--trace=?"+strings.Join(calls, ",?"), "--output="+log, // ?: where the machine has it
-		program, "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout=1m")
+		program, "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), variable+"="+root)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("what is watched failed: %v\n%s", err, out)
