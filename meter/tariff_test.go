@@ -3,6 +3,7 @@ package meter
 import (
 	"math"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -159,4 +160,18 @@ func TestMonths(t *testing.T) {
 			t.Errorf("ParseMonth(%q) = %v", s, m)
 		}
 	}
+}
+
+// Others of its day may have come before it.
+func TestTheMessageThatCrossesABoundBeginsNoTier(t *testing.T) {
+	t.Parallel()
+	c := clockAt("2026-02-10 12:00:00")
+	l := newTestLedger(t, Options{Now: c.Now})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Bytes: 100, OnLimit: Reject})
+	for i, size := range []int64{10, 80, 40} {
+		count(t, l, "acme", c.now.Add(time.Duration(i)*time.Minute), 1, size)
+	}
+	wantInvoices(t, l, "2026-02", standard, "acme [] 3 messages 130 bytes 1 tiers [] 10.00+0.00=10.00 USD")
+	count(t, l, "acme", c.now.Add(time.Hour), 1, 20)
+	wantInvoices(t, l, "2026-02", standard, "acme [] 4 messages 150 bytes 2 tiers [bytes] 10.00+10.00=20.00 USD")
 }
