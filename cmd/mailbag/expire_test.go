@@ -69,6 +69,27 @@ func TestWhatChangesBetweenTwoLooksIsNotReturned(t *testing.T) {
 	}
 }
 
+func TestAMessageIsReturnedWhenTheHoldTimesOfAllItsAccountsAreOver(t *testing.T) {
+	t.Parallel()
+	long, short := postfix.Recipient{Address: "a@long.example"}, postfix.Recipient{Address: "a@short.example"}
+	to := func(id string, age time.Duration, recipients ...postfix.Recipient) postfix.Entry {
+		e := waitingEntry(id, age, "")
+		e.Recipients = recipients
+		return e
+	}
+	const day = 24 * time.Hour
+	q := &aQueue{passes: []iter.Seq[postfix.Entry]{slices.Values([]postfix.Entry{
+		to("SHORT", 3*day, short), to("LONG", 3*day, long), to("LONGFIRST", 3*day, long, short), to("LONGLAST", 3*day, short, long),
+		to("OVER", 11*day, long, short)})}}
+	w := newWorkplace(t, q)
+	w.must("account", "add", "long", "--mode", "atrn", "--domain", "long.example", "--hold", "10d", "--generate-password")
+	w.must("account", "add", "short", "--mode", "atrn", "--domain", "short.example", "--hold", "2d", "--generate-password")
+	w.must("expire")
+	if got := strings.Join(q.expired, " "); got != "SHORT OVER" {
+		t.Errorf("returned %q, want SHORT and OVER", got)
+	}
+}
+
 func TestALongQueueIsReadOnceWhereNothingIsDue(t *testing.T) {
 	t.Parallel()
 	const length = 100_000
