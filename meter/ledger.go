@@ -184,7 +184,7 @@ func (f *openFile) settle(ctx context.Context) error {
 }
 
 func (l *Ledger) openFile(ctx context.Context) (*openFile, error) {
-	write, err := sql.Open("sqlite3", l.dsn("rw"))
+	write, err := sql.Open(driverName, l.dsn("rw"))
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -200,7 +200,7 @@ func (l *Ledger) openFile(ctx context.Context) (*openFile, error) {
 		write.Close()
 		return nil, unavailable(err)
 	}
-	read, err := sql.Open("sqlite3", l.dsn("ro"))
+	read, err := sql.Open(driverName, l.dsn("ro"))
 	if err != nil {
 		write.Close()
 		return nil, unavailable(err)
@@ -216,6 +216,20 @@ func (l *Ledger) closeFile() error {
 	}
 	err := errors.Join(l.file.read.Close(), l.file.write.Close())
 	l.file = nil
+	return err
+}
+
+// driverName is what database/sql opens the ledger's connections by. The tests put another in its place, which listens.
+var driverName = "mailbag"
+
+func init() { sql.Register(driverName, &sqlite3.SQLiteDriver{ConnectHook: boundLog}) }
+
+// maxLog is what is left of the write-ahead log, in octets, when it begins anew after it was longer: it grows while
+// somebody reads, such as a backup. Where nobody does SQLite begins anew at four megabytes.
+const maxLog = 8 << 20
+
+func boundLog(c *sqlite3.SQLiteConn) error {
+	_, err := c.Exec(fmt.Sprintf("PRAGMA journal_size_limit = %d", maxLog), nil)
 	return err
 }
 

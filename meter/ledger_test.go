@@ -50,6 +50,17 @@ func mustLoad(t testing.TB, l *Ledger) *Directory {
 	return d
 }
 
+// mustInsert executes a statement of the test's own.
+func mustInsert(t testing.TB, l *Ledger, text string, args ...any) {
+	t.Helper()
+	if err := l.batch(t.Context(), statement{text, args}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// numbers begins an INSERT of so many rows, of n.i from 0 on.
+const numbers = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1) "
+
 // eventually waits until ok returns true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
@@ -323,5 +334,25 @@ func TestCheckFindsLostUsage(t *testing.T) {
 	}
 	if faults, err := l.Check(t.Context()); err != nil || len(faults) != 1 {
 		t.Errorf("Check = %v, %v; want one fault", faults, err)
+	}
+}
+
+func TestTheLogIsShortAgainAfterItWasLong(t *testing.T) {
+	t.Parallel()
+	l, _ := twoAccounts(t, Options{})
+	size := func() int64 {
+		info, err := os.Stat(l.path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	mustInsert(t, l, numbers+"INSERT INTO recipient_import SELECT 'token', i, hex(randomblob(1000)), 0 FROM n", 2*maxLog/2000)
+	if long := size(); long < 2*maxLog {
+		t.Fatalf("the log is of %d octets, which is not long", long)
+	}
+	mustAdd(t, l, Account{Name: "hooli", Mode: Backup})
+	if short := size(); short > maxLog {
+		t.Errorf("the log stays at %d octets", short)
 	}
 }
