@@ -42,24 +42,27 @@ func (l *Ledger) RemoveRecipients(ctx context.Context, name string, addresses ..
 		statement{"DELETE" + these, []any{name, asJSON(keys)}})
 }
 
-// Recipients yields the account's recipient list in order.
+// Recipients yields the account's recipient list in order. What is changed meanwhile may be seen or not.
 func (l *Ledger) Recipients(ctx context.Context, account int64) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+	return paged(func(after string) ([]string, error) {
 		db, err := l.reader(ctx)
 		if err != nil {
-			yield("", err)
-			return
+			return nil, err
 		}
-		for rows, err := range query(ctx, db, "SELECT address FROM recipient WHERE account = ? ORDER BY address", account) {
+		var list []string
+		for rows, err := range query(ctx, db, `
+			SELECT address FROM recipient WHERE account = ? AND address > ? ORDER BY address LIMIT ?`, account, after, page) {
 			var address string
 			if err == nil {
 				err = rows.Scan(&address)
 			}
-			if !yield(address, unavailable(err)) || err != nil {
-				return
+			if err != nil {
+				return nil, err
 			}
+			list = append(list, address)
 		}
-	}
+		return list, nil
+	})
 }
 
 // importChunk is how many addresses of an import one batch stages.

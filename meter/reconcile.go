@@ -52,7 +52,7 @@ type Reconciled struct {
 	Removed int // that were noted and do not wait any more, in any domain
 }
 
-// page is how many rows of the index or messages of the queue one step takes, or a few more.
+// page is how many rows of the ledger or messages of the queue one step takes, or a few more.
 const page = 500
 
 // Reconcile brings the index of waiting mail in line with the MTA's queue: it notes what came by

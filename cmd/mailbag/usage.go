@@ -38,7 +38,8 @@ are shown where they used anything.
 
 With --daily a chart shows how the month came nearer to the limit: each day's bar goes on from that of the
 day before, and a line marks the limit. With --messages-csv every message that was counted for the
-account is listed, as far back as [retention] messages keeps them, with its time, queue ID, size and client.`,
+account is listed, as far back as [retention] messages keeps them, with its time, queue ID, size and client.
+The list is read as it is written, some messages at a time: what is counted meanwhile may be on it or not.`,
 		Example: `  mailbag usage
   mailbag usage acme --daily
   mailbag usage --month 2026-02 --json
