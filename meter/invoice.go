@@ -79,14 +79,14 @@ const billed = `
 	       coalesce(iif(a.deleted IS NULL, NULL, (SELECT before ->> '$.domains' FROM change
 	                WHERE account = a.id AND action = 'account delete' ORDER BY id DESC LIMIT 1)),
 	                (SELECT json_group_array(name) FROM (SELECT name FROM domain WHERE account = a.id ORDER BY name))) AS domains,
-	       a.deleted IS NOT NULL AS deleted, coalesce(u.messages, 0) AS messages, coalesce(u.bytes, 0) AS bytes,
+	       a.deleted IS NOT NULL AS deleted, coalesce(a.used_messages, 0) AS messages, coalesce(a.used_bytes, 0) AS bytes,
 	       iif(a.messages > 0, a.messages, :messages) AS tier_messages, iif(a.bytes > 0, a.bytes, :bytes) AS tier_bytes,
 	       coalesce(a.base_price, :base) AS base_price, coalesce(a.tier_price, :tier) AS tier_price, :currency AS currency,
-	       iif(a.on_limit = '', :on_limit, a.on_limit) AS on_limit, a.max_tiers AS max_tiers, coalesce(u.last, 0) AS last
-	FROM account a LEFT JOIN (
-		SELECT account, sum(messages) AS messages, sum(bytes) AS bytes, max(day), last FROM usage -- last is that of the last day
-		WHERE day BETWEEN :first AND :last GROUP BY account) u ON u.account = a.id
-	WHERE a.created < :end AND (a.deleted IS NULL OR a.deleted >= :end) OR u.messages > 0
+	       iif(a.on_limit = '', :on_limit, a.on_limit) AS on_limit, a.max_tiers AS max_tiers, coalesce(a.used_last, 0) AS last
+	FROM (
+		SELECT a.*, sum(u.messages) AS used_messages, sum(u.bytes) AS used_bytes, max(u.day), u.last AS used_last -- of the last day
+		FROM account a LEFT JOIN usage u ON u.account = a.id AND u.day BETWEEN :first AND :last GROUP BY a.id) a
+	WHERE a.created < :end AND (a.deleted IS NULL OR a.deleted >= :end) OR a.used_messages > 0
 	      OR EXISTS (SELECT 1 FROM adjustment WHERE account = a.id AND month = :month)`
 
 // billing is the parameters of billed.

@@ -25,3 +25,15 @@ func paged[Row any](read func(after Row) ([]Row, error)) iter.Seq2[Row, error] {
 		}
 	}
 }
+
+// latest selects the columns of the latest records of a table, r, newest first, with the account's name, a.name: of the
+// account of that name, or of all where it is empty.
+func latest(columns, table, key, account string, limit int) (string, []any) {
+	text := "SELECT " + columns + " FROM " + table + " r JOIN account a ON a.id = r.account"
+	var args []any
+	if account != "" {
+		text += " WHERE r.account = (SELECT id FROM account WHERE name = ?)"
+		args = append(args, account)
+	}
+	return text + " ORDER BY r.began DESC, r." + key + " DESC LIMIT ?", append(args, limit)
+}

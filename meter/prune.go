@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -22,7 +23,8 @@ type Pruned struct {
 }
 
 const (
-	pruneChunk = 2000 // rows that one batch deletes
+	pruneChunk    = 2000 // rows that one batch deletes
+	pruneAccounts = 500  // whose evidence one batch deletes: most have little, and each batch is an fsync
 
 	// keepNotices is longer than any occasion of a notice lasts: a month, or [MaxHold].
 	keepNotices = 400 * 24 * time.Hour
@@ -38,15 +40,18 @@ func (l *Ledger) Prune(ctx context.Context, keep Keep) (Pruned, error) {
 	if err != nil {
 		return p, err
 	}
-	for _, account := range accounts { // evidence is found by account and time
-		if err := l.prune(ctx, &p.Messages, "message", "instance, account", "account = ? AND at < ?", account, before(keep.Messages)); err != nil {
+	for some := range slices.Chunk(accounts, pruneAccounts) { // evidence is found by account and time
+		err := l.prune(ctx, &p.Messages, "message", "instance, account", "account IN (SELECT value FROM json_each(?)) AND at < ?",
+			asJSON(some), before(keep.Messages))
+		if err != nil {
 			return p, err
 		}
 	}
 	if err := l.prune(ctx, &p.Turns, "turn", "token", "began < ? AND ended IS NOT NULL", before(keep.Turns)); err != nil {
 		return p, err
 	}
-	if err := l.prune(ctx, &p.Sessions, "pop_session", "id", "ended < ?", before(keep.Sessions)); err != nil {
+	sessions := before(keep.Sessions) // those that ended earlier are among those that began earlier, which an index has
+	if err := l.prune(ctx, &p.Sessions, "pop_session", "id", "began < ? AND ended < ?", sessions, sessions); err != nil {
 		return p, err
 	}
 	if err := l.countIdleSessions(ctx, &p.Idle); err != nil {
@@ -76,8 +81,7 @@ func (l *Ledger) everyAccount(ctx context.Context) ([]int64, error) {
 	return ids, nil
 }
 
-// prune deletes the rows that fulfil a condition, and counts them. Between two batches it waits as long as
-// the last one took: half of the time belongs to the daemons, which write too.
+// prune deletes the rows that fulfil a condition, and counts them.
 func (l *Ledger) prune(ctx context.Context, pruned *int64, table, key, condition string, args ...any) error {
 	db, err := l.reader(ctx)
 	if err != nil {
@@ -90,19 +94,27 @@ func (l *Ledger) prune(ctx context.Context, pruned *int64, table, key, condition
 		if err := db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 "+some+")", args...).Scan(&rows); err != nil || rows == 0 {
 			return unavailable(err)
 		}
-		begun := time.Now()
-		err := l.batch(ctx, statement{"DELETE FROM " + table + " WHERE (" + key + ") IN (SELECT " + key + " " + some + ")", args})
-		if err != nil {
+		if err := l.leisurely(ctx, statement{"DELETE FROM " + table + " WHERE (" + key + ") IN (SELECT " + key + " " + some + ")", args}); err != nil {
 			return err
 		}
 		*pruned += rows
 		if rows < pruneChunk {
 			return nil
 		}
-		select {
-		case <-time.After(time.Since(begun)):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	}
+}
+
+// leisurely executes one batch of several, and waits then as long as that took: half of the time belongs to the
+// daemons, which write too.
+func (l *Ledger) leisurely(ctx context.Context, statements ...statement) error {
+	begun := time.Now()
+	if err := l.batch(ctx, statements...); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(time.Since(begun)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

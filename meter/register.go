@@ -162,9 +162,11 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 // stay, and so does its name. What waits for it in the MTA's queue is the caller's to ask about.
 func (l *Ledger) DeleteAccount(ctx context.Context, name string) error {
 	statements := []statement{}
-	for _, table := range []string{"credential", "mailbox", "recipient", "network", "domain", "waiting"} {
+	for _, table := range []string{"credential", "mailbox", "recipient", "network", "domain"} {
 		statements = append(statements, statement{"DELETE FROM " + table + " WHERE account = " + accountID, []any{name}})
 	}
+	// What was delivered is in no index by account; the next pass over the queue strikes it off.
+	statements = append(statements, statement{"DELETE FROM waiting WHERE delivered IS NULL AND account = " + accountID, []any{name}})
 	statements = append(statements, statement{"UPDATE account SET deleted = ? WHERE name = ?", []any{l.opt.Now().UnixMilli(), name}})
 	return l.change(ctx, name, "account delete", statements...)
 }

@@ -2,6 +2,9 @@ package meter
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"math"
 	"time"
 )
 
@@ -36,58 +39,97 @@ func (l *Ledger) RecordPopSessions(ctx context.Context, sessions []PopSession) e
 		FROM json_each(?) JOIN account a ON a.name = value ->> 0`, []any{asJSON(rows)}})
 }
 
-// idle is the condition of sessions that fetched nothing, of days that are over, and have a row of their own.
-const idle = "sessions = 0 AND fetched = 0 AND deleted = 0 AND bytes = 0 AND began < ?"
+// idle is the condition of sessions that fetched nothing and have a row of their own.
+const idle = "sessions = 0 AND fetched = 0 AND deleted = 0 AND bytes = 0"
 
-// countIdleSessions makes one row of a day's sessions that fetched nothing, for each mailbox: who polls every
-// minute would bury those that did. It says how many sessions they were.
-func (l *Ledger) countIdleSessions(ctx context.Context, counted *int64) error {
-	today := dayStart(l.opt.Now().In(l.opt.Location), 0)
-	accounts, err := l.everyAccount(ctx)
-	if err != nil {
-		return err
-	}
-	for _, account := range accounts {
-		for {
-			n, oldest, err := l.idleSessions(ctx, account, today)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				break
-			}
-			end := dayStart(oldest.In(l.opt.Location), 1)
-			for !end.After(oldest) { // in a time zone that skips days
-				end = end.Add(24 * time.Hour)
-			}
-			if n, _, err = l.idleSessions(ctx, account, end); err != nil {
-				return err
-			}
-			args := []any{end.UnixMilli(), account}
-			const those = " FROM pop_session WHERE " + idle + " AND account = ?"
-			// SQLite gives the bare columns of the row that has the max.
-			if err := l.batch(ctx, statement{`
-				INSERT INTO pop_session (account, mailbox, client, tls, began, ended, fetched, bytes, deleted, outcome, sessions)
-				SELECT account, mailbox, client, tls, min(began), max(ended), 0, 0, 0, 'done', count(*)` + those + ` GROUP BY mailbox`, args},
-				statement{"DELETE" + those, args}); err != nil {
-				return err
-			}
-			*counted += n
-		}
-	}
-	return nil
+// idleSession is where one is in the index of them.
+type idleSession struct {
+	account int64
+	mailbox string
+	began   int64
 }
 
-// idleSessions counts what is to be made one row, and says when the first began.
-func (l *Ledger) idleSessions(ctx context.Context, account int64, before time.Time) (n int64, oldest time.Time, err error) {
+// countIdleSessions makes one row of a day's sessions that fetched nothing, for each mailbox and day that is over: who
+// polls every minute would bury those that did. It says how many sessions they were.
+func (l *Ledger) countIdleSessions(ctx context.Context, counted *int64) error {
+	today := dayStart(l.opt.Now().In(l.opt.Location), 0).UnixMilli()
+	var batch []statement
+	var sessions int64 // in the batch
+	write := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := l.leisurely(ctx, batch...); err != nil {
+			return err
+		}
+		*counted += sessions
+		batch, sessions = nil, 0
+		return nil
+	}
+	var at idleSession
+	for {
+		next, err := l.idleAfter(ctx, at)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return write()
+		case err != nil:
+			return unavailable(err)
+		case next.began >= today:
+			at = idleSession{next.account, next.mailbox, math.MaxInt64} // on to the next mailbox
+			continue
+		}
+		end := l.dayEnd(next.began)
+		n, err := l.idleUntil(ctx, next, end)
+		if err != nil {
+			return unavailable(err)
+		}
+		args := []any{next.account, next.mailbox, next.began, end}
+		// SQLite gives the bare columns of the row that has the max.
+		batch = append(batch, statement{`
+			INSERT INTO pop_session (account, mailbox, client, tls, began, ended, fetched, bytes, deleted, outcome, sessions)
+			SELECT account, mailbox, client, tls, min(began), max(ended), 0, 0, 0, 'done', count(*)` + theseIdle + " GROUP BY mailbox", args},
+			statement{"DELETE" + theseIdle, args})
+		if sessions += n; sessions >= pruneChunk {
+			if err := write(); err != nil {
+				return err
+			}
+		}
+		at = idleSession{next.account, next.mailbox, end - 1}
+	}
+}
+
+const theseIdle = " FROM pop_session WHERE " + idle + " AND account = ? AND mailbox = ? AND began >= ? AND began < ?"
+
+// idleAfter returns the next one in the order of account, mailbox and time, or [sql.ErrNoRows].
+func (l *Ledger) idleAfter(ctx context.Context, at idleSession) (next idleSession, err error) {
 	db, err := l.reader(ctx)
 	if err != nil {
-		return 0, oldest, err
+		return next, err
 	}
-	var began int64
-	err = db.QueryRowContext(ctx, "SELECT count(*), coalesce(min(began), 0) FROM pop_session WHERE "+idle+" AND account = ?",
-		before.UnixMilli(), account).Scan(&n, &began)
-	return n, time.UnixMilli(began), unavailable(err)
+	err = db.QueryRowContext(ctx, "SELECT account, mailbox, began FROM pop_session WHERE "+idle+`
+		AND (account, mailbox, began) > (?, ?, ?) ORDER BY account, mailbox, began LIMIT 1`, at.account, at.mailbox, at.began).
+		Scan(&next.account, &next.mailbox, &next.began)
+	return next, err
+}
+
+// idleUntil counts those of the mailbox from one on and up to the end of a day.
+func (l *Ledger) idleUntil(ctx context.Context, first idleSession, end int64) (n int64, err error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return 0, err
+	}
+	err = db.QueryRowContext(ctx, "SELECT count(*)"+theseIdle, first.account, first.mailbox, first.began, end).Scan(&n)
+	return n, err
+}
+
+// dayEnd is the end of the calendar day of a time, both in Unix milliseconds.
+func (l *Ledger) dayEnd(at int64) int64 {
+	t := time.UnixMilli(at).In(l.opt.Location)
+	end := dayStart(t, 1)
+	for !end.After(t) { // in a time zone that skips days
+		end = end.Add(24 * time.Hour)
+	}
+	return end.UnixMilli()
 }
 
 // dayStart is the beginning of the calendar day of t, or of one so many days later.
@@ -103,10 +145,9 @@ func (l *Ledger) PopSessions(ctx context.Context, account string, limit int) ([]
 		return nil, err
 	}
 	list := []PopSession{}
-	for rows, err := range query(ctx, db, `
-		SELECT a.name, s.mailbox, s.client, s.tls, s.began, s.ended, s.fetched, s.bytes, s.deleted, s.outcome, s.sessions
-		FROM pop_session s JOIN account a ON a.id = s.account
-		WHERE ? IN ('', a.name) ORDER BY s.began DESC, s.id DESC LIMIT ?`, account, limit) {
+	const columns = "a.name, r.mailbox, r.client, r.tls, r.began, r.ended, r.fetched, r.bytes, r.deleted, r.outcome, r.sessions"
+	text, args := latest(columns, "pop_session", "id", account, limit)
+	for rows, err := range query(ctx, db, text, args...) {
 		var s PopSession
 		var began, ended int64
 		if err == nil {

@@ -74,7 +74,9 @@ func (l *Ledger) Turns(ctx context.Context, account string, limit int) ([]Turn, 
 		return nil, err
 	}
 	list := []Turn{}
-	text, args := selectTurns(account, limit)
+	const columns = `a.name, r.kind, r.client, r.peer, r.tls, r.began, coalesce(r.ended, 0), r.messages, r.bytes, coalesce(r.outcome, ''),
+		r.connections, r.suspects`
+	text, args := latest(columns, "turn", "token", account, limit)
 	for rows, err := range query(ctx, db, text, args...) {
 		var t Turn
 		var began, ended int64
@@ -95,17 +97,4 @@ func (l *Ledger) Turns(ctx context.Context, account string, limit int) ([]Turn, 
 		list = append(list, t)
 	}
 	return list, nil
-}
-
-func selectTurns(account string, limit int) (string, []any) {
-	text := `
-		SELECT a.name, t.kind, t.client, t.peer, t.tls, t.began, coalesce(t.ended, 0), t.messages, t.bytes, coalesce(t.outcome, ''),
-			t.connections, t.suspects
-		FROM turn t JOIN account a ON a.id = t.account`
-	var args []any
-	if account != "" {
-		text += " WHERE t.account = (SELECT id FROM account WHERE name = ?)"
-		args = append(args, account)
-	}
-	return text + " ORDER BY t.began DESC, t.token DESC LIMIT ?", append(args, limit)
 }

@@ -1,7 +1,6 @@
 package meter
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -60,17 +59,5 @@ func TestATurnThatNeverBeganIsRecordedAtOnce(t *testing.T) {
 	}
 	if diff := cmp.Diff([]Turn{want}, got); diff != "" {
 		t.Errorf("the turns (-want +got):\n%s", diff)
-	}
-}
-
-// However many turns others had.
-func TestTurnsAreReadInOrderFromAnIndex(t *testing.T) {
-	t.Parallel()
-	l, _ := twoAccounts(t, Options{})
-	for account, want := range map[string]string{"globex": "SEARCH t USING INDEX turn_account (account=?)", "": "SCAN t USING INDEX turn_began"} {
-		sql, args := selectTurns(account, 10)
-		if plan := planOf(t, l, sql, args...); !strings.Contains(plan, want) || strings.Contains(plan, "TEMP B-TREE") || account != "" && strings.Contains(plan, "SCAN") {
-			t.Errorf("the turns of %q are found by\n%s", account, plan)
-		}
 	}
 }

@@ -214,6 +214,27 @@ func TestSuspectsAreHandedOverLast(t *testing.T) {
 	order("Q3:0 Q4:0 Q1:2 Q2:4 ")
 }
 
+func TestNothingIsNotedOfADeletedAccount(t *testing.T) {
+	t.Parallel()
+	l, hooli := severalWaiting(t)
+	if err := l.Delivered(t.Context(), hooli.ID, nil, "Q1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.DeleteAccount(t.Context(), "hooli"); err != nil {
+		t.Fatal(err)
+	}
+	if w := waitingOf(t, l, hooli); w != (Waiting{}) {
+		t.Errorf("there waits %v", w)
+	}
+	l.opt.Now = func() time.Time { return time.Now().Add(time.Minute) } // the pass begins after the delivery
+	if _, err := l.Reconcile(t.Context(), mustLoad(t, l), queueOf()); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := l.waitingBetween(t.Context(), "", pastAll); err != nil || len(rows) > 0 {
+		t.Errorf("the index has %+v, %v", rows, err)
+	}
+}
+
 // What a turn asks again and again while much waits costs no more than what it gets.
 func TestWhatWaitsIsReadInOrderFromAnIndexAlone(t *testing.T) {
 	t.Parallel()
