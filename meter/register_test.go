@@ -351,3 +351,32 @@ func TestImportReplacesTheListAtOnceOrNotAtAll(t *testing.T) {
 		t.Errorf("%d staged rows are left, %v", staged, err)
 	}
 }
+
+func TestWhatIsTakenFromAnAccountIsItsNoMore(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	one, other := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")
+	mustAdd(t, l, Account{Name: "acme", Mode: POP3, Domains: []string{"acme.example"}, Networks: []netip.Prefix{one, other}})
+	v, _ := NewVerifier("correct horse", false)
+	for _, local := range []string{"kim", "lee"} {
+		if err := l.AddMailbox(t.Context(), "acme", Address{local, "acme.example"}, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(l.RemoveNetwork(t.Context(), "acme", one), l.RemoveMailbox(t.Context(), "acme", Address{"Kim", "acme.example"})); err != nil {
+		t.Fatal(err)
+	}
+	d := mustLoad(t, l)
+	a := d.Account("acme")
+	if diff := cmp.Diff([]string{"lee@acme.example"}, d.Mailboxes(a)); diff != "" {
+		t.Errorf("the mailboxes (-want +got):\n%s", diff)
+	}
+	if len(a.Networks) != 1 || a.Networks[0] != other {
+		t.Errorf("the networks are %v", a.Networks)
+	}
+	for login, want := range map[string]bool{"kim@acme.example": false, "lee@acme.example": true} {
+		if v, err := l.Verifier(t.Context(), login); err != nil || (v != nil) != want {
+			t.Errorf("the verifier of %s is %v, %v", login, v, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -247,7 +248,10 @@ func TestWhatWaitsIsReadInOrderFromAnIndexAlone(t *testing.T) {
 			"page":    func() (string, []any) { return selectPage(hooli.ID, domains, after, 50) },
 		} {
 			sql, args := query()
-			plan := planOf(t, l, sql, args...)
+			plan, err := planOf(t.Context(), l, sql, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
 			if !regexp.MustCompile(`SEARCH (waiting|w) USING COVERING INDEX waiting_(order|domain) \(account=\?`).MatchString(plan) ||
 				strings.Contains(plan, "TEMP B-TREE") || what == "whether" && len(domains) > 0 && !strings.Contains(plan, "(account=? AND domain=?)") {
 				t.Errorf("%s of %q is found by\n%s", what, domains, plan)
@@ -256,23 +260,22 @@ func TestWhatWaitsIsReadInOrderFromAnIndexAlone(t *testing.T) {
 	}
 }
 
-// planOf is how SQLite executes a query.
-func planOf(t *testing.T, l *Ledger, sql string, args ...any) (plan string) {
-	t.Helper()
-	db, err := l.reader(t.Context())
+// planOf is how SQLite executes a statement.
+func planOf(ctx context.Context, l *Ledger, sql string, args ...any) (plan string, err error) {
+	db, err := l.reader(ctx)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	for rows, err := range query(t.Context(), db, "EXPLAIN QUERY PLAN "+sql, args...) {
+	for rows, err := range query(ctx, db, "EXPLAIN QUERY PLAN "+sql, args...) {
 		var id, parent, unused int
 		var detail string
 		if err == nil {
 			err = rows.Scan(&id, &parent, &unused, &detail)
 		}
 		if err != nil {
-			t.Fatal(err)
+			return "", err
 		}
 		plan += detail + "\n"
 	}
-	return plan
+	return plan, nil
 }
