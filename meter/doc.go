@@ -15,6 +15,11 @@
 // of them want the same thing (a name, a domain), a constraint of the schema decides and the second
 // gets an error that says so.
 //
+// Nothing holds up the recording of mail for long, however much the ledger has: statements find their rows by an index,
+// what prunes does so in small batches, and what lists reads a page at a time, so that no read is open while its caller
+// has a row. The tests ask SQLite how it executes each statement. What remains is what comes into force at one moment: a
+// month's bills take a commit of a tenth of a second for 10,000 accounts, a list of half a million recipients one of seconds.
+//
 // A [Directory] is an immutable snapshot: daemons read it without locks and without SQL. A
 // [Follower] replaces it within a second of a change by any process.
 //
