@@ -67,7 +67,8 @@ func (l *Ledger) withdraw(messages []entry) error {
 		statement{"DELETE FROM " + these, of})
 }
 
-// CountedUnder returns the accounts for which a message was counted under one of the queue IDs, since then.
+// CountedUnder returns the accounts for which a message was counted under one of the queue IDs, since then; one may be named
+// several times.
 func (r *Recorder) CountedUnder(ctx context.Context, queueIDs []string, since time.Time) ([]int64, error) {
 	db, err := r.ledger.reader(ctx)
 	if err != nil {
@@ -76,7 +77,7 @@ func (r *Recorder) CountedUnder(ctx context.Context, queueIDs []string, since ti
 	var accounts []int64
 	// "A" is what follows "@".
 	for rows, err := range query(ctx, db, `
-		SELECT DISTINCT account FROM json_each(?) AS id CROSS JOIN message
+		SELECT account FROM json_each(?) AS id CROSS JOIN message
 		WHERE instance >= id.value || '@' AND instance < id.value || 'A' AND at >= ?`, asJSON(queueIDs), since.UnixMilli()) {
 		var id int64
 		if err == nil {

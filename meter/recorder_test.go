@@ -3,6 +3,7 @@ package meter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -167,5 +168,39 @@ func TestCloseWritesWhatIsPending(t *testing.T) {
 	}
 	if err := r.Record(Message{}, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("Record after Close = %v, want ErrClosed", err)
+	}
+}
+
+func TestMessageIsKnownByTheQueueIDThatItHad(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	acme, globex := d.Account("acme"), d.Account("globex")
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	for _, m := range []Message{
+		{Instance: "4bXy@1", At: noon, Accounts: []*Account{acme, globex}},
+		{Instance: "4bXyZ@1", At: noon, Accounts: []*Account{acme}},
+		{Instance: "4bXz@1", At: noon.Add(-time.Hour), Accounts: []*Account{globex}},
+	} {
+		if err := r.Record(m, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		ids  []string
+		want []int64
+	}{
+		{[]string{"4bXy"}, []int64{acme.ID, globex.ID}},
+		{[]string{"4bXyZ"}, []int64{acme.ID}},
+		{[]string{"other", "4bXyZ", "4bXy"}, []int64{acme.ID, globex.ID}},
+		{[]string{"4bX", "4bXY", "4bXy@1", ""}, nil},
+		{[]string{"4bXz"}, nil}, // too long ago
+	} {
+		got, err := r.CountedUnder(t.Context(), test.ids, noon)
+		slices.Sort(got)
+		got = slices.Compact(got)
+		if err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("under %q it was counted for %v, %v; want %v", test.ids, got, err, test.want)
+		}
 	}
 }

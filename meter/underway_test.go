@@ -15,13 +15,6 @@ import (
 // dyingAt names, in the environment of a child of the tests, where it is to stand still until it is killed.
 const dyingAt, dyingWith = "MAILBAG_TEST_DYING_AT", "MAILBAG_TEST_LEDGER"
 
-func TestMain(m *testing.M) {
-	if where := os.Getenv(dyingAt); where != "" {
-		die(where, os.Getenv(dyingWith))
-	}
-	os.Exit(m.Run())
-}
-
 // repeated is what the tests' sender repeats.
 var repeated = Fingerprint{1, 2, 3}
 
