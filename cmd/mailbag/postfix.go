@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
 )
 
@@ -30,12 +30,13 @@ func (c *console) postfixSetupCommand(in *postfix.Instance) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Wire mailbag into Postfix",
-		Long: `Make Postfix ask mailbag-policyd about the accounts' domains and hold their mail, show what that changes,
-and reload Postfix. Running it again changes nothing, unless the accounts need more (recipients that
-are verified, a longer hold, or TLS on their mail's way out), or a newer mailbag does. The ledger is made
-where it is missing.
+		Long: `Make Postfix know the accounts' domains, ask mailbag-policyd about mail for them and hold it, show what that
+changes, and reload Postfix. Running it again changes nothing, unless the accounts need more (recipients that
+are verified, a longer hold, or TLS on their mail's way out), or a newer mailbag does. The ledger and the tables that
+Postfix reads are made where they are missing.
 
-Postfix answers 451 to all mail while it is wired and mailbag-policyd does not run.`,
+Every message is shown to mailbag-policyd, which counts it where it is for an account. So Postfix answers 451 to all
+mail while it is wired and mailbag-policyd does not run.`,
 		Example: "  mailbag postfix setup --dry-run\n  mailbag postfix setup",
 		Args:    arguments(),
 	}
@@ -59,6 +60,9 @@ Postfix answers 451 to all mail while it is wired and mailbag-policyd does not r
 			return err
 		}
 		defer d.ledger.Close()
+		if err := d.makeTables(ctx); err != nil {
+			return err
+		}
 		if err := c.apply(ctx, plan); err != nil {
 			return err
 		}
@@ -67,18 +71,12 @@ Postfix answers 451 to all mail while it is wired and mailbag-policyd does not r
 	return cmd
 }
 
-// showPlan writes what a plan changes and how messages will be counted.
+// showPlan writes what a plan changes.
 func (c *console) showPlan(plan *postfix.Plan) {
 	if plan.Empty() {
 		c.say("nothing is to be changed")
 	} else {
 		fmt.Fprint(c.out, plan.Diff())
-	}
-	switch plan.Tap {
-	case postfix.MilterTap:
-		c.say("messages are counted by mailbag's milter, because %s can refuse them after the policy service", strings.Join(plan.Because, ", "))
-	case postfix.PolicyTap:
-		c.say("messages are counted by the policy service, because nothing can refuse them after it")
 	}
 }
 
@@ -172,7 +170,11 @@ return it to the senders. The ledger stays.`,
 	returnFlag(cmd, &back)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		plan, err := in.PlanRemoval(ctx)
+		s, err := settings.Load(c.config)
+		if err != nil {
+			return err
+		}
+		plan, err := in.PlanRemoval(ctx, postfix.Tables(s.Policy.Tables))
 		if err != nil {
 			return err
 		}
@@ -218,7 +220,11 @@ func (c *console) emptyAll(ctx context.Context, in postfix.Instance, back bool) 
 func (c *console) wiring(ctx context.Context) (postfix.Wiring, error) {
 	d, err := c.open(ctx, false)
 	if errors.Is(err, meter.ErrNoLedger) {
-		return postfix.Wiring{}, nil
+		s, err := settings.Load(c.config)
+		if err != nil {
+			return postfix.Wiring{}, err
+		}
+		return postfix.Wiring{Tables: postfix.Tables(s.Policy.Tables)}, nil
 	}
 	if err != nil {
 		return postfix.Wiring{}, err
@@ -232,7 +238,7 @@ func (d *desk) wiring(ctx context.Context) (postfix.Wiring, error) {
 	if err != nil {
 		return postfix.Wiring{}, err
 	}
-	var w postfix.Wiring
+	w := postfix.Wiring{Tables: postfix.Tables(d.settings.Policy.Tables)}
 	for a := range all.Accounts() {
 		w.LongestHold = max(w.LongestHold, a.HoldTime())
 		w.Verify = w.Verify || a.Recipients == meter.VerifiedRecipient

@@ -42,9 +42,9 @@ func check(t *testing.T, in Instance, w Wiring) []string {
 func TestCheckHasNothingToSayAfterSetup(t *testing.T) {
 	t.Parallel()
 	in, p := configured(t, "compatibility_level = 3.6\n")
-	daemonSockets(t, p, PolicySocket, LookupSocket)
-	setUp(t, in, longHold)
-	if found := check(t, in, longHold); len(found) > 0 {
+	daemonSockets(t, p, PolicySocket, MilterSocket)
+	setUp(t, in, longHold())
+	if found := check(t, in, longHold()); len(found) > 0 {
 		t.Errorf("%s", strings.Join(found, "\n"))
 	}
 }
@@ -52,10 +52,11 @@ func TestCheckHasNothingToSayAfterSetup(t *testing.T) {
 func TestCheckNamesEveryMissingPiece(t *testing.T) {
 	t.Parallel()
 	in, _ := configured(t, "compatibility_level = 3.6\n")
-	found := strings.Join(check(t, in, longHold), "\n")
-	for _, name := range []string{"relay_domains", "transport_maps", "smtpd_recipient_restrictions", "smtpd_end_of_data_restrictions",
+	found := strings.Join(check(t, in, longHold()), "\n")
+	for _, name := range []string{"relay_domains", "transport_maps", "smtpd_recipient_restrictions", "smtpd_milters", "non_smtpd_milters",
+		"smtpd_restriction_classes", "mailbag_recipients", "mailbag_etrn", "mailbag_milter", "fast_flush_domains",
 		"smtpd_etrn_restrictions", "defer_transports", "maximal_queue_lifetime", "bounce_queue_lifetime", "unverified_recipient_reject_code", "smtp_tls_policy_maps",
-		"mailbag-turn_destination_concurrency_limit", "mailbag-turn/unix", "mailbag-pop/unix", PolicySocket, LookupSocket} {
+		"mailbag-turn_destination_concurrency_limit", "mailbag-turn/unix", "mailbag-pop/unix", PolicySocket, MilterSocket} {
 		if !strings.Contains(found, name) {
 			t.Errorf("nothing is said of %s in\n%s", name, found)
 		}
@@ -66,6 +67,7 @@ func TestCheckNamesEveryMissingPiece(t *testing.T) {
 func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 	t.Parallel()
 	const reinject = "127.0.0.1:10026/inet"
+	ours := "check_recipient_access " + noRoutes.recipients()
 	cases := map[string]struct {
 		main   string
 		master []string // services, added with postconf -Me
@@ -91,32 +93,31 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 				`hint: smtpd_recipient_restrictions: "check_policy_service inet:127.0.0.1:10023" stands before`},
 		},
 		"a permit before our check in master.cf": {
-			master: []string{"587/inet=587 inet n - y - - smtpd -o { smtpd_recipient_restrictions = permit_mynetworks, " + recipientCheck + " }"},
+			master: []string{"587/inet=587 inet n - y - - smtpd -o { smtpd_recipient_restrictions = permit_mynetworks, " + ours + " }"},
+			want:   []string{`warning: master.cf: the service 587/inet: smtpd_recipient_restrictions: "permit_mynetworks" stands before`},
+		},
+		"a permit before the check of an older wiring in master.cf": {
+			master: []string{"587/inet=587 inet n - y - - smtpd -o { smtpd_recipient_restrictions = permit_mynetworks, " + formerRecipientCheck + " }"},
 			want:   []string{`warning: master.cf: the service 587/inet: smtpd_recipient_restrictions: "permit_mynetworks" stands before`},
 		},
 		"a trailing permit in capitals": {
 			main: "smtpd_recipient_restrictions = reject_unauth_destination, PERMIT\n",
 		},
-		"relay restrictions that come last": {
-			main: "smtpd_relay_before_recipient_restrictions = no\nsmtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination, check_recipient_access hash:/x\n",
-			want: []string{`warning: smtpd_relay_restrictions: "check_recipient_access hash:/x" comes after`},
-		},
 		"milters by client": {
 			main: "smtpd_milter_maps = cidr:{ {192.0.2.1 DISABLE} }\n",
 			want: []string{"warning: smtpd_milter_maps gives some clients other milters"},
 		},
-		"a filter's service in brackets": {
-			main: "content_filter = smtp:[127.0.0.1]:10025\n",
-			master: []string{"[127.0.0.1]:10026/inet=[127.0.0.1]:10026 inet n - y - - smtpd -o content_filter=" +
-				" -o smtpd_recipient_restrictions=permit_mynetworks,reject"},
-			want: []string{"fault: master.cf: mail comes back from a content filter through the service [127.0.0.1]:10026/inet, where our END-OF-MESSAGE"},
+		"a milter behind the tap": {
+			main: "non_smtpd_milters = $smtpd_milters, inet:127.0.0.1:2\n",
+			want: []string{`warning: non_smtpd_milters: "inet:127.0.0.1:2" stands behind our milter`},
+		},
+		"bounces that pass milters": {
+			main: "internal_mail_filter_classes = bounce\n",
+			want: []string{"hint: internal_mail_filter_classes = bounce"},
 		},
 		"restrictions behind ours": {
-			edit: []string{"smtpd_recipient_restrictions=" + recipientCheck + ", reject_unknown_sender_domain",
-				"smtpd_end_of_data_restrictions=" + endOfDataCheck + ", check_sender_access hash:/x"},
-			want: []string{"fault: main.cf: smtpd_recipient_restrictions is not", "fault: main.cf: smtpd_end_of_data_restrictions is not",
-				`warning: smtpd_recipient_restrictions: "reject_unknown_sender_domain" stands behind`,
-				`warning: smtpd_end_of_data_restrictions: "check_sender_access hash:/x" stands behind`},
+			edit: []string{"smtpd_recipient_restrictions=" + ours + ", reject_unknown_sender_domain"},
+			want: []string{"fault: main.cf: smtpd_recipient_restrictions is not"},
 		},
 		"a submission service of its own": {
 			main: "mua_recipient_restrictions = permit_sasl_authenticated,reject\n",
@@ -131,22 +132,20 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 			want: []string{"warning: master.cf: the service 587/inet overrides smtpd_milters",
 				"warning: master.cf: the service 588/inet has receive_override_options=no_milters"},
 		},
-		"a content filter that counts twice": {
+		"a content filter whose mail meets our check again": {
 			main:   "content_filter = smtp:[127.0.0.1]:10025\n",
 			master: []string{reinject + "=127.0.0.1:10026 inet n - y - - smtpd -o content_filter="},
-			want: []string{"fault: master.cf: mail comes back from a content filter through the service " + reinject + ", where our END-OF-MESSAGE",
-				"warning: master.cf: mail comes back from a content filter through the service " + reinject + ", where our recipient check"},
+			want:   []string{"warning: master.cf: mail comes back from a content filter through the service " + reinject + ", where our recipient check"},
+		},
+		"a content filter's service in brackets": {
+			main:   "content_filter = smtp:[127.0.0.1]:10025\n",
+			master: []string{"[127.0.0.1]:10026/inet=[127.0.0.1]:10026 inet n - y - - smtpd -o content_filter="},
+			want:   []string{"warning: master.cf: mail comes back from a content filter through the service [127.0.0.1]:10026/inet, where our recipient check"},
 		},
 		"a content filter that is set up well": {
-			main: "content_filter = smtp:[127.0.0.1]:10025\n",
-			master: []string{reinject + "=127.0.0.1:10026 inet n - y - - smtpd -o content_filter= -o smtpd_end_of_data_restrictions=" +
-				" -o smtpd_recipient_restrictions=permit_mynetworks,reject"},
-		},
-		"a content filter and a milter": {
 			main: "content_filter = smtp:[127.0.0.1]:10025\nsmtpd_milters = inet:127.0.0.1:1\n",
 			master: []string{reinject + "=127.0.0.1:10026 inet n - y - - smtpd -o content_filter=" +
 				" -o smtpd_recipient_restrictions=permit_mynetworks,reject"},
-			want: []string{"fault: master.cf: mail comes back from content_filter through the service " + reinject + ", where our milter"},
 		},
 		"a proxy filter whose mail passes the tap behind it": {
 			main: "smtpd_proxy_filter = 127.0.0.1:10025\n",
@@ -229,8 +228,9 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in, p := configured(t, "compatibility_level = 3.6\n"+c.main)
-			daemonSockets(t, p, PolicySocket, LookupSocket, MilterSocket)
+			daemonSockets(t, p, PolicySocket, MilterSocket)
 			w := c.need
+			w.Tables = noRoutes
 			w.Domains = []string{"acme.example", "other.example"}
 			if c.master != nil {
 				edit(t, in, append([]string{"-Me"}, c.master...)...)
@@ -287,10 +287,10 @@ func TestCheckMissesTheSocketsOfOurTransportsWhilePostfixRuns(t *testing.T) {
 	t.Parallel()
 	p := postfixtest.Prepare(t, postfixtest.Config{})
 	in := Instance{p.ConfigDir()}
-	daemonSockets(t, p, PolicySocket, LookupSocket)
-	setUp(t, in, Wiring{})
+	daemonSockets(t, p, PolicySocket, MilterSocket)
+	setUp(t, in, wiring())
 	orphaned := func() bool {
-		return strings.Contains(strings.Join(check(t, in, Wiring{}), "\n"), "fault: the transport mailbag-turn is in master.cf, and its socket")
+		return strings.Contains(strings.Join(check(t, in, wiring()), "\n"), "fault: the transport mailbag-turn is in master.cf, and its socket")
 	}
 	if orphaned() {
 		t.Error("sockets are missed of a Postfix that does not run")

@@ -13,7 +13,7 @@ func encryption(c configuration, w Wiring) []Finding {
 		return nil
 	}
 	var out []Finding
-	if own, ok := relay.options[tlsPolicyMaps]; ok && !strings.Contains(own, tlsPolicy) {
+	if own, ok := relay.options[tlsPolicyMaps]; ok && !strings.Contains(own, w.Tables.tls()) {
 		out = append(out, Finding{Fault, fmt.Sprintf("master.cf: the service relay/unix overrides %s: mail of accounts that require TLS can leave there in the clear", tlsPolicyMaps),
 			fmt.Sprintf("put into its -o %s what main.cf has", tlsPolicyMaps)})
 	}

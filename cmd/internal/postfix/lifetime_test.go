@@ -16,7 +16,7 @@ func TestFormerLifetimesAreThoseThatSetupRaised(t *testing.T) {
 		}
 	}
 	want("before setup", Lifetimes{})
-	setUp(t, in, Wiring{LongestHold: 30 * day})
+	setUp(t, in, Wiring{Tables: noRoutes, LongestHold: 30 * day})
 	want("after setup", Lifetimes{Message: Lifetime{true, 36 * time.Hour}})
 	if err := p.Set("maximal_queue_lifetime", "40d"); err != nil {
 		t.Fatal(err)
@@ -28,7 +28,7 @@ func TestFormerLifetimeMayBePostfixsDefault(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	in, _ := configured(t, "")
-	setUp(t, in, Wiring{LongestHold: 30 * day})
+	setUp(t, in, Wiring{Tables: noRoutes, LongestHold: 30 * day})
 	want := Lifetimes{Lifetime{true, 5 * day}, Lifetime{true, 5 * day}}
 	if got, err := in.FormerLifetimes(t.Context()); err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)

@@ -10,17 +10,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"mailbag/cmd/internal/wholefile"
 )
 
 // A Plan is a set of changes to one Postfix. It is good for the configuration that it was made from.
 type Plan struct {
-	Tap     Tap      // where messages are to be counted; empty in a removal
-	Because []string // what made the choice fall on MilterTap: parameters, or service/type/parameter
-	Changes []Change // main.cf first, then master.cf
+	Aside   time.Time // since when mailbag stands aside once the changes are made; zero: it does not
+	Changes []Change  // main.cf first, then master.cf
 
 	in     Instance
+	tables Tables // that have to be there; empty: none
+	remove bool   // which must also be possible from a Postfix that is broken
 	path   string // of the former values
 	former former // to be kept when this plan is applied
 	old    former // kept until then
@@ -39,14 +41,15 @@ type Line struct {
 	Text string
 }
 
-// Plan computes what setup would change. It refuses a Postfix that is missing, too old or broken: ErrMissing,
-// ErrTooOld, ErrBroken. Needs root, because postfix check does.
+// Plan computes what setup would change; where mailbag stands aside, it still does afterwards. It refuses a Postfix that
+// is missing, too old, broken or without cdb tables: ErrMissing, ErrTooOld, ErrBroken, ErrNoTables. Needs root, because
+// postfix check does.
 func (in Instance) Plan(ctx context.Context, w Wiring) (*Plan, error) {
 	c, err := in.inspect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return in.plan(ctx, c, &w)
+	return in.plan(ctx, c, w, false)
 }
 
 // inspect reads the configuration of a Postfix that is recent enough and sound.
@@ -57,13 +60,20 @@ func (in Instance) inspect(ctx context.Context) (configuration, error) {
 	if err := in.Sound(ctx); err != nil {
 		return configuration{}, err
 	}
+	types, err := in.run(ctx, "", "postconf", "-m")
+	if err != nil {
+		return configuration{}, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	if !slices.Contains(strings.Fields(types), "cdb") {
+		return configuration{}, fmt.Errorf("%w; install the package postfix-cdb", ErrNoTables)
+	}
 	return in.read(ctx)
 }
 
 // PlanRemoval computes what taking the wiring back would change. Former values come back where nobody changed ours in
-// between; elsewhere our entries are cut out of what stands there now. It works on a Postfix that is broken, too, as
-// long as postconf reads it.
-func (in Instance) PlanRemoval(ctx context.Context) (*Plan, error) {
+// between; elsewhere our entries, with these tables in them, are cut out of what stands there now. It works on a Postfix
+// that is broken, too, as long as postconf reads it.
+func (in Instance) PlanRemoval(ctx context.Context, t Tables) (*Plan, error) {
 	if _, err := in.Version(ctx); err != nil {
 		return nil, err
 	}
@@ -71,11 +81,10 @@ func (in Instance) PlanRemoval(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return in.plan(ctx, c, nil)
+	return in.plan(ctx, c, Wiring{Tables: t}, true)
 }
 
-// plan is for a removal when w is nil.
-func (in Instance) plan(ctx context.Context, c configuration, w *Wiring) (*Plan, error) {
+func (in Instance) plan(ctx context.Context, c configuration, w Wiring, remove bool) (*Plan, error) {
 	path, err := in.formerPath(ctx)
 	if err != nil {
 		return nil, err
@@ -84,52 +93,53 @@ func (in Instance) plan(ctx context.Context, c configuration, w *Wiring) (*Plan,
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{in: in, path: path, old: old, former: former{Main: map[string]formerLine{}, Master: map[string]formerLine{}}}
-	all := parameters(Wiring{}, "")
-	if w != nil {
-		p.Tap, p.Because = c.choose()
-		all = parameters(*w, p.Tap)
+	p := &Plan{in: in, path: path, old: old, remove: remove, former: former{Main: map[string]formerLine{}, Master: map[string]formerLine{}}}
+	if !remove {
+		if err := w.Tables.nameable(); err != nil {
+			return nil, err
+		}
+		p.Aside, p.tables = c.aside(), w.Tables
 	}
-	for _, par := range all {
-		p.line(c, old, par, w != nil)
+	for _, par := range parameters(w, p.Aside) {
+		p.line(c, old, par, !remove)
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.entries())) {
-		p.service(c, old, id, w != nil)
+		p.service(c, old, id, !remove)
 	}
 	return p, nil
 }
 
 // line plans one parameter: what would be there without us, and with us if it is to be wired.
-func (p *Plan) line(c configuration, old former, par parameter, wired bool) {
+func (p *Plan) line(c configuration, former former, par parameter, wired bool) {
 	text, set := c.explicit[par.name]
 	now := Line{set, text}
-	base := without(par, now, old.Main[par.name], c.inForce[par.name])
-	want := base
+	old := without(par, now, former.Main[par.name])
+	want := old
 	if wired && par.wire != nil {
-		in, expanded := base.Text, c.expand(base.Text)
+		b := base{old.Text, c.expand(old.Text), old.Set}
 		switch {
-		case !base.Set:
+		case !old.Set:
 			// Postfix's default: its text where it says something, nothing where all of its macros come out empty. It is
 			// known only while it is in force; behind our own value these defaults are empty or constant.
-			in, expanded = "", ""
+			b.text, b.expanded = "", ""
 			if !set {
-				in, expanded = c.inForce[par.name], c.expanded[par.name]
-			} else if f, ok := old.Main[par.name]; ok {
-				in, expanded = f.Was, c.expand(f.Was)
+				b.text, b.expanded = c.inForce[par.name], c.expanded[par.name]
+			} else if f, ok := former.Main[par.name]; ok {
+				b.text, b.expanded = f.Was, c.expand(f.Was)
 			}
-			if len(words(expanded)) == 0 {
-				in = ""
+			if len(words(b.expanded)) == 0 {
+				b.text = ""
 			}
-		case base == now:
-			expanded = c.expanded[par.name]
+		case old == now:
+			b.expanded = c.expanded[par.name]
 		}
-		if wire := par.wire(in, expanded); base.Set || wire != in {
+		if wire := par.wire(b); old.Set || par.ours || wire != b.text {
 			want = Line{true, wire}
 		}
-		if want != base {
-			f := formerLine{Set: base.Set, Was: base.Text, Ours: want.Text}
-			if !base.Set {
-				f.Was = in
+		if want != old {
+			f := formerLine{Set: old.Set, Was: old.Text, Ours: want.Text}
+			if !old.Set {
+				f.Was = b.text
 			}
 			p.former.Main[par.name] = f
 		}
@@ -139,11 +149,11 @@ func (p *Plan) line(c configuration, old former, par parameter, wired bool) {
 	}
 }
 
-// without returns the operator's own line. inForce is the text in force now.
-func without(par parameter, now Line, was formerLine, inForce string) Line {
+// without returns the operator's own line.
+func without(par parameter, now Line, was formerLine) Line {
 	switch {
-	case !now.Set:
-		return now
+	case !now.Set || par.ours:
+		return Line{}
 	case was.Ours != "" && now.Text == was.Ours:
 		if !was.Set {
 			return Line{}
@@ -151,6 +161,9 @@ func without(par parameter, now Line, was formerLine, inForce string) Line {
 		return Line{true, was.Was}
 	}
 	text := now.Text
+	if par.unwrap != nil {
+		text = par.unwrap(text)
+	}
 	for _, entry := range par.parts {
 		text = cut(text, entry)
 	}
@@ -234,11 +247,16 @@ func (p *Plan) Apply(ctx context.Context) (reloaded bool, err error) {
 
 // change edits the files. Former values are kept before anything is changed, and forgotten after the last change.
 func (p *Plan) change(ctx context.Context) error {
-	if p.Tap == "" { // a removal, which must also be possible from a Postfix that is broken
+	if p.remove {
 		if err := p.edit(ctx); err != nil {
 			return err
 		}
 		return p.former.write(p.path)
+	}
+	if p.tables != "" {
+		if err := p.tables.Complete(); err != nil {
+			return err
+		}
 	}
 	if err := p.former.write(p.path); err != nil {
 		return err

@@ -30,6 +30,8 @@ var (
 	ErrMissing = errors.New("postfix is not installed")
 	ErrTooOld  = errors.New("postfix is too old")
 	ErrBroken  = errors.New("the configuration of Postfix is broken")
+	// ErrNoTables is a Postfix without the type of table that mailbag writes.
+	ErrNoTables = errors.New("postfix cannot read tables of type cdb")
 )
 
 // An Instance is one Postfix on this machine. The zero value is the default one.

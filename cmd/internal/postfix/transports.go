@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Our two transports inherit every default_* and lmtp_* parameter of main.cf. Operators set these for mail that goes out
@@ -66,6 +67,8 @@ var turnClient = []option{
 	// To scache(8) and back takes longer than a new connection.
 	{"lmtp_connection_cache_on_demand", "no"},
 	{"lmtp_connection_cache_destinations", ""},
+	// What waits for its turn is in no log of fast_flush_domains.
+	{"fast_flush_domains", ""},
 	// A server without DSN is not the last one; a sender is told that the message was relayed.
 	{"lmtp_assume_final", "no"},
 	{"lmtp_data_xfer_timeout", "3600s"},
@@ -128,7 +131,7 @@ func inherited(c configuration) []Finding {
 			out = append(out, Finding{d.severity, fmt.Sprintf("main.cf: %s = %s: %s", d.name, value, d.effect), d.cure})
 		}
 	}
-	ours := parameters(Wiring{}, "")
+	ours := parameters(Wiring{}, time.Time{})
 	for _, name := range slices.Sorted(maps.Keys(c.explicit)) {
 		mine := strings.HasPrefix(name, turnTransport+"_") || strings.HasPrefix(name, popTransport+"_")
 		if mine && !slices.ContainsFunc(ours, func(p parameter) bool { return p.name == name }) {

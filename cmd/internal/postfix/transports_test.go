@@ -58,11 +58,11 @@ func TestAnOlderWiringIsNamedAndSetUpAgain(t *testing.T) {
 	t.Parallel()
 	in, _ := configured(t, "compatibility_level = 3.6\ndefault_destination_rate_delay = 2s\n")
 	before := shown(t, in)
-	setUp(t, in, Wiring{})
+	setUp(t, in, wiring())
 	wired := shown(t, in)
 	edit(t, in, "-X", "mailbag-turn_destination_rate_delay")
 	edit(t, in, "-Me", "mailbag-turn/unix="+turnTransport+" unix - - n - 0 lmtp -o lmtp_line_length_limit=0")
-	found, err := in.Check(t.Context(), Wiring{})
+	found, err := in.Check(t.Context(), wiring())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestAnOlderWiringIsNamedAndSetUpAgain(t *testing.T) {
 			t.Errorf("check does not say %q", name)
 		}
 	}
-	setUp(t, in, Wiring{})
+	setUp(t, in, wiring())
 	if got := shown(t, in); got != wired {
 		t.Errorf("a second setup makes\n%s\nwant\n%s", got, wired)
 	}

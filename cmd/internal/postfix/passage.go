@@ -1,0 +1,178 @@
+package postfix
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What is said here is which way mail comes in, past our recipient check and through our tap. Where a check stands does
+// not matter to what is counted: the tap hears of a message when all else has let it pass.
+
+// asideSince says that mailbag stands aside, and where others' mail waits for it all the same.
+func asideSince(c configuration) []Finding {
+	since := c.aside()
+	if since.IsZero() {
+		return nil
+	}
+	out := []Finding{{Fault, fmt.Sprintf("mailbag stands aside since %s: mail for its domains is put off, turns are refused, and what programs on this host send to them is not metered", since.Format(time.RFC3339)),
+		"see why mailbag-policyd does not run; when it does, run: mailbag postfix step-in"}}
+	for _, s := range c.smtpds() {
+		for _, name := range slices.Sorted(maps.Keys(s.options)) {
+			if value := s.options[name]; strings.Contains(value, MilterSocket) || strings.Contains(value, PolicySocket) {
+				out = append(out, Finding{Warning, fmt.Sprintf("master.cf: the service %s asks mailbag-policyd in its -o %s, also while mailbag stands aside", s.id(), name), byName})
+			}
+		}
+	}
+	return out
+}
+
+const byName = "write $" + milterMacro + " there for our milter, and for our checks what main.cf has"
+
+// order names what stands before our check in a list of restrictions and can keep mail from it.
+func order(c configuration) []Finding {
+	const name = "smtpd_recipient_restrictions"
+	out := earlier(c, name, c.expanded[name])
+	for _, s := range c.smtpds() {
+		if own, ok := s.options[name]; ok {
+			out = append(out, earlier(c, "master.cf: the service "+s.id()+": "+name, own)...)
+		}
+	}
+	return out
+}
+
+func earlier(c configuration, where, list string) []Finding {
+	all := c.restrictions(list)
+	ours := slices.IndexFunc(all, isOurCheck)
+	if ours < 0 {
+		return nil
+	}
+	const unchecked = "is metered, but not checked: neither a suspension nor a limit nor a list of recipients applies"
+	var out []Finding
+	for _, r := range all[:ours] {
+		verb := strings.Fields(r)[0]
+		switch {
+		case r == "permit" || r == "reject" || r == "defer":
+			out = append(out, Finding{Fault, fmt.Sprintf("%s: our check is never reached, because %q stands before it", where, r), "move " + r + " to the end"})
+		case strings.HasPrefix(r, "permit"):
+			out = append(out, Finding{Warning, fmt.Sprintf("%s: %q stands before our check: mail that it permits %s", where, r, unchecked), "move it behind our check, unless that is meant"})
+		case verb == "check_policy_service":
+			out = append(out, Finding{Hint, fmt.Sprintf("%s: %q stands before our check: mail to which it says OK %s", where, r, unchecked), "see that it answers DUNNO in place of OK"})
+		case strings.HasPrefix(verb, "check_") && strings.HasSuffix(verb, "_access"), strings.Contains(verb, ":"):
+			out = append(out, Finding{Hint, fmt.Sprintf("%s: %q stands before our check: mail to which it says OK %s", where, r, unchecked), "let the table say DUNNO in place of OK"})
+		}
+	}
+	return out
+}
+
+// isOurCheck is for a restriction with its argument: the table that names our class, or what such a service had before.
+func isOurCheck(restriction string) bool {
+	return strings.Contains(restriction, "static:"+recipientClass) || strings.Contains(restriction, PolicySocket)
+}
+
+// tap names what passes our milter by, and what comes behind it.
+func tap(c configuration) []Finding {
+	var out []Finding
+	for _, name := range []string{"smtpd_milters", "non_smtpd_milters"} {
+		all := texts(c.expanded[name])
+		if ours := slices.IndexFunc(all, isTap); ours >= 0 && ours < len(all)-1 {
+			out = append(out, Finding{Warning, fmt.Sprintf("%s: %q stands behind our milter: what it refuses was counted", name, all[ours+1]), "move it in front of our milter"})
+		}
+	}
+	if len(words(c.expanded["smtpd_milter_maps"])) > 0 {
+		out = append(out, Finding{Warning, "smtpd_milter_maps gives some clients other milters than smtpd_milters: mail of those whose entry does not end in our milter, or is DISABLE, is not metered",
+			fmt.Sprintf("put %q at the end of every entry of smtpd_milter_maps", milterTap)})
+	}
+	// Bounces to customers pass it too, and they are mail like any other; but nobody expects them on a bill.
+	if classes := texts(c.expanded["internal_mail_filter_classes"]); slices.Contains(classes, "bounce") || slices.Contains(classes, "notify") {
+		out = append(out, Finding{Hint, "internal_mail_filter_classes = " + c.expanded["internal_mail_filter_classes"] + ": what this host itself tells customers of undelivered mail is counted too",
+			"take bounce and notify out, unless that is meant"})
+	}
+	return out
+}
+
+func isTap(milter string) bool { return strings.Contains(milter, MilterSocket) }
+
+// overrides names the services of master.cf in which one of our lines is replaced.
+func overrides(c configuration) []Finding {
+	aside := !c.aside().IsZero()
+	needs := []struct {
+		name, lost string
+		has        func(string) bool
+		remedy     string
+	}{
+		{"smtpd_recipient_restrictions", "recipients of our domains are not checked there", isOurCheck, "put into its -o smtpd_recipient_restrictions what main.cf has"},
+		{"smtpd_etrn_restrictions", "an ETRN there opens no turn", isOurETRN, "put into its -o smtpd_etrn_restrictions what main.cf has"},
+		// While mailbag stands aside, the macro is empty there too.
+		{"smtpd_milters", "mail that comes in there is not metered", func(v string) bool { return isTap(v) || aside }, "put $" + milterMacro + " at the end of its -o smtpd_milters"},
+	}
+	var out []Finding
+	for _, s := range c.smtpds() {
+		if c.reinjects(s) {
+			continue // there it is right: the message was checked and counted when it came in
+		}
+		for _, n := range needs {
+			if v, ok := s.options[n.name]; ok && !n.has(v) {
+				out = append(out, Finding{Warning, fmt.Sprintf("master.cf: the service %s overrides %s: %s", s.id(), n.name, n.lost), "if outside mail comes in there, " + n.remedy})
+			}
+		}
+		if withoutMilters(c, s) {
+			out = append(out, Finding{Warning, fmt.Sprintf("master.cf: the service %s has receive_override_options=no_milters: mail that comes in there is not metered", s.id()),
+				"if outside mail comes in there, take no_milters out"})
+		}
+	}
+	return out
+}
+
+func isOurETRN(list string) bool {
+	return slices.Contains(texts(list), etrnClass) || strings.Contains(list, PolicySocket)
+}
+
+func withoutMilters(c configuration, s service) bool {
+	return slices.Contains(texts(c.value(s, "receive_override_options")), "no_milters")
+}
+
+// reinjects reports whether a content filter gives mail back through this service: others send their mail into a
+// filter, and it has none, as it must not or the mail would go round for ever.
+func (c configuration) reinjects(s service) bool {
+	for _, filter := range []string{"content_filter", "smtpd_proxy_filter"} {
+		if len(words(c.value(s, filter))) > 0 {
+			return false
+		}
+	}
+	return slices.ContainsFunc(c.smtpds(), func(front service) bool {
+		return len(words(c.value(front, "content_filter"))) > 0 || len(words(c.value(front, "smtpd_proxy_filter"))) > 0
+	}) && c.loopback(s)
+}
+
+// loopback reports whether the service is for this machine only: bound to a loopback address or a unix socket, or
+// closed to all but mynetworks. (A service of type pass stands behind postscreen and takes mail from everywhere.)
+func (c configuration) loopback(s service) bool {
+	host := strings.NewReplacer("[", "", "]", "").Replace(strings.ToLower(s.name))
+	return s.kind == "unix" || strings.HasPrefix(host, "127.") || strings.HasPrefix(host, "localhost:") || strings.HasPrefix(host, "::1:") ||
+		slices.Equal(texts(c.value(s, "smtpd_client_restrictions")), []string{"permit_mynetworks", "reject"})
+}
+
+// reinjection names the services at which mail that comes back from a filter meets too little of ours, or too much. A
+// message that passes our milter again is recognised by it.
+func reinjection(c configuration) []Finding {
+	var out []Finding
+	proxied := slices.ContainsFunc(c.smtpds(), func(s service) bool { return len(words(c.value(s, "smtpd_proxy_filter"))) > 0 })
+	for _, s := range c.smtpds() {
+		if !c.reinjects(s) {
+			continue
+		}
+		// In front of a proxy filter smtpd never shows a milter the message.
+		if tapped := isTap(c.value(s, "smtpd_milters")) && !withoutMilters(c, s); proxied && !tapped && c.aside().IsZero() {
+			out = append(out, Finding{Fault, fmt.Sprintf("master.cf: mail passes smtpd_proxy_filter and comes back through the service %s, which has not our milter: it is not metered", s.id()),
+				fmt.Sprintf("add $%s to its -o smtpd_milters, and take no_milters out of its -o receive_override_options", milterMacro)})
+		}
+		if isOurCheck(c.value(s, "smtpd_recipient_restrictions")) {
+			out = append(out, Finding{Warning, fmt.Sprintf("master.cf: mail comes back from a content filter through the service %s, where our recipient check can refuse what was accepted", s.id()),
+				fmt.Sprintf("add -o smtpd_recipient_restrictions=permit_mynetworks,reject to %s", s.id())})
+		}
+	}
+	return out
+}
