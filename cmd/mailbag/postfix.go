@@ -17,7 +17,8 @@ func (c *console) postfixCommand() *cobra.Command {
 	var in postfix.Instance
 	cmd := group("postfix", "Wire mailbag into Postfix, check the wiring, take it back",
 		"These commands need root. They change main.cf and master.cf with postconf, and keep what is there.",
-		c.postfixSetupCommand(&in), c.postfixCheckCommand(&in), c.postfixRemoveCommand(&in))
+		c.postfixSetupCommand(&in), c.postfixCheckCommand(&in), c.postfixRemoveCommand(&in),
+		c.postfixStepAsideCommand(&in), c.postfixStepInCommand(&in))
 	cmd.PersistentFlags().StringVar(&in.ConfigDir, "config-dir", "", "`DIR`ectory of main.cf (else MAIL_CONFIG from the environment, else Postfix's default)")
 	if err := cmd.MarkPersistentFlagDirname("config-dir"); err != nil {
 		panic(err) // only where the flag does not exist
@@ -36,7 +37,7 @@ are verified, a longer hold, or TLS on their mail's way out), or a newer mailbag
 Postfix reads are made where they are missing.
 
 Every message is shown to mailbag-policyd, which counts it where it is for an account. So Postfix answers 451 to all
-mail while it is wired and mailbag-policyd does not run.`,
+mail while it is wired and mailbag-policyd does not run, until "mailbag postfix step-aside".`,
 		Example: "  mailbag postfix setup --dry-run\n  mailbag postfix setup",
 		Args:    arguments(),
 	}
@@ -78,6 +79,7 @@ func (c *console) showPlan(plan *postfix.Plan) {
 	} else {
 		fmt.Fprint(c.out, plan.Diff())
 	}
+	c.showAside(plan)
 }
 
 func (c *console) apply(ctx context.Context, plan *postfix.Plan) error {
