@@ -1,19 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"mailbag/cmd/internal/wholefile"
+	write "mailbag/cmd/internal/tables"
 	"mailbag/meter"
 	"mailbag/policy/routes"
 )
@@ -79,37 +74,12 @@ func errno(err error) (kind syscall.Errno) {
 	return kind
 }
 
-// write replaces those tables that say something else than the accounts.
 func (t *tables) write(d *meter.Directory) error {
 	all, err := t.sockets.Tables(d)
 	if err != nil {
 		return err
 	}
-	if err := t.makeDirectory(); err != nil {
-		return err
-	}
-	for _, table := range all {
-		file := filepath.Join(t.dir, table.Name)
-		if there, err := os.ReadFile(file); err == nil && bytes.Equal(there, table.Content) {
-			continue
-		}
-		if err := wholefile.Replace(file, table.Content, 0o644); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-	}
-	return nil
-}
-
-// makeDirectory makes the directory where it is missing, whatever the umask, but none above it.
-func (t *tables) makeDirectory() error {
-	err := os.Mkdir(t.dir, 0o755)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case err != nil:
-		return err
-	}
-	return os.Chmod(t.dir, 0o755)
+	return write.Write(t.dir, all)
 }
 
 // err says why the tables are not those of the accounts.

@@ -12,7 +12,7 @@ import (
 // Tables is the directory of the files in which Postfix finds by itself whose domain is an account's and which way its
 // mail takes, so that others' mail depends on no daemon of ours. mailbag-policyd writes them, package routes says how.
 //
-// Every question goes through a pipe whose first table is regexp. That makes a domain of an address, and it makes
+// Questions go through a pipe whose first table is regexp. That makes a domain of an address, and it makes
 // Postfix ask with the whole key only (pipemap takes its flags from its first table): a bare cdb table in a list of
 // domains matches their subdomains as well (parent_domain_matches_subdomains), which nobody asked us to relay for. And it
 // lets one file answer all questions: there is no moment in which a domain is relayed and has no route.
@@ -23,6 +23,10 @@ var files = []string{"routes.cdb", "tls.cdb", "domain.regexp", "held.regexp"}
 
 // routes finds the route of an address or a domain.
 func (t Tables) routes() string { return t.pipe("") }
+
+// ways finds the route of a domain, for transport_maps: there Postfix allows no table that takes its answer from the
+// question, as domain.regexp does, and asks for parent domains only as ".example.com", which is no key.
+func (t Tables) ways() string { return "cdb:" + t.path("routes") }
 
 // recipients finds, for what has a route, the restriction class that asks mailbag-policyd.
 func (t Tables) recipients() string { return t.pipe(", static:" + recipientClass) }

@@ -95,7 +95,7 @@ func parameters(w Wiring, aside time.Time) []parameter {
 	checkRecipients := "check_recipient_access " + t.recipients()
 	all := []parameter{
 		list("relay_domains", last(t.routes()), t.routes(), lookedUp("relay-domains")),
-		list("transport_maps", first(t.routes()), t.routes(), lookedUp("transport")),
+		list("transport_maps", first(t.ways()), t.ways(), lookedUp("transport")),
 		// mailbag-policyd knows the recipients, and Postfix reads a list of them here where there is one.
 		list("relay_recipient_maps", func(b base) string {
 			if len(words(b.expanded)) == 0 { // empty means that every recipient is good; with our table alone only ours would be

@@ -224,13 +224,13 @@ func TestWhatTheOperatorChangesAfterSetupStays(t *testing.T) {
 	setUp(t, in, longHold())
 	edit(t, in, "-e",
 		"relay_domains=b.example, "+noRoutes.routes()+", c.example",
-		"transport_maps="+noRoutes.routes()+", hash:/x",
+		"transport_maps="+noRoutes.ways()+", hash:/x",
 		"smtpd_recipient_restrictions=reject_unlisted_sender, "+"check_recipient_access "+noRoutes.recipients(),
 		"defer_transports="+turnTransport+" uucp",
 		"maximal_queue_lifetime=60d", "myorigin=new.example")
 	setUp(t, in, longHold())
 	want := "relay_domains = b.example, c.example, " + noRoutes.routes() + "\n" +
-		"transport_maps = " + noRoutes.routes() + ", hash:/x\n"
+		"transport_maps = " + noRoutes.ways() + ", hash:/x\n"
 	if got := mainCf(t, in, "relay_domains", "transport_maps"); got != want {
 		t.Errorf("after a second setup:\n%s\nwant\n%s", got, want)
 	}
