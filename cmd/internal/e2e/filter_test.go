@@ -11,23 +11,20 @@ import (
 // TestContentFilterCountsOnce has Postfix hand every message to a filter, which sends it in again on
 // a second smtpd: FILTER_README's advanced content filter.
 func TestContentFilterCountsOnce(t *testing.T) {
-	for name, c := range map[string]struct {
-		options []string // of the second smtpd
-		lacks   string   // what postfix check says of it; empty: nothing
-	}{
-		"as FILTER_README says": {[]string{
+	for name, options := range map[string][]string{
+		"as FILTER_README says": {
 			"content_filter=", "smtpd_recipient_restrictions=permit_mynetworks,reject", "mynetworks=127.0.0.0/8",
 			"smtpd_end_of_data_restrictions=", "smtpd_milters=", "smtpd_relay_restrictions=permit_mynetworks,reject",
-		}, ""},
-		"with its own recipient restrictions": {[]string{
+		},
+		"with all milters again": {
 			"content_filter=", "smtpd_recipient_restrictions=permit_mynetworks,reject", "mynetworks=127.0.0.0/8",
-		}, "smtpd_end_of_data_restrictions"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var again string
 			s := begin(t, postfixtest.Config{}, func(in *postfixtest.Instance) {
 				var err error
-				if again, err = in.AddSMTPD(c.options...); err != nil {
+				if again, err = in.AddSMTPD(options...); err != nil {
 					t.Fatal(err)
 				}
 				filter := startFilter(t, again)
@@ -43,8 +40,7 @@ func TestContentFilterCountsOnce(t *testing.T) {
 				return len(q) == 2 && strings.Contains(q[0].Recipients[0].DelayReason+q[1].Recipients[0].DelayReason, "deferred transport")
 			}))
 			s.wantUsage("acme", used{2, 2 * size})
-			findings, _ := s.check()
-			if named := strings.Contains(findings, port(again)); named != (c.lacks != "") || !strings.Contains(findings, c.lacks) {
+			if findings, _ := s.check(); strings.Contains(findings, port(again)) {
 				t.Errorf("postfix check says of the second smtpd on %s:\n%s", again, findings)
 			}
 		})

@@ -87,7 +87,7 @@ func TestRecipientRefusedByALaterRestrictionIsNotCounted(t *testing.T) {
 	s := begin(t, postfixtest.Config{}, nil)
 	s.etrn("acme", "acme.example")
 	s.etrn("globex", "globex.example")
-	// Against the advice of postfix check, somebody adds a restriction behind mailbag's.
+	// Somebody adds a restriction behind mailbag's.
 	restrictions, err := s.postfix.Postconf("-h", "smtpd_recipient_restrictions")
 	s.must(err)
 	s.must(s.postfix.Set("smtpd_recipient_restrictions", strings.TrimSpace(restrictions)+
@@ -100,7 +100,4 @@ func TestRecipientRefusedByALaterRestrictionIsNotCounted(t *testing.T) {
 	}
 	s.wantUsage("acme", used{1, size})
 	s.wantUsage("globex", used{})
-	if findings, content := s.check(); content || !strings.Contains(findings, "smtpd_recipient_restrictions") {
-		t.Errorf("postfix check does not name the restriction behind mailbag's:\n%s", findings)
-	}
 }

@@ -128,34 +128,3 @@ func TestWhatHeaderChecksRefuseIsNotCounted(t *testing.T) {
 	}
 	s.wantUsage("acme", used{1, size})
 }
-
-func TestSetupChangesTheTapWhenAMilterComesAndGoes(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
-	s.etrn("acme", "acme.example")
-	data, size := letter("tap", 3)
-	count := int64(0)
-	accept := func() {
-		t.Helper()
-		s.accept(data, "a@acme.example")
-		count++
-		s.wantUsage("acme", used{count, count * size})
-	}
-	accept()
-	for _, milters := range []string{startRspamd(t), ""} {
-		current, err := s.postfix.Postconf("-h", "smtpd_milters")
-		s.must(err)
-		if milters != "" {
-			s.must(s.postfix.Set("smtpd_milters", milters))
-		} else {
-			// The operator takes his filter away and leaves ours.
-			_, ours, _ := strings.Cut(strings.TrimSpace(current), "{")
-			s.must(s.postfix.Set("smtpd_milters", "{"+ours))
-		}
-		if _, content := s.check(); content {
-			t.Errorf("postfix check is content with smtpd_milters = %q", milters)
-		}
-		s.must(s.Wire())
-		s.must(s.postfix.Reload())
-		accept()
-	}
-}

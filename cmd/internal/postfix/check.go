@@ -152,6 +152,10 @@ func surroundings(c configuration) []Finding {
 		out = append(out, Finding{Fault, "master.cf: there is no transport relay, by which mail of backup accounts goes out",
 			"restore the line: relay unix - - y - - smtp"})
 	}
+	if slices.Contains(texts(c.expanded["parent_domain_matches_subdomains"]), "transport_maps") {
+		out = append(out, Finding{Fault, "main.cf: parent_domain_matches_subdomains has transport_maps: mail for subdomains of an account's domain takes the account's way",
+			"take transport_maps out of it, and write .example.com in your own table where example.com is to stand for its subdomains"})
+	}
 	if d, err := period(c.expanded["delay_warning_time"]); err == nil && d > 0 {
 		out = append(out, Finding{Warning, "main.cf: delay_warning_time = " + c.expanded["delay_warning_time"] + ": senders are told that their mail is delayed while it is held for a customer",
 			"set it to 0h, unless that is meant"})
