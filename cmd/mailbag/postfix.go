@@ -18,7 +18,7 @@ func (c *console) postfixCommand() *cobra.Command {
 	cmd := group("postfix", "Wire mailbag into Postfix, check the wiring, take it back",
 		"These commands need root. They change main.cf and master.cf with postconf, and keep what is there.",
 		c.postfixSetupCommand(&in), c.postfixCheckCommand(&in), c.postfixRemoveCommand(&in),
-		c.postfixStepAsideCommand(&in), c.postfixStepInCommand(&in))
+		c.postfixStepAsideCommand(&in), c.postfixStepInCommand(&in), c.postfixStandByCommand(&in))
 	cmd.PersistentFlags().StringVar(&in.ConfigDir, "config-dir", "", "`DIR`ectory of main.cf (else MAIL_CONFIG from the environment, else Postfix's default)")
 	if err := cmd.MarkPersistentFlagDirname("config-dir"); err != nil {
 		panic(err) // only where the flag does not exist

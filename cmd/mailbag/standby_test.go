@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mailbag/cmd/internal/postfix"
+)
+
+// TestStandBy plays a mailbag-policyd that answers at some seconds and not at others.
+func TestStandBy(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		well   func(second int) bool
+		aside  bool // from the beginning
+		broken int  // steps that fail
+		want   []string
+	}{
+		{"a restart", func(s int) bool { return s > 2 }, false, 0, nil},
+		{"gone for a minute", func(s int) bool { return s > 60 }, false, 0, []string{"30s aside", "1m10s in"}},
+		{"gone for just too short", func(s int) bool { return s > 19 }, false, 0, nil},
+		{"a crash loop", func(s int) bool { return s > 300 || s%5 != 0 }, false, 0, []string{"30s aside", "5m10s in"}},
+		{"aside since before the machine went down", func(int) bool { return true }, true, 0, []string{"10s in"}},
+		{"Postfix cannot be changed at first", func(s int) bool { return s > 60 }, false, 2, []string{"30s fails", "31s fails", "32s aside", "1m10s in"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				var got []string
+				aside := test.aside
+				plan := func(what string, changes bool) (*postfix.Plan, error) {
+					if !changes {
+						return new(postfix.Plan), nil
+					}
+					if test.broken > 0 {
+						test.broken--
+						got = append(got, fmt.Sprint(time.Since(begun), " fails"))
+						return nil, errors.New("postconf failed")
+					}
+					got = append(got, fmt.Sprint(time.Since(begun), " ", what))
+					return &postfix.Plan{Changes: make([]postfix.Change, 1)}, nil
+				}
+				w := standBy{
+					answers: func(context.Context) error {
+						if test.well(int(time.Since(begun) / time.Second)) {
+							return nil
+						}
+						return errors.New("connection refused")
+					},
+					aside: func(context.Context) (*postfix.Plan, error) { return plan("aside", !aside) },
+					in:    func(context.Context) (*postfix.Plan, error) { return plan("in", aside) },
+					apply: func(context.Context, *postfix.Plan) error { aside = !aside; return nil },
+					note:  t.Logf,
+				}
+				if err := w.watch(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if !slices.Equal(got, test.want) {
+					t.Errorf("it did %q, want %q", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestStandByLeavesAPostfixThatIsNotWiredAlone(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []error{nil, errors.New("connection refused")} {
+		synctest.Test(t, func(t *testing.T) {
+			not := func(context.Context) (*postfix.Plan, error) { return nil, postfix.ErrNotWired }
+			w := standBy{answers: func(context.Context) error { return answer }, aside: not, in: not, note: t.Logf}
+			if err := w.watch(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
