@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 )
@@ -26,5 +27,23 @@ func TestMailIsFlushedFromOwnNetworksAndTheHostItself(t *testing.T) {
 	}
 	if (&Account{}).MayFlush(netip.Addr{}) {
 		t.Error("a client without an address may flush")
+	}
+}
+
+func TestNetworksThatMayBeOneCustomers(t *testing.T) {
+	t.Parallel()
+	for addr, want := range map[string]string{
+		"192.0.2.7":             "[192.0.2.7/32]",
+		"::ffff:192.0.2.7":      "[192.0.2.7/32]",
+		"2001:db8:1:abcd:3::4":  "[2001:db8:1:abcd::/64 2001:db8:1:ab00::/56 2001:db8:1::/48]",
+		"fe80::1:2:3:4%eth0":    "[fe80::/64 fe80::/56 fe80::/48]",
+		"2001:db8:ffff:ffff::1": "[2001:db8:ffff:ffff::/64 2001:db8:ffff:ff00::/56 2001:db8:ffff::/48]",
+	} {
+		if got := fmt.Sprint(Networks(netip.MustParseAddr(addr))); got != want {
+			t.Errorf("%s is in %s, want %s", addr, got, want)
+		}
+	}
+	if got := Networks(netip.Addr{}); got != nil {
+		t.Errorf("no address is in %s", got)
 	}
 }

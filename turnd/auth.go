@@ -89,7 +89,7 @@ func authFailure(err error) reply {
 	case errors.Is(err, login.ErrEncryptionRequired):
 		return say(538, "5.7.11", "The mechanism needs STARTTLS first")
 	case errors.Is(err, login.ErrThrottled):
-		return bye("4.7.0", "Too many log-ins failed from your address, please come again later")
+		return bye("4.7.0", "Too many log-ins failed, please come again later")
 	case errors.Is(err, login.ErrSuspended):
 		return suspended
 	case errors.Is(err, login.ErrNotAllowed):

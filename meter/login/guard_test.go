@@ -2,12 +2,15 @@ package login
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -112,9 +115,9 @@ func TestIPv6CountsByNetwork(t *testing.T) {
 	if got := h.try("2001:db8::ffff:ffff:ffff:ffff", "acme", false); got != 4 {
 		t.Errorf("another address of the /64 waits %d s, want 4", got)
 	}
-	if got := h.try("2001:db8:0:1::1", "acme", false); got != 0 {
+	if got := h.try("2001:db8:0:100::1", "acme", false); got != 0 {
 		// The log-in itself has failed once.
-		t.Errorf("an address of another /64 waits %d s", got)
+		t.Errorf("an address of another /56 waits %d s", got)
 	}
 }
 
@@ -125,8 +128,8 @@ func TestLogInIsSlowedDownFromWhereverItIsTriedButNeverRefused(t *testing.T) {
 		for i := range 500 {
 			h.fail(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), byte(len(login))}).String(), login, 1)
 		}
-		if got := h.try("192.0.2.1", login, true); got != 30 {
-			t.Errorf("%s waits %d s from an address of its own, want 30", login, got)
+		if got := h.try("192.0.2.1", login, true); got != 4 {
+			t.Errorf("%s waits %d s from an address of its own, want 4", login, got)
 		}
 		if got := h.try("192.0.2.1", login, true); got != 0 {
 			t.Errorf("%s waits %d s where it has logged in before, want 0", login, got)
@@ -177,6 +180,127 @@ func TestAddressWithFarTooManyFailuresIsThrottled(t *testing.T) {
 		if got := h.fail("192.0.2.1", "acme", 3); !slices.Equal(got, []int{30, -1, -1}) {
 			t.Errorf("a minute later: %v; want one more", got)
 		}
+	}
+}
+
+// hour is how many guesses are answered in an hour, in which each second has many, each from the next address and at the
+// next log-in.
+func (h *hall) hour(address func(i int) netip.Addr) (answered int) {
+	for i := range 3600 * 20 {
+		if i%20 == 0 {
+			h.clock = h.clock.Add(time.Second)
+		}
+		if h.try(address(i).String(), fmt.Sprint("guess", i), false) >= 0 {
+			answered++
+		}
+	}
+	return answered
+}
+
+func TestAnHourOfGuessing(t *testing.T) {
+	t.Parallel()
+	// six makes addresses of which so many bits behind 2001:db8::/32 differ.
+	six := func(first, bits int) func(int) netip.Addr {
+		return func(i int) netip.Addr {
+			a := netip.MustParseAddr("2001:db8::1").As16()
+			binary.BigEndian.PutUint32(a[4:], uint32(i%(1<<bits))<<(32-first-bits))
+			return netip.AddrFrom16(a)
+		}
+	}
+	for _, c := range []struct {
+		from    string
+		address func(int) netip.Addr
+		most    int
+	}{
+		{"one IPv4 address", func(int) netip.Addr { return netip.MustParseAddr("192.0.2.1") }, 110},
+		{"a /64", six(32, 0), 110},
+		{"all of a /56", six(24, 8), 220},
+		{"all of a /52", six(20, 12), 440},
+		{"all of a /48", six(16, 16), 440},
+	} {
+		t.Run(c.from, func(t *testing.T) {
+			t.Parallel()
+			got := newHall(t).hour(c.address)
+			if got > c.most || got < c.most*9/10 {
+				t.Errorf("%d guesses were answered, want some %d", got, c.most)
+			}
+			t.Logf("%d guesses were answered", got)
+		})
+	}
+}
+
+func TestNeighboursInAWideNetworkAreSlowedDownLess(t *testing.T) {
+	t.Parallel()
+	h := newHall(t)
+	h.try("2001:db8:0:ff00::1", "kim", true)
+	for i := range 20 {
+		h.fail(fmt.Sprintf("2001:db8:0:%x::1", i), fmt.Sprint("guess", i), 1)
+	}
+	for addr, want := range map[string]int{"2001:db8:0:80::1": 30, "2001:db8:0:8000::1": 4, "2001:db8:1::1": 0} {
+		if got := h.try(addr, "acme", true); got != want {
+			t.Errorf("%s waits %d s, want %d", addr, got, want)
+		}
+	}
+	if got := h.try("2001:db8:0:ff00::1", "kim", true); got != 0 {
+		t.Errorf("who logged in before waits %d s", got)
+	}
+}
+
+// A botnet guesses at one log-in for an hour of a time that is not the real one, with a guess a second from each address that
+// addresses gives it. It returns how many guesses were answered. Each minute the owner comes from an address of which nothing
+// is known; owner is how he fares.
+func botnet(t *testing.T, size int, address func(bot, second int) netip.Addr, owner func(error, time.Duration)) (answered int64) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Guard
+		var told atomic.Int64
+		var all sync.WaitGroup
+		for bot := range size {
+			all.Go(func() {
+				for second := range 3600 {
+					all.Go(func() {
+						addr := address(bot, second)
+						if g.begin(addr, "acme") == nil && g.end(t.Context(), addr, "acme", false) == nil {
+							told.Add(1)
+						}
+					})
+					time.Sleep(time.Second)
+				}
+			})
+		}
+		for minute := range 60 {
+			time.Sleep(time.Minute)
+			began := time.Now()
+			err := g.end(t.Context(), netip.AddrFrom4([4]byte{192, 0, 2, byte(minute)}), "acme", true)
+			owner(err, time.Since(began))
+		}
+		all.Wait()
+		answered = told.Load()
+	})
+	return answered
+}
+
+func TestOwnerOfALogInGetsInWhileABotnetGuessesAtIt(t *testing.T) {
+	t.Parallel()
+	got := botnet(t, 100, func(bot, _ int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(bot >> 8), byte(bot)}) },
+		func(err error, took time.Duration) {
+			if err != nil || took > longestLoginDelay {
+				t.Errorf("the owner waited %v and is told: %v", took, err)
+			}
+		})
+	t.Logf("of 100 addresses' guesses %d were answered in an hour", got)
+	if got > 7300 {
+		t.Errorf("%d guesses were answered", got)
+	}
+}
+
+func TestGuessesAtALogInAreBoundedHoweverManyAddressesThereAre(t *testing.T) {
+	t.Parallel()
+	got := botnet(t, 10, func(bot, second int) netip.Addr { // each but once
+		return netip.AddrFrom4([4]byte{10, byte(bot), byte(second >> 8), byte(second)})
+	}, func(error, time.Duration) {})
+	t.Logf("of 36,000 addresses' guesses %d were answered in an hour", got)
+	if got < 6500 || got > 7300 {
+		t.Errorf("%d guesses were answered, want some 7,200", got)
 	}
 }
 
@@ -251,26 +375,20 @@ func TestAnswersThatWaitAreBounded(t *testing.T) {
 	}
 }
 
-func TestClientsOnThisMachineAreNotHeldResponsibleForEachOther(t *testing.T) {
+func TestThisMachineIsAClientLikeAnyOther(t *testing.T) {
 	t.Parallel()
-	h := newHall(t)
-	for _, addr := range []string{"127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"} {
-		for i := range 100 {
-			h.fail(addr, fmt.Sprint(addr, i), 1)
+	for _, addr := range []string{"127.0.0.1", "::1", "::ffff:127.0.0.1"} {
+		h := newHall(t)
+		h.try(addr, "kim", true)
+		for i := range maxFailures {
+			h.fail(addr, fmt.Sprint("guess", i), 1)
 		}
-		if got := h.try(addr, "acme", true); got != 0 {
-			t.Errorf("a log-in from %s waits %d s", addr, got)
+		if got := h.try(addr, "acme", true); got != -1 {
+			t.Errorf("%s waits %d s after %d failures, want to be throttled", addr, got, maxFailures)
 		}
-	}
-	h.fail("127.0.0.1", "acme", 100)
-	if got := h.try("127.0.0.1", "acme", true); got != 30 {
-		t.Errorf("the log-in that was guessed waits %d s, want 30", got)
-	}
-	if got := h.try("127.0.0.1", "acme", true); got != 30 {
-		t.Errorf("it waits %d s after it succeeded, want 30: who succeeded is not known", got)
-	}
-	if n := len(h.clients.entries) + len(h.pairs.entries); n != 0 {
-		t.Errorf("%d clients are remembered", n)
+		if got := h.try(addr, "kim", true); got != 0 {
+			t.Errorf("who logged in from %s before waits %d s", addr, got)
+		}
 	}
 }
 
@@ -329,7 +447,7 @@ func TestGuardIsSafeForConcurrentUse(t *testing.T) {
 	all.Wait()
 	for _, table := range []*table{&g.clients, &g.pairs, &g.logins} {
 		for k, element := range table.entries {
-			if n := element.Value.(*entry).waiting; n != 0 {
+			if n := len(element.Value.(*entry).waiting); n != 0 {
 				t.Errorf("%d answers wait at %v for ever", n, k)
 			}
 		}

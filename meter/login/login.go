@@ -18,8 +18,8 @@
 // # What it does not do
 //
 // It speaks no protocol: base64, the cancelling "*", "=" for an empty initial response and the
-// replies are the caller's. It does not bound how many connections a client has, and it cannot
-// tell clients apart that come through a proxy on this machine.
+// replies are the caller's. It does not bound how many connections a client has, and takes for the
+// client's address what the caller says.
 //
 // # Log
 //
@@ -70,8 +70,8 @@ var (
 	// because the context is done.
 	ErrUnavailable = errors.New("log-ins cannot be checked now")
 
-	// ErrThrottled says that the client's address failed too often, or has too many log-ins waiting.
-	ErrThrottled = errors.New("too many log-ins failed from this address; try again later")
+	// ErrThrottled says that the client's network failed too often, or that too many answers wait to it or about the log-in.
+	ErrThrottled = errors.New("too many log-ins failed; try again later")
 
 	// ErrSuspended and ErrNotAllowed are for who gave the right password.
 	ErrSuspended  = errors.New("the account is suspended")
