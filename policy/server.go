@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -70,20 +69,16 @@ func (s *server) init() *server {
 	return s
 }
 
-func (s *server) serve(l net.Listener) error { return s.Serve(l, s.take) }
+func (s *server) serve(l net.Listener) error {
+	return s.Door.Serve(l, func(peer net.Conn, _ door.Client) door.Guest {
+		return &conn{Conn: rawSocket(peer), server: s, limit: s.limit, idle: s.idle}
+	}, nil)
+}
 
-// take starts a session, or closes the connection where there are too many.
-func (s *server) take(peer net.Conn) {
-	c := &conn{Conn: rawSocket(peer), server: s, limit: s.limit, idle: s.idle}
-	if s.Enter(c, netip.Addr{}) != nil {
-		c.Close()
-		return
-	}
-	go func() {
-		defer s.Leave(c)
-		defer c.Close()
-		s.report(s.session(s.Context(), c))
-	}()
+// Serve is the connection's session.
+func (c *conn) Serve() {
+	defer c.Close()
+	c.server.report(c.server.session(c.server.Context(), c))
 }
 
 // report logs why a session ended, unless it ended as sessions do.

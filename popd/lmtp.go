@@ -3,7 +3,6 @@ package popd
 import (
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -19,17 +18,12 @@ const maxSize = 1<<32 - 1
 // ServeDeliveries takes mail by LMTP until Shutdown, then returns nil. The listener is closed when it returns.
 // Whoever reaches it may put mail into any mailbox: it has to be the MTA.
 func (s *Server) ServeDeliveries(l net.Listener) error {
-	return s.mta.Serve(l, func(peer net.Conn) {
-		c := &lmtpConn{Conn: peer, server: s}
-		if s.mta.Enter(c, netip.Addr{}) != nil {
-			peer.Close()
-			return
-		}
-		go func() {
-			defer s.mta.Leave(c)
-			_ = s.lmtp(c).Serve(door.Sole(c)) // its error is that there is no second connection
-		}()
-	})
+	return s.mta.Serve(l, func(peer net.Conn, _ door.Client) door.Guest { return &lmtpConn{Conn: peer, server: s} }, nil)
+}
+
+// Serve is the connection's session.
+func (c *lmtpConn) Serve() {
+	_ = c.server.lmtp(c).Serve(door.Sole(c)) // its error is that there is no second connection
 }
 
 // lmtp makes the server of one connection, so that it is the door alone which starts and ends them. Limits of time

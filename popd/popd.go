@@ -80,7 +80,8 @@ type Config struct {
 // Bounds are what a peer may take of a server. Zero fields stand for the defaults.
 type Bounds struct {
 	Connections int           // of POP3 clients open at once; 4,000
-	PerAddress  int           // of them from one address (IPv6: one /64); 100
+	PerAddress  int           // of them from one IPv4 address or IPv6 /64; twice as many from a /56, four times from a /48; 100
+	Grace       time.Duration // a client that has not logged in keeps its place for, when another wants it; 15 s
 	Login       time.Duration // from the connection to the log-in; 3 min
 	Idle        time.Duration // between two commands; 10 min, which RFC 1939, section 3, asks for
 	Command     time.Duration // from a command's first octet to its last, and for a TLS handshake; 1 min
@@ -105,7 +106,7 @@ func (b Bounds) withDefaults() Bounds {
 		value *time.Duration
 		std   time.Duration
 	}{
-		{&b.Login, 3 * time.Minute}, {&b.Idle, 10 * time.Minute}, {&b.Command, time.Minute},
+		{&b.Grace, 15 * time.Second}, {&b.Login, 3 * time.Minute}, {&b.Idle, 10 * time.Minute}, {&b.Command, time.Minute},
 		{&b.Write, 5 * time.Minute}, {&b.Delivery, 5 * time.Minute},
 	} {
 		if *d.value == 0 {
@@ -152,14 +153,15 @@ func New(cfg Config) (*Server, error) {
 		names:   maildir.NewNames(cfg.Hostname, cfg.Now),
 		journal: newJournal(cfg.Sessions, cfg.Logger),
 	}
-	s.mta = s.door("deliver", cfg.Bounds.Deliveries, 0)
-	s.clients = s.door("pop3", cfg.Bounds.Connections, cfg.Bounds.PerAddress)
+	s.mta = s.door("deliver", door.Config{Most: cfg.Bounds.Deliveries})
+	s.clients = s.door("pop3", door.Config{Most: cfg.Bounds.Connections, PerNetwork: cfg.Bounds.PerAddress, Grace: cfg.Bounds.Grace})
 	return s, nil
 }
 
-func (s *Server) door(socket string, most, perNetwork int) *door.Door {
-	return door.New(door.Config{Socket: socket, Most: most, PerNetwork: perNetwork, Logger: s.log,
-		Inside: s.metrics.connections[socket], Refused: s.metrics.turned[socket]})
+func (s *Server) door(socket string, cfg door.Config) *door.Door {
+	cfg.Socket, cfg.Logger = socket, s.log
+	cfg.Inside, cfg.Refused = s.metrics.connections[socket], s.metrics.turned[socket]
+	return door.New(cfg)
 }
 
 // Shutdown stops accepting, lets every message finish that is being delivered and every session whose

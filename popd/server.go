@@ -18,30 +18,39 @@ func (s *Server) ServePOP3(l net.Listener) error { return s.serve(l, false) }
 func (s *Server) ServePOP3S(l net.Listener) error { return s.serve(l, true) }
 
 func (s *Server) serve(l net.Listener, secure bool) error {
-	return s.clients.Serve(l, func(peer net.Conn) { s.take(peer, secure) })
+	words := sorry
+	if secure {
+		words = nil
+	}
+	return s.clients.Serve(l, func(peer net.Conn, from door.Client) door.Guest {
+		return s.visitor(peer, from, secure)
+	}, words)
 }
 
-// take starts a session, or turns the client away where there are too many.
-func (s *Server) take(peer net.Conn, secure bool) {
-	addr := door.ClientAddr(peer)
-	c := &conn{Conn: peer, server: s, until: time.Now().Add(s.cfg.Bounds.Login)}
-	if err := s.clients.Enter(c, addr); err != nil {
-		if !secure {
-			peer.SetWriteDeadline(time.Now().Add(time.Second)) // it fits into an empty socket
-			fmt.Fprintf(peer, "-ERR [SYS/TEMP] Please try again later: %v\r\n", err)
-		}
-		peer.Close()
+// sorry is what a client is told for which there is no room.
+func sorry(err error) string {
+	return fmt.Sprintf("-ERR [SYS/TEMP] Please try again later: %v\r\n", err)
+}
+
+// A visitor is a POP3 client at the door.
+type visitor struct {
+	*conn
+	client door.Client
+	secure bool // TLS is to begin at once
+}
+
+func (s *Server) visitor(peer net.Conn, from door.Client, secure bool) *visitor {
+	return &visitor{conn: &conn{Conn: peer, server: s, until: time.Now().Add(s.cfg.Bounds.Login)}, client: from, secure: secure}
+}
+
+// Serve is the client's session.
+func (v *visitor) Serve() {
+	defer v.close()
+	if v.secure && !v.startTLS(v.server.cfg.TLS()) {
 		return
 	}
-	go func() {
-		defer s.clients.Leave(c)
-		defer c.close()
-		if secure && !c.startTLS(s.cfg.TLS()) {
-			return
-		}
-		session := &session{server: s, conn: c, addr: addr}
-		session.run()
-	}()
+	s := &session{server: v.server, conn: v.conn, client: v.client, settle: func() { v.server.clients.Settle(v) }}
+	s.run()
 }
 
 // startTLS goes on under TLS, and reports whether that worked.

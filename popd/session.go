@@ -3,11 +3,11 @@ package popd
 import (
 	"crypto/tls"
 	"errors"
-	"net/netip"
 	"strings"
 	"time"
 
 	"mailbag/meter"
+	"mailbag/meter/door"
 	"mailbag/meter/login"
 )
 
@@ -15,7 +15,8 @@ import (
 type session struct {
 	server *Server
 	conn   *conn
-	addr   netip.Addr
+	client door.Client
+	settle func() // keeps its place
 
 	user     string // as USER gave it
 	drop     *maildrop
@@ -142,7 +143,7 @@ func (s *session) lines(first string, lines ...string) error {
 
 // peer is the client as log-in checks see it.
 func (s *session) peer() login.Peer {
-	return login.Peer{Addr: s.addr, TLS: s.conn.tls, Plain: s.server.cfg.Plain}
+	return login.Peer{Addr: s.client.Addr, Local: s.client.Local, TLS: s.conn.tls, Plain: s.server.cfg.Plain}
 }
 
 // capa lists what there is, that for logging in after it, too (RFC 2449, section 5); STLS while it may be said
@@ -208,9 +209,10 @@ func (s *session) quit(string) error {
 
 // began is when the session's owner logged in.
 func (s *session) began(id login.Identity, now time.Time) {
-	s.record = meter.PopSession{Account: id.Account.Name, Mailbox: id.Mailbox, Client: s.addr.String(), Began: now}
+	s.record = meter.PopSession{Account: id.Account.Name, Mailbox: id.Mailbox, Client: s.client.Addr.String(), Began: now}
 	if s.conn.tls != nil {
 		s.record.TLS = tls.VersionName(s.conn.tls.Version)
 	}
 	s.conn.until = time.Time{}
+	s.settle()
 }

@@ -53,6 +53,7 @@ func (c *session) auth(args string) reply {
 		case done:
 			who := exchange.Identity()
 			c.identity = &who
+			c.server.door.Settle(c)
 			c.log.Info("logged in", "account", who.Account.Name)
 			return say(235, "2.7.0", "You are logged in")
 		}

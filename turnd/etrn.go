@@ -26,12 +26,13 @@ func (c *session) etrn(args string) reply {
 		// RFC 1985, section 5.3, has no 530: a stranger would learn from it that the domain is one of ours.
 		if a != nil && c.identity == nil && dialledAfterLogin(a) {
 			c.refused("ETRN", a.Name, "the client has not logged in")
-			if a.MayFlush(c.client) {
+			if c.mayFlush(a) {
 				return say(530, "5.7.0", "Authentication required")
 			}
 		}
 		return notAllowed(n, "no mail is delivered on your word")
 	}
+	c.server.door.Settle(c)
 	switch {
 	case a.Suspended:
 		c.refused("ETRN", a.Name, "the account is suspended")
@@ -125,7 +126,12 @@ func (c *session) mayAsk(a *meter.Account) bool {
 	if a.Mode == meter.ATRN {
 		return c.identity != nil && c.identity.Account.ID == a.ID && (len(a.Networks) == 0 || a.Within(c.client))
 	}
-	return a.MayFlush(c.client)
+	return c.mayFlush(a)
+}
+
+// mayFlush goes by the client's address. That of this machine is worth something only where the client is here itself.
+func (c *session) mayFlush(a *meter.Account) bool {
+	return a.Within(c.client) || c.local && a.MayFlush(c.client)
 }
 
 // dialledAfterLogin reports whether the account fetches by ATRN and has a host for ETRN besides.

@@ -3,11 +3,13 @@ package turnd
 import (
 	"io"
 	"net"
+	"net/netip"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"mailbag/meter/door"
 )
 
 // replyLine is a line of a reply (RFC 5321, section 4.2), with an enhanced status code of the same class if it has one.
@@ -32,8 +34,7 @@ func FuzzSession(f *testing.F) {
 			io.WriteString(theirs, "\r\n*\r\nQUIT\r\n") // out of an exchange, and out
 		}()
 		go func() {
-			defer ours.Close()
-			newSession(front.Server, conn{ours, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9)}, new(atomic.Int64)}, false).serve()
+			newSession(front.Server, ours, door.Client{Addr: netip.MustParseAddr("192.0.2.9")}, false).Serve()
 		}()
 		said, err := io.ReadAll(theirs)
 		if err != nil {

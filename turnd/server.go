@@ -29,7 +29,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -101,7 +101,8 @@ type Config struct {
 // Limits are what clients may take. Zero fields stand for the defaults.
 type Limits struct {
 	Connections int           // open at once; 1,000
-	PerAddress  int           // of them from one IPv4 address or IPv6 /64, loopback excepted: a proxy may be there; 20
+	PerAddress  int           // of them from one IPv4 address or IPv6 /64; twice as many from a /56, four times from a /48; 20
+	Grace       time.Duration // a client that may not ask for mail yet keeps its place for, when another wants it; 15 s
 	Commands    int           // in a session; 100
 	Failures    int           // commands answered 5yz in a session; 10
 	Logins      int           // failed log-ins in a session; 3
@@ -123,7 +124,7 @@ func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		value *time.Duration
 		std   time.Duration
-	}{{&l.Idle, 5 * time.Minute}, {&l.Session, 20 * time.Minute}, {&l.Write, time.Minute}, {&l.Handshake, 30 * time.Second}} {
+	}{{&l.Grace, 15 * time.Second}, {&l.Idle, 5 * time.Minute}, {&l.Session, 20 * time.Minute}, {&l.Write, time.Minute}, {&l.Handshake, 30 * time.Second}} {
 		if *d.value == 0 {
 			*d.value = d.std
 		}
@@ -152,8 +153,8 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := door.New(door.Config{Socket: "odmr", Most: cfg.Limits.Connections, PerNetwork: cfg.Limits.PerAddress, Logger: cfg.Logger,
-		Inside: m.connections, Refused: m.refused})
+	d := door.New(door.Config{Socket: "odmr", Most: cfg.Limits.Connections, PerNetwork: cfg.Limits.PerAddress, Grace: cfg.Limits.Grace,
+		Logger: cfg.Logger, Inside: m.connections, Refused: m.refused})
 	return &Server{cfg: cfg, log: cfg.Logger, metrics: m, door: d}, nil
 }
 
@@ -164,34 +165,22 @@ func (s *Server) Serve(l net.Listener) error { return s.serve(l, false) }
 func (s *Server) ServeTLS(l net.Listener) error { return s.serve(l, true) }
 
 func (s *Server) serve(l net.Listener, implicitTLS bool) error {
-	return s.door.Serve(l, func(conn net.Conn) { s.take(conn, implicitTLS) })
+	words := s.sorry
+	if implicitTLS {
+		words = nil
+	}
+	return s.door.Serve(l, func(conn net.Conn, from door.Client) door.Guest { return newSession(s, conn, from, implicitTLS) }, words)
 }
 
-// take starts a session, or turns the client away where there are too many.
-func (s *Server) take(conn net.Conn, implicitTLS bool) {
-	c := newSession(s, conn, implicitTLS)
-	from := c.client
-	if from.IsLoopback() {
-		from = netip.Addr{} // as many as come: a proxy may be there
-	}
-	if err := s.door.Enter(c, from); err != nil {
-		if !implicitTLS {
-			conn.SetWriteDeadline(time.Now().Add(time.Second)) // it fits into an empty socket
-			w := bufio.NewWriter(conn)
-			s.refusal(err).write(w)
-			w.Flush()
-		}
-		conn.Close()
-		return
-	}
-	go func() {
-		defer s.door.Leave(c)
-		defer func() { c.conn.Close() }() // which TLS may have taken over
-		c.serve()
-	}()
+// sorry is what a client is told for which there is no room.
+func (s *Server) sorry(err error) string {
+	var text strings.Builder
+	w := bufio.NewWriter(&text)
+	s.refusal(err).write(w)
+	w.Flush()
+	return text.String()
 }
 
-// refusal is what a client is told for which there is no room.
 func (s *Server) refusal(err error) reply {
 	switch {
 	case errors.Is(err, door.ErrClosing):

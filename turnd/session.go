@@ -33,6 +33,7 @@ type session struct {
 	server *Server
 	log    *slog.Logger
 	client netip.Addr
+	local  bool     // the client is on this machine, and did not come through a proxy
 	socket net.Conn // as it was accepted
 
 	conn     net.Conn // the socket, or TLS over it
@@ -53,9 +54,9 @@ type session struct {
 	reading bool // waiting for a command, which shutdown may cut short
 }
 
-func newSession(s *Server, conn net.Conn, implicitTLS bool) *session {
+func newSession(s *Server, conn net.Conn, from door.Client, implicitTLS bool) *session {
 	c := &session{
-		server: s, client: door.ClientAddr(conn), socket: conn, conn: conn, implicit: implicitTLS,
+		server: s, client: from.Addr, local: from.Local, socket: conn, conn: conn, implicit: implicitTLS,
 		in: bufio.NewReader(conn), out: bufio.NewWriter(conn),
 		ends: time.Now().Add(s.cfg.Limits.Session),
 	}
@@ -63,8 +64,9 @@ func newSession(s *Server, conn net.Conn, implicitTLS bool) *session {
 	return c
 }
 
-// serve is the session's life. The connection is closed afterwards, by the turn or by the caller.
-func (c *session) serve() {
+// Serve is the session's life.
+func (c *session) Serve() {
+	defer func() { c.conn.Close() }() // which TLS may have taken over, and a turn has closed already
 	if c.implicit {
 		if err := c.startTLS(c.server.cfg.TLS()); err != nil {
 			c.log.Debug("TLS failed", "error", err)
@@ -217,7 +219,7 @@ func (c *session) startTLS(config *tls.Config) error {
 }
 
 // peer is the client as package login sees it.
-func (c *session) peer() login.Peer { return login.Peer{Addr: c.client, TLS: c.tls} }
+func (c *session) peer() login.Peer { return login.Peer{Addr: c.client, Local: c.local, TLS: c.tls} }
 
 // asker is the client as package turn records it.
 func (c *session) asker() turn.Client {

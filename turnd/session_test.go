@@ -304,11 +304,12 @@ func TestClientThatReadsNothingIsLeft(t *testing.T) {
 
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
-	f := open(t, func(c *Config) { c.Limits.PerAddress, c.Limits.Connections = 2, 4 })
-	// From the machine itself as many may come as there may be at all.
-	for range 3 {
+	f := open(t, func(c *Config) { c.Limits.PerAddress, c.Limits.Connections = 2, 3 })
+	// The machine itself is a client like any other.
+	for range 2 {
 		dial(t, f.addr).expect("220")
 	}
+	dial(t, f.addr).expect("421 mx.example Too many connections from your address")
 	near := dialFrom(t, "127.0.0.30", f.addr)
 	near.expect("220")
 	c := dialFrom(t, "127.0.0.31", f.addr)
@@ -330,6 +331,25 @@ func TestConnectionsAreBounded(t *testing.T) {
 		line, err := c.r.ReadString('\n')
 		return err == nil && strings.HasPrefix(line, "220")
 	})
+}
+
+func TestStrangersMakeRoomForOthers(t *testing.T) {
+	t.Parallel()
+	f := open(t, func(c *Config) { c.Limits.Connections, c.Limits.Grace = 3, 1 })
+	stranger, customer, asker := dialFrom(t, "127.0.0.30", f.addr), dial(t, f.addr), dialFrom(t, "127.0.0.9", f.addr)
+	stranger.expect("220")
+	customer.login("corp")
+	asker.expect("220")
+	asker.say("EHLO client.example", "250")
+	asker.say("ETRN bolt.example", "253")
+	for i := range 3 {
+		next := dialFrom(t, fmt.Sprint("127.0.0.", 40+i), f.addr)
+		next.expect("220")
+		stranger.closed()
+		stranger = next
+	}
+	customer.say("NOOP", "250")
+	asker.say("NOOP", "250")
 }
 
 func TestShutdownTellsIdleClientsAndWaitsForTurns(t *testing.T) {

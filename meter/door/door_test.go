@@ -1,15 +1,21 @@
 package door
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -18,26 +24,47 @@ import (
 // hall is a door and what it tells.
 type hall struct {
 	*Door
+	t       *testing.T
 	inside  prometheus.Gauge
 	refused prometheus.Counter
-	log     bytes.Buffer
+	log     *logText
 }
 
-func openHall(most, perNetwork int) *hall {
+// logText is a log to look into.
+type logText struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func openHall(t *testing.T, cfg Config) *hall {
 	h := &hall{
+		t:       t,
 		inside:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "inside"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "refused"}),
+		log:     new(logText),
 	}
-	h.Door = New(Config{Socket: "front", Most: most, PerNetwork: perNetwork, Logger: slog.New(slog.NewTextHandler(&h.log, nil)),
-		Inside: h.inside, Refused: h.refused})
+	cfg.Socket, cfg.Logger, cfg.Inside, cfg.Refused = "front", slog.New(slog.NewTextHandler(h.log, nil)), h.inside, h.refused
+	h.Door = New(cfg)
 	return h
 }
 
 // want fails the test when the metrics are others.
-func (h *hall) want(t *testing.T, inside, refused float64) {
-	t.Helper()
+func (h *hall) want(inside, refused float64) {
+	h.t.Helper()
 	if i, r := testutil.ToFloat64(h.inside), testutil.ToFloat64(h.refused); i != inside || r != refused {
-		t.Errorf("%v are inside and %v were refused, want %v and %v", i, r, inside, refused)
+		h.t.Errorf("%v are inside and %v were refused, want %v and %v", i, r, inside, refused)
 	}
 }
 
@@ -48,23 +75,29 @@ type visitor struct {
 	closed   bool
 }
 
+func (v *visitor) Serve() {}
+
 func (v *visitor) Drain() {
 	if !v.stubborn {
-		v.hall.Leave(v)
+		v.hall.leave(v)
 	}
 }
 
 func (v *visitor) Close() error {
 	v.closed = true
-	v.hall.Leave(v)
+	v.hall.leave(v)
 	return nil
 }
 
-func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
+// enters has a client try to enter.
+func (h *hall) enters(client string) (*visitor, error) {
+	v := &visitor{hall: h}
+	return v, h.enter(v, netip.MustParseAddr(client))
+}
 
 func TestNobodyTakesThePlacesOfAll(t *testing.T) {
 	t.Parallel()
-	h := openHall(4, 2)
+	h := openHall(t, Config{Most: 4, PerNetwork: 2})
 	var all []*visitor
 	for _, c := range []struct {
 		client string
@@ -77,91 +110,220 @@ func TestNobodyTakesThePlacesOfAll(t *testing.T) {
 		{"2001:db8::1", nil},
 		{"2001:db8::2", ErrFull},
 	} {
-		v := &visitor{hall: h}
-		if err := h.Enter(v, addr(c.client)); err != c.want {
+		v, err := h.enters(c.client)
+		if err != c.want {
 			t.Errorf("%s: %v, want %v", c.client, err, c.want)
 		} else if err == nil {
 			all = append(all, v)
 		}
 	}
-	h.want(t, 4, 2)
+	h.want(4, 2)
 	if got := h.log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "client=192.0.2.1 limit=2") {
 		t.Errorf("the log says\n%s", got)
 	}
-	h.Leave(all[0])
-	h.Leave(all[0]) // is gone
-	h.want(t, 3, 2)
-	if err := h.Enter(&visitor{hall: h}, addr("192.0.2.1")); err != nil {
+	h.leave(all[0])
+	h.want(3, 2)
+	if _, err := h.enters("192.0.2.1"); err != nil {
 		t.Errorf("whose place is free again is told: %v", err)
+	}
+}
+
+func TestPlacesThatNetworksOfIPv6CanTake(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		from    string
+		address string // of the connection with a number
+		want    int
+	}{
+		{"a /64", "2001:db8:0:1::%x", 20},
+		{"a /56", "2001:db8:0:%x::1", 40},
+		{"a /52", "2001:db8:0:%x00::1", 80},
+		{"a /48", "2001:db8:0:%xf11::1", 80},
+	} {
+		h := openHall(t, Config{Most: 1000, PerNetwork: 20})
+		got := 0
+		for i := range 255 {
+			if c.from == "a /52" || c.from == "a /48" {
+				i %= 16
+			}
+			if _, err := h.enters(fmt.Sprintf(c.address, i)); err == nil {
+				got++
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s takes %d of 1,000 places, want %d", c.from, got, c.want)
+		}
+		if _, err := h.enters("2001:db8:1::1"); err != nil {
+			t.Errorf("beside %s another is told: %v", c.from, err)
+		}
 	}
 }
 
 func TestClientsWithoutAnAddressShareNoLimit(t *testing.T) {
 	t.Parallel()
-	h := openHall(3, 1)
+	h := openHall(t, Config{Most: 3, PerNetwork: 1})
 	for i, want := range []error{nil, nil, nil, ErrFull} {
-		if err := h.Enter(&visitor{hall: h}, netip.Addr{}); err != want {
+		if err := h.enter(&visitor{hall: h}, netip.Addr{}); err != want {
 			t.Errorf("number %d: %v, want %v", i, err, want)
 		}
 	}
 }
 
-func TestNetworks(t *testing.T) {
+func TestStrangersMakeRoom(t *testing.T) {
 	t.Parallel()
-	for client, want := range map[string]string{
-		"192.0.2.7":          "192.0.2.7/32",
-		"::ffff:192.0.2.7":   "192.0.2.7/32",
-		"2001:db8:1:2:3::4":  "2001:db8:1:2::/64",
-		"fe80::1:2:3:4%eth0": "fe80::/64",
-	} {
-		if got := Network(addr(client)).String(); got != want {
-			t.Errorf("%s is of %s, want %s", client, got, want)
+	h := openHall(t, Config{Most: 3, Grace: 1})
+	var came []*visitor
+	for i := range 6 {
+		v, err := h.enters(fmt.Sprintf("192.0.2.%d", i))
+		if err != nil {
+			t.Fatalf("number %d is told: %v", i, err)
+		}
+		if i == 1 || i == 4 {
+			h.Settle(v)
+			h.Settle(v) // nothing more comes of it
+		}
+		came = append(came, v)
+	}
+	for i, v := range came {
+		if want := i == 0 || i == 2 || i == 3; v.closed != want {
+			t.Errorf("number %d made room: %t", i, v.closed)
 		}
 	}
-	if Network(netip.Addr{}).IsValid() {
-		t.Error("no address has a network")
+	h.Settle(came[5])
+	if _, err := h.enters("192.0.2.9"); err != ErrFull {
+		t.Errorf("where all have settled in another is told: %v", err)
+	}
+	h.want(3, 4)
+	if got := h.log.String(); !strings.Contains(got, "one that had not logged in was closed for a new one") {
+		t.Errorf("the log says\n%s", got)
+	}
+
+	h = openHall(t, Config{Most: 1, Grace: time.Hour})
+	if _, err := h.enters("192.0.2.1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.enters("192.0.2.2"); err != ErrFull {
+		t.Errorf("before a stranger has had time to settle in another is told: %v", err)
+	}
+}
+
+// lingering is a visitor that takes its time to leave.
+type lingering struct{ visitor }
+
+func (l *lingering) Close() error { return nil }
+
+func TestWhoMakesRoomIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	h := openHall(t, Config{Most: 1, Grace: 1})
+	slow := &lingering{visitor{hall: h}}
+	if err := h.enter(slow, netip.Addr{}); err != nil {
+		t.Fatal(err)
+	}
+	next, err := h.enters("192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.want(2, 1)
+	if guests := h.Guests(); len(guests) != 2 {
+		t.Errorf("%d are inside while one leaves, want 2", len(guests))
+	}
+	h.leave(next)
+	if next, err = h.enters("192.0.2.1"); err != nil {
+		t.Errorf("where nobody is but who leaves another is told: %v", err)
+	}
+	h.leave(slow)
+	h.Settle(next)
+	if _, err := h.enters("192.0.2.2"); err != ErrFull {
+		t.Errorf("when it has left another is told: %v", err)
+	}
+}
+
+// caller is a visitor whose connection is what it leaves by: it says where it came from and stays until the client goes.
+type caller struct {
+	net.Conn
+	from Client
+}
+
+func (c *caller) Serve() {
+	defer c.Close()
+	fmt.Fprintf(c, "%s %t\n", c.from.Addr, c.from.Local)
+	io.Copy(c, c)
+}
+
+func (c *caller) Drain() { c.Close() }
+
+// serve has the door serve a port until the test ends.
+func (h *hall) serve(words func(error) string) string {
+	h.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() {
+		served <- h.Serve(l, func(conn net.Conn, from Client) Guest { return &caller{conn, from} }, words)
+	}()
+	h.t.Cleanup(func() {
+		if err := h.Shutdown(context.Background()); err != nil {
+			h.t.Error(err)
+		}
+		if err := <-served; err != nil {
+			h.t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// dial connects, says something and returns the first line of the answer, empty where there is none.
+func (h *hall) dial(addr, text string) (net.Conn, string) {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(conn, text)
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		h.t.Fatalf("no answer after %q", text)
+	}
+	return conn, strings.TrimSuffix(line, "\n")
+}
+
+func TestWhoMayNotEnterIsToldSo(t *testing.T) {
+	t.Parallel()
+	h := openHall(t, Config{Most: 1})
+	port := h.serve(func(err error) string { return "sorry: " + err.Error() + "\n" })
+	silent := h.serve(nil)
+	if _, line := h.dial(port, ""); line != "127.0.0.1 true" {
+		t.Errorf("the first hears %q", line)
+	}
+	if _, line := h.dial(port, ""); line != "sorry: "+ErrFull.Error() {
+		t.Errorf("the second hears %q", line)
+	}
+	if _, line := h.dial(silent, ""); line != "" {
+		t.Errorf("where nothing is to be told the third hears %q", line)
 	}
 }
 
 func TestShutdownSeesEverybodyOut(t *testing.T) {
 	t.Parallel()
-	h := openHall(10, 0)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	came := make(chan struct{}, 2)
-	served := make(chan error, 1)
-	go func() {
-		served <- h.Serve(l, func(conn net.Conn) {
-			conn.Close()
-			if err := h.Enter(&visitor{hall: h}, ClientAddr(conn)); err != nil {
-				t.Error(err)
-			}
-			came <- struct{}{}
-		})
-	}()
+	h := openHall(t, Config{Most: 10})
+	port := h.serve(nil)
 	for range 2 {
-		conn, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		<-came
+		h.dial(port, "")
 	}
-	h.want(t, 2, 0)
+	h.want(2, 0)
 	if err := h.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
-	h.want(t, 0, 0)
-	if err := h.Enter(&visitor{hall: h}, addr("192.0.2.1")); err != ErrClosing {
+	h.want(0, 0)
+	if _, err := h.enters("192.0.2.1"); err != ErrClosing {
 		t.Errorf("who comes afterwards is told: %v", err)
 	}
-	h.want(t, 0, 0) // there would have been room
-	if err := h.Serve(l, nil); err != nil {
+	h.want(0, 0) // there would have been room
+	if err := h.Serve(&out{}, nil, nil); err != nil {
 		t.Errorf("serving afterwards: %v", err)
 	}
 	if h.Context().Err() == nil {
@@ -171,10 +333,10 @@ func TestShutdownSeesEverybodyOut(t *testing.T) {
 
 func TestShutdownThatLosesPatienceCloses(t *testing.T) {
 	t.Parallel()
-	h := openHall(10, 0)
+	h := openHall(t, Config{Most: 10})
 	stubborn, polite := &visitor{hall: h, stubborn: true}, &visitor{hall: h}
 	for _, v := range []*visitor{stubborn, polite} {
-		if err := h.Enter(v, netip.Addr{}); err != nil {
+		if err := h.enter(v, netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -186,7 +348,7 @@ func TestShutdownThatLosesPatienceCloses(t *testing.T) {
 	if !stubborn.closed || polite.closed {
 		t.Errorf("closed: the stubborn one %v, the polite one %v", stubborn.closed, polite.closed)
 	}
-	h.want(t, 0, 0)
+	h.want(0, 0)
 }
 
 // out is a listener without file descriptors for two connections, and then one whose owner closed it.
@@ -206,9 +368,9 @@ func (o *out) Close() error { return nil }
 
 func TestListenerOutOfDescriptorsIsAskedAgain(t *testing.T) {
 	t.Parallel()
-	h := openHall(10, 0)
+	h := openHall(t, Config{Most: 10})
 	o := &out{}
-	if err := h.Serve(o, nil); !errors.Is(err, net.ErrClosed) || o.asked != 3 {
+	if err := h.Serve(o, nil, nil); !errors.Is(err, net.ErrClosed) || o.asked != 3 {
 		t.Errorf("asked %d times, and then %v", o.asked, err)
 	}
 	if got := h.log.String(); strings.Count(got, "limit of open files") != 1 {

@@ -156,7 +156,7 @@ var verifiers = sync.OnceValues(func() (withCRAM, without *meter.Verifier) {
 var (
 	outside = Peer{Addr: netip.MustParseAddr("192.0.2.1")}
 	plainly = Peer{Addr: netip.MustParseAddr("192.0.2.1"), Plain: true}
-	local   = Peer{Addr: netip.MustParseAddr("127.0.0.1")}
+	local   = Peer{Addr: netip.MustParseAddr("127.0.0.1"), Local: true}
 )
 
 // converse has a client log in, and returns the challenges that it got.

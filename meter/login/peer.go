@@ -10,6 +10,7 @@ import (
 // A Peer is the client at the other end of a connection.
 type Peer struct {
 	Addr  netip.Addr
+	Local bool                 // it is on this machine
 	TLS   *tls.ConnectionState // nil: the connection is not encrypted
 	Plain bool                 // it may send passwords in the clear all the same
 }
@@ -17,7 +18,7 @@ type Peer struct {
 // PlainAllowed reports whether the client may send a password as it is: under TLS, from this machine,
 // or where the operator says so.
 func (p Peer) PlainAllowed() bool {
-	return p.TLS != nil || p.Plain || p.Addr.Unmap().IsLoopback()
+	return p.TLS != nil || p.Plain || p.Local
 }
 
 // binding is what SCRAM binds a log-in to, so that nobody in the middle can pass it on: tls-exporter with
