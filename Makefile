@@ -13,7 +13,7 @@ PROGRAMS  = $(notdir $(patsubst %/,%,$(dir $(wildcard cmd/*/main.go))))
 PACKAGES  = ./... $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(wildcard testdata/*/*.go)))))
 SOURCES   = $(wildcard meter policy turnd popd cmd testdata)
 
-DEBIAN    = ca-certificates curl dovecot-core dovecot-lmtpd dovecot-pop3d fetchmail gcc getmail6 gsasl libc6-dev mpop mutt postfix postfix-cdb procps python3 python3-aiosmtpd sqlite3 strace swaks tinycdb
+DEBIAN    = ca-certificates curl dovecot-core dovecot-lmtpd dovecot-pop3d fetchmail gcc getmail6 gsasl haproxy libc6-dev mpop mutt postfix postfix-cdb procps python3 python3-aiosmtpd sqlite3 strace swaks tinycdb
 # A browser, and fonts for it, to look at the pages for customers.
 DEBIAN   += chromium fonts-dejavu-core
 # For Exim and OpenSMTPD, whose packages exclude that of Postfix: they are unpacked, and these are the libraries they want.

@@ -24,7 +24,8 @@
 //
 // # Security
 //
-// Passwords cross the network under TLS alone, unless the client is on this machine or the operator says otherwise. An
+// Passwords cross the network under TLS alone, unless the client is on this machine (and not behind a proxy here) or the operator
+// says otherwise. An
 // address reaches a path only in an encoding that leads nowhere else ([Store]), and a header only without what would
 // end a line. Limits of connections, of time and of what a peer may send are in [Bounds]; what comes over them costs
 // its sender the connection. LMTP has no log-in: its socket is for the MTA alone. Neither passwords nor
@@ -36,6 +37,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -70,6 +72,7 @@ type Config struct {
 	Hostname string             // in greetings and file names
 	TLS      func() *tls.Config // asked for each connection; nil, or if it returns nil: no TLS is offered
 	Plain    bool               // passwords may cross the network in the clear
+	Proxies  []netip.Addr       // whose connections of POP3 clients have to begin with a PROXY header
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: discard
@@ -154,7 +157,7 @@ func New(cfg Config) (*Server, error) {
 		journal: newJournal(cfg.Sessions, cfg.Logger),
 	}
 	s.mta = s.door("deliver", door.Config{Most: cfg.Bounds.Deliveries})
-	s.clients = s.door("pop3", door.Config{Most: cfg.Bounds.Connections, PerNetwork: cfg.Bounds.PerAddress, Grace: cfg.Bounds.Grace})
+	s.clients = s.door("pop3", door.Config{Most: cfg.Bounds.Connections, PerNetwork: cfg.Bounds.PerAddress, Grace: cfg.Bounds.Grace, Proxies: cfg.Proxies})
 	return s, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -532,6 +533,38 @@ func TestStrangersMakeRoomForOthers(t *testing.T) {
 	d.must(err)
 	defer conn.Close()
 	d.talk(conn).want("-ERR [SYS/TEMP]")
+}
+
+func TestClientOfAProxyIsWhoTheProxySays(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, func(cfg *Config) {
+		withTLS(t)(cfg)
+		cfg.Bounds.PerAddress = 1
+		cfg.Proxies = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	})
+	secure := d.serve("tcp", "127.0.0.1:0", d.ServePOP3S)
+	proxied := func(address, header string) net.Conn {
+		conn, err := net.Dial("tcp", address)
+		d.must(err)
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprint(conn, header)
+		return conn
+	}
+	for _, header := range []string{"PROXY TCP4 192.0.2.7 198.51.100.1 4000 110\r\n", "PROXY TCP4 127.0.0.1 127.0.0.1 4000 110\r\n"} {
+		c := d.talk(proxied(d.pop3, header))
+		c.want("+OK")
+		c.say("USER dent", "-ERR A password is not taken in the clear")
+		d.talk(proxied(d.pop3, header)).want("-ERR [SYS/TEMP] Please try again later: there are too many connections from one network")
+	}
+	c := d.talk(tls.Client(proxied(secure, "PROXY TCP6 2001:db8::7 2001:db8::1 4000 995\r\n"), &tls.Config{InsecureSkipVerify: true}))
+	c.want("+OK")
+	c.say("USER dent", "+OK")
+	c.say("PASS secret word", "+OK")
+	c.say("QUIT", "+OK")
+	eventually(t, "the session's record", func() bool {
+		list, err := d.ledger.PopSessions(t.Context(), "dent", 1)
+		return err == nil && len(list) == 1 && list[0].Client == "2001:db8::7"
+	})
 }
 
 func TestGracefulStopLetsSessionsFinish(t *testing.T) {

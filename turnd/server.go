@@ -29,6 +29,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -93,6 +94,7 @@ type Config struct {
 	// TLS is asked for each connection what to do TLS with; nil, or a nil result: no TLS now.
 	TLS func() *tls.Config
 
+	Proxies []netip.Addr // whose connections have to begin with a PROXY header
 	Logger  *slog.Logger // nil: discard
 	Metrics prometheus.Registerer
 	Limits  Limits // the zero value stands for the defaults
@@ -154,7 +156,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	d := door.New(door.Config{Socket: "odmr", Most: cfg.Limits.Connections, PerNetwork: cfg.Limits.PerAddress, Grace: cfg.Limits.Grace,
-		Logger: cfg.Logger, Inside: m.connections, Refused: m.refused})
+		Proxies: cfg.Proxies, Logger: cfg.Logger, Inside: m.connections, Refused: m.refused})
 	return &Server{cfg: cfg, log: cfg.Logger, metrics: m, door: d}, nil
 }
 

@@ -352,6 +352,71 @@ func TestStrangersMakeRoomForOthers(t *testing.T) {
 	asker.say("NOOP", "250")
 }
 
+// A proxy comes from 192.0.2.5, as the server sees it, and says that its client comes from an address.
+func proxied(t *testing.T, addr, header string) *client {
+	t.Helper()
+	c := dialFrom(t, "127.0.0.5", addr)
+	c.send(header)
+	return c
+}
+
+func TestClientOfAProxyIsWhoTheProxySays(t *testing.T) {
+	t.Parallel()
+	f := openTLS(t, func(c *Config) {
+		c.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5"), netip.MustParseAddr("127.0.0.1")}
+	})
+	bolt := proxied(t, f.addr, "PROXY TCP4 192.0.2.9 198.51.100.1 4000 366\r\n")
+	bolt.expect("220")
+	bolt.say("EHLO client.example", "250")
+	bolt.say("ETRN bolt.example", "253")
+	corp := proxied(t, f.listen(t, f.ServeTLS), "PROXY TCP6 2001:db8::7 2001:db8::1 4000 366\r\n")
+	corp.startTLS()
+	corp.expect("220")
+	corp.say("EHLO client.example", "250")
+	corp.say("AUTH PLAIN "+plainText("corp", "a guess"), "535")
+	corp.say("AUTH PLAIN "+plainText("corp", password("corp")), "235")
+	corp.say("ATRN", "250")
+	corp.expect("220 a turn of corp")
+	f.turns.mu.Lock()
+	if got := f.turns.clients; len(got) != 2 || got[0].Addr != "192.0.2.9" || got[1].Addr != "2001:db8::7" {
+		t.Errorf("the turns are for %+v", got)
+	}
+	f.turns.mu.Unlock()
+	if got := f.log.String(); !strings.Contains(got, `msg="log-in failed" service=turnd client=2001:db8::7 user=corp`) {
+		t.Errorf("the log says\n%s", got)
+	}
+
+	// Whatever a proxy says, nobody comes from this machine, and its own address is none of a customer's.
+	for _, c := range []*client{
+		proxied(t, f.addr, "PROXY TCP4 127.0.0.1 127.0.0.1 4000 366\r\n"), proxied(t, f.addr, "PROXY UNKNOWN\r\n"),
+		dial(t, f.addr), // a proxy that is on this machine
+	} {
+		if c.conn.LocalAddr().(*net.TCPAddr).IP.Equal(net.IPv4(127, 0, 0, 1)) {
+			c.send("PROXY UNKNOWN\r\n")
+		}
+		c.expect("220")
+		if offer := c.say("EHLO client.example", "250"); strings.Contains(offer, "PLAIN") {
+			t.Errorf("the server offers %q", offer)
+		}
+		c.say("AUTH PLAIN "+plainText("corp", password("corp")), "538")
+		c.say("ETRN bolt.example", "459")
+	}
+}
+
+func TestHeaderOfAStrangerIsGarbage(t *testing.T) {
+	t.Parallel()
+	f := open(t, func(c *Config) { c.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5")} })
+	c := dialFrom(t, "127.0.0.30", f.addr)
+	c.expect("220")
+	c.say("PROXY TCP4 192.0.2.9 198.51.100.1 4000 366", "502")
+	c.say("EHLO client.example", "250")
+	c.say("ETRN bolt.example", "459")
+	c.say("ETRN dialled.example", "459")
+	if got := f.log.String(); !strings.Contains(got, "client=192.0.2.30") || strings.Contains(got, "192.0.2.9") {
+		t.Errorf("the log says\n%s", got)
+	}
+}
+
 func TestShutdownTellsIdleClientsAndWaitsForTurns(t *testing.T) {
 	t.Parallel()
 	f := openTLS(t, nil)

@@ -104,6 +104,7 @@ func (d *service) newServer(ledger *meter.Ledger, follower *meter.Follower, stor
 		Hostname: hostname,
 		TLS:      daemon.NewCertificates(d.settings.TLS, d.log).Config,
 		Plain:    d.settings.POP.PlainLogin,
+		Proxies:  d.settings.Proxies,
 		Logger:   d.log,
 		Metrics:  d.metrics,
 	})

@@ -150,6 +150,7 @@ func (d *service) newFront(ledger *meter.Ledger, follower *meter.Follower, turns
 		Logins:   logins,
 		Turns:    turnd.Over(turns),
 		TLS:      daemon.NewCertificates(d.settings.TLS, d.log).Config,
+		Proxies:  d.settings.Proxies,
 		Logger:   d.log,
 		Metrics:  d.metrics,
 	})

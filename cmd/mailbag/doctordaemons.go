@@ -10,10 +10,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 
 	"mailbag/cmd/internal/settings"
 	"mailbag/turnd/control"
@@ -28,6 +31,7 @@ const maxReply = 4 << 10
 // A question is one that a daemon is asked as Postfix or a customer would, or none where the daemon greets.
 type question struct {
 	at       settings.Address
+	proxies  []netip.Addr
 	tls      bool
 	text     string
 	end      byte   // of the answer
@@ -47,6 +51,7 @@ func examineDaemons(ctx context.Context, s *settings.Settings) []diagnosis {
 	pop3 := question{end: '\n', answer: "+OK ", farewell: "QUIT\r\n"}
 	deliver := smtp
 	deliver.at = s.POP.Deliver
+	smtp.proxies, pop3.proxies = s.Proxies, s.Proxies
 	turnd := slices.Concat(questions(s.Turn.Listen, false, smtp), questions(s.Turn.ListenTLS, true, smtp))
 	popd := slices.Concat(questions(s.POP.Listen, false, pop3), questions(s.POP.ListenTLS, true, pop3), []question{deliver})
 
@@ -101,17 +106,35 @@ func examineDaemon(ctx context.Context, name string, all []question, metrics set
 	return found
 }
 
-// ask asks the question. Whoever listens on every address of the machine is asked at its loopback.
-func (q question) ask(ctx context.Context) error {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, q.at.Network, q.at.Address)
+// errNobody says that no connection came about.
+var errNobody = errors.New("nobody answers")
+
+// call connects to a daemon, until ctx ends. Whoever listens on every address of the machine is called at its loopback. Where
+// the daemon expects a PROXY header from there, the call has one by which it is the proxy's own (LOCAL).
+func call(ctx context.Context, at settings.Address, proxies []netip.Addr) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, at.Network, at.Address)
 	if err != nil {
-		return fmt.Errorf("nobody answers: %w", err)
+		return nil, fmt.Errorf("%w: %w", errNobody, err)
 	}
-	defer conn.Close()
 	if end, ok := ctx.Deadline(); ok {
 		conn.SetDeadline(end)
 	}
+	if from, ok := conn.LocalAddr().(*net.TCPAddr); ok && slices.Contains(proxies, from.AddrPort().Addr().Unmap()) {
+		if _, err := (&proxyproto.Header{Version: 2, Command: proxyproto.LOCAL}).WriteTo(conn); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+// ask asks the question.
+func (q question) ask(ctx context.Context) error {
+	conn, err := call(ctx, q.at, q.proxies)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
 	if q.tls {
 		// Whether customers can trust the certificate is looked at in its file; there may be no name here to verify it by.
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})

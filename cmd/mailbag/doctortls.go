@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"net/netip"
 	"net/smtp"
 	"os"
 	"os/user"
@@ -45,7 +45,7 @@ func examineTLS(ctx context.Context, s *settings.Settings, hostname string, now 
 			continue
 		}
 		remedy := fmt.Sprintf("see: journalctl -u %s; new files are read at once, other settings with: systemctl restart %[1]s", front.program)
-		switch leaf, err := presented(ctx, front.at[0], front.startTLS); {
+		switch leaf, err := presented(ctx, front.at[0], s.Proxies, front.startTLS); {
 		case errors.Is(err, errNobody), errors.Is(err, os.ErrDeadlineExceeded): // of this enough is said where the daemons are asked
 		case err != nil:
 			found = append(found, diagnosis{"certificate", illness, fmt.Sprintf("%s offers no TLS at %s: %v", front.program, front.at[0], err), remedy})
@@ -121,19 +121,13 @@ func unreadable(path, name string) string {
 	}
 }
 
-// errNobody says that no connection came about.
-var errNobody = errors.New("nobody answers")
-
 // presented returns the certificate that is shown at an address, by STARTTLS (RFC 3207) or from the beginning.
-func presented(ctx context.Context, at settings.Address, startTLS bool) (*x509.Certificate, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, at.Network, at.Address)
+func presented(ctx context.Context, at settings.Address, proxies []netip.Addr, startTLS bool) (*x509.Certificate, error) {
+	conn, err := call(ctx, at, proxies)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNobody, err)
+		return nil, err
 	}
 	defer conn.Close()
-	if end, ok := ctx.Deadline(); ok {
-		conn.SetDeadline(end)
-	}
 	// Whether customers can trust it is looked at in its file.
 	config := &tls.Config{InsecureSkipVerify: true}
 	var state tls.ConnectionState

@@ -1,5 +1,5 @@
 // Package door is where the connections of a daemon come in: it bounds how many there are, in all and from one
-// customer, and sees them out when the daemon stops.
+// customer, finds out from where those come that a proxy brings, and sees all out when the daemon stops.
 //
 // # What it promises
 //
@@ -9,7 +9,12 @@
 //
 // # What it does not do
 //
-// It speaks no protocol. It opens no listeners.
+// It speaks no protocol but that of proxies. It opens no listeners.
+//
+// # Security
+//
+// A PROXY header is read, and required, from those who are named in [Config] alone; whatever it says, the client is not on this
+// machine.
 package door
 
 import (
@@ -18,6 +23,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,12 +38,13 @@ var (
 	ErrCrowded = errors.New("there are too many connections from one network")
 )
 
-// Config is what a [Door] is made of. All of it is needed, but for PerNetwork and Grace.
+// Config is what a [Door] is made of. All of it is needed, but for PerNetwork, Grace and Proxies.
 type Config struct {
 	Socket     string        // what the log calls it
 	Most       int           // connections that are inside at once
 	PerNetwork int           // of them from the narrowest of [meter.Networks], and twice as many from each wider one; 0: as many as there is room for
 	Grace      time.Duration // for a guest to settle in, where others want its place; 0: it need not
+	Proxies    []netip.Addr  // whose connections have to begin with a PROXY header
 	Logger     *slog.Logger
 	Inside     prometheus.Gauge   // connections that are inside
 	Refused    prometheus.Counter // connections for which there was no room, or no longer
@@ -46,7 +53,7 @@ type Config struct {
 // A Client is who is at the other end of a connection.
 type Client struct {
 	Addr  netip.Addr // the zero Addr where the connection has none
-	Local bool       // it is on this machine
+	Local bool       // it is on this machine, and did not come through a proxy
 }
 
 // A Guest is a connection that may enter.
@@ -62,9 +69,11 @@ type Guest interface {
 
 // A Door lets connections in. Its methods may be called at once from several goroutines.
 type Door struct {
-	cfg    Config
-	told   Throttle // of those who may not enter
-	failed Throttle // of those who cannot be accepted
+	cfg       Config
+	patience  time.Duration // for a proxy's header
+	told      Throttle      // of those who may not enter
+	failed    Throttle      // of those who cannot be accepted
+	forgotten Throttle      // of headers that did not come
 
 	ctx     context.Context
 	abandon context.CancelFunc
@@ -72,13 +81,14 @@ type Door struct {
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
+	arriving  map[net.Conn]struct{} // whose header is read
 	inside    crowd
-	wait      sync.WaitGroup // for listeners and guests
+	wait      sync.WaitGroup // for listeners, those arriving, and guests
 }
 
 // New returns an open door.
 func New(cfg Config) *Door {
-	d := &Door{cfg: cfg, listeners: map[net.Listener]struct{}{}, inside: newCrowd()}
+	d := &Door{cfg: cfg, patience: headerTime, listeners: map[net.Listener]struct{}{}, arriving: map[net.Conn]struct{}{}, inside: newCrowd()}
 	d.ctx, d.abandon = context.WithCancel(context.Background())
 	return d
 }
@@ -91,19 +101,23 @@ func (d *Door) Closing() bool { return d.closing.Load() }
 
 // Serve has open make a guest of every connection, and lets in those for which there is room, until Shutdown; then it
 // returns nil. The others are told words, or nothing where that is nil. The listener is closed when it returns. open
-// returns at once.
+// returns at once, and may be called from several goroutines.
 func (d *Door) Serve(l net.Listener, open func(net.Conn, Client) Guest, words func(error) string) error {
 	defer l.Close()
 	if !d.begin(func() bool { d.listeners[l] = struct{}{}; return true }) {
 		return nil
 	}
 	defer d.wait.Done()
+	receive := func(conn net.Conn, from Client) { d.receive(conn, from, open(conn, from), words) }
 	for {
 		conn, err := Accept(d.ctx, l, d.notAccepted)
 		switch {
 		case err == nil:
-			from := clientOf(conn)
-			d.receive(conn, from, open(conn, from), words)
+			if from := clientOf(conn); slices.Contains(d.cfg.Proxies, from.Addr) {
+				d.relay(conn, from, receive)
+			} else {
+				receive(conn, from)
+			}
 		case d.Closing():
 			return nil
 		default:
@@ -162,6 +176,9 @@ func (d *Door) Shutdown(ctx context.Context) error {
 	d.closing.Store(true)
 	for l := range d.listeners {
 		l.Close()
+	}
+	for conn := range d.arriving {
+		conn.Close()
 	}
 	d.mu.Unlock()
 	for _, g := range d.Guests() {

@@ -10,7 +10,7 @@ import (
 // A Peer is the client at the other end of a connection.
 type Peer struct {
 	Addr  netip.Addr
-	Local bool                 // it is on this machine
+	Local bool                 // it is on this machine, and did not come through a proxy
 	TLS   *tls.ConnectionState // nil: the connection is not encrypted
 	Plain bool                 // it may send passwords in the clear all the same
 }

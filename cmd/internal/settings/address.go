@@ -87,3 +87,16 @@ func socketPath(value any) (Address, error) {
 	}
 	return a, err
 }
+
+// ipAddress reads the address of another machine, or of this one, without a port.
+func ipAddress(value any) (netip.Addr, error) {
+	s, err := text(value, `an IP address such as "192.0.2.5"`)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	ip, err := netip.ParseAddr(s)
+	if err != nil || ip.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf(`%q is not an IP address: write one such as "192.0.2.5" or "2001:db8::5"`, s)
+	}
+	return ip.Unmap(), nil
+}

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ type key struct {
 var keys = []key{
 	{"hostname", "", into(func(s *Settings) *string { return &s.Hostname }, optional(hostname))},
 	{"database", "/var/lib/mailbag/mailbag.db", into(func(s *Settings) *string { return &s.Database }, absolutePath)},
+	{"proxies", []any{}, into(func(s *Settings) *[]netip.Addr { return &s.Proxies }, list(ipAddress))},
 
 	{"tls.certificate", "/etc/mailbag/tls/fullchain.pem", into(func(s *Settings) *string { return &s.TLS.Certificate }, absolutePath)},
 	{"tls.key", "/etc/mailbag/tls/privkey.pem", into(func(s *Settings) *string { return &s.TLS.Key }, absolutePath)},

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"time"
 
@@ -40,6 +41,7 @@ type Settings struct {
 	Ignored  []string // keys in it that have no meaning any more, and what became of them
 	Hostname string   // empty: the host's own name
 	Database string
+	Proxies  []netip.Addr // whose connections to customers' ports begin with a PROXY header
 
 	TLS       TLS
 	Limits    Limits

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,8 +15,11 @@ import (
 	"mailbag/meter"
 )
 
-// sameZone compares time zones by name: what they hold inside is the time package's own.
-var sameZone = cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() })
+// sameText compares time zones and addresses by what they are written as: what they hold inside is their packages' own.
+var sameText = cmp.Options{
+	cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+}
 
 func TestPackagedFileHoldsEveryKeyWithItsDefault(t *testing.T) {
 	t.Parallel()
@@ -27,7 +31,7 @@ func TestPackagedFileHoldsEveryKeyWithItsDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Default(), s, sameZone); diff != "" {
+	if diff := cmp.Diff(Default(), s, sameText); diff != "" {
 		t.Errorf("packaging/mailbag.toml differs from the defaults (-default +file):\n%s", diff)
 	}
 	var anything map[string]any
@@ -79,7 +83,7 @@ func TestDefaults(t *testing.T) {
 			Metrics: Address{"tcp4", "127.0.0.1:9368"},
 		},
 	}
-	if diff := cmp.Diff(want, Default(), sameZone); diff != "" {
+	if diff := cmp.Diff(want, Default(), sameText); diff != "" {
 		t.Errorf("Default (-want +got):\n%s", diff)
 	}
 }
@@ -99,6 +103,7 @@ func TestKeysOfAFileTakeThePlaceOfDefaults(t *testing.T) {
 	t.Parallel()
 	got, err := Parse(`
 hostname = "mx.provider.example"
+proxies = ["192.0.2.5", "2001:db8::5", "::ffff:127.0.0.1"]
 limits.messages = 5
 limits.bytes = 2_000_000
 limits.on_limit = "reject"
@@ -122,6 +127,7 @@ release = "exim -M {id}"
 	}
 	want := Default()
 	want.Hostname = "mx.provider.example"
+	want.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5"), netip.MustParseAddr("2001:db8::5"), netip.MustParseAddr("127.0.0.1")}
 	want.Limits = Limits{Messages: 5, Bytes: 2e6, OnLimit: meter.Reject}
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -134,7 +140,7 @@ release = "exim -M {id}"
 	want.Turn.Listen = nil
 	want.Turn.ListenTLS = []Address{{"tcp", ":3366"}, {"tcp", "mx.provider.example:3367"}, {"tcp6", "[2001:db8::1]:3368"}}
 	want.Turn.Release = "exim -M {id}"
-	if diff := cmp.Diff(want, got, sameZone); diff != "" {
+	if diff := cmp.Diff(want, got, sameText); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -187,6 +193,8 @@ func TestMistakesNameTheKeyAndTheLine(t *testing.T) {
 		{"list as a text", "[turn]\nlisten = '0.0.0.0:366'\n", `line 2: turn.listen: takes a list such as ["…", "…"], not a text`},
 		{"list with a number", "[turn]\nlisten = [366]\n", "line 2: turn.listen: takes an address"},
 		{"long list", "[turn]\nlisten = [" + strings.Repeat("':1',", 101) + "]\n", "line 2: turn.listen: has 101 entries, at most 100"},
+		{"network of proxies", "proxies = ['192.0.2.0/24']\n", "line 1: proxies: \"192.0.2.0/24\" is not an IP address"},
+		{"proxy with a port", "proxies = ['192.0.2.5:366']\n", "line 1: proxies: \"192.0.2.5:366\" is not an IP address"},
 		{"release", "[turn]\nrelease = 'exim -M'\n", "line 2: turn.release: \"exim -M\" is neither"},
 		{"host name", "hostname = 'a..b'\n", "line 1: hostname: \"a..b\" is not a host name"},
 		{"no TOML", "[limits]\nmessages = = 5\n", "line 2: not TOML: "},
