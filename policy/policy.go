@@ -34,8 +34,8 @@ import (
 	"sync"
 	"time"
 
+	"mailbag/cmd/door"
 	"mailbag/meter"
-	"mailbag/meter/door"
 
 	"github.com/prometheus/client_golang/prometheus"
 )

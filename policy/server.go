@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"mailbag/meter/door"
+	"mailbag/cmd/door"
 )
 
 // Bounds are what a peer may take of a server. Zero fields stand for the defaults.

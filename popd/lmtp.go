@@ -9,7 +9,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
-	"mailbag/meter/door"
+	"mailbag/cmd/door"
 )
 
 // maxSize is the largest message that go-smtp can be told of with SIZE. The MTA's own limit is what counts.

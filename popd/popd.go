@@ -43,8 +43,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mailbag/cmd/door"
 	"mailbag/meter"
-	"mailbag/meter/door"
 	"mailbag/meter/login"
 	"mailbag/popd/maildir"
 )

@@ -6,7 +6,7 @@ import (
 	"net"
 	"time"
 
-	"mailbag/meter/door"
+	"mailbag/cmd/door"
 )
 
 // ServePOP3 serves clients that begin in the clear until Shutdown, then returns nil. The listener is closed when it

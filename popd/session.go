@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"mailbag/cmd/door"
 	"mailbag/meter"
-	"mailbag/meter/door"
 	"mailbag/meter/login"
 )
 

@@ -22,8 +22,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/xdg-go/scram"
 
+	"mailbag/cmd/door"
 	"mailbag/meter"
-	"mailbag/meter/door"
 	"mailbag/testdata/certificate"
 )
 

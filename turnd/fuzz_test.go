@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"mailbag/meter/door"
+	"mailbag/cmd/door"
 )
 
 // replyLine is a line of a reply (RFC 5321, section 4.2), with an enhanced status code of the same class if it has one.

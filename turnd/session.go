@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"mailbag/meter/door"
+	"mailbag/cmd/door"
 	"mailbag/meter/login"
 	"mailbag/turnd/turn"
 )

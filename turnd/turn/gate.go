@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"mailbag/cmd/door"
 	"mailbag/meter"
-	"mailbag/meter/door"
 	"mailbag/turnd/relay"
 )
 

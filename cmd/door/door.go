@@ -1,6 +1,9 @@
 // Package door is where the connections of a daemon come in: it bounds how many there are, in all and from one
 // customer, finds out from where those come that a proxy brings, and sees all out when the daemon stops.
 //
+// It belongs to the daemons as processes, as cmd/internal/daemon does, and is not in there because the servers that they
+// are made of go through it: whether a client is on this machine, and when it has logged in, passes between the two.
+//
 // # What it promises
 //
 // Connections that are inside do not suffer from those that want in, but for those that have had time to log in and did not:
