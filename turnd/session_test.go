@@ -403,6 +403,48 @@ func TestClientOfAProxyIsWhoTheProxySays(t *testing.T) {
 	}
 }
 
+func TestOneSiteOfIPv6NeitherTakesAllPlacesNorGuessesForLong(t *testing.T) {
+	t.Parallel()
+	f := openTLS(t, func(c *Config) { c.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5")} })
+	site := func(link int) string { // each time another /64 of one /48
+		return fmt.Sprintf("PROXY TCP6 2001:db8:1:%x::1 2001:db8::1 4000 366\r\n", link*257)
+	}
+	inside := 0
+	for link := range 120 {
+		c := proxied(t, f.addr, site(link))
+		if line, err := c.r.ReadString('\n'); err == nil && strings.HasPrefix(line, "220") {
+			inside++
+		}
+	}
+	if inside != 80 {
+		t.Errorf("a /48 has %d of 1,000 places, want 80", inside)
+	}
+	dial(t, f.addr).login("corp")
+
+	f = openTLS(t, func(c *Config) { c.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5")} })
+	addr := f.listen(t, f.ServeTLS)
+	answered := 0
+	for link := range 250 {
+		c := proxied(t, addr, site(link))
+		c.startTLS()
+		c.expect("220")
+		c.say("EHLO client.example", "250")
+		c.send("AUTH PLAIN " + plainText("corp", "a guess") + "\r\n")
+		if line, err := c.r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		} else if strings.HasPrefix(line, "535") {
+			answered++
+		} else if !strings.HasPrefix(line, "421 4.7.0 Too many log-ins failed") {
+			t.Fatalf("a guess is answered %q", line)
+		}
+		c.conn.Close()
+	}
+	if answered != 200 {
+		t.Errorf("a /48 guessed %d times, want 200", answered)
+	}
+	dial(t, f.addr).login("corp")
+}
+
 func TestHeaderOfAStrangerIsGarbage(t *testing.T) {
 	t.Parallel()
 	f := open(t, func(c *Config) { c.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5")} })
