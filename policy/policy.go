@@ -140,9 +140,9 @@ func New(cfg Config) (*Policy, error) {
 		gate:    newGate(),
 	}
 	b := cfg.Bounds
-	p.requests = (&server{name: "policy", limit: requestLimit, idle: b.Idle, session: p.serveRequests,
+	p.requests = (&server{name: "policy", limit: requestLimit, idle: b.Idle, drain: drainRequests, session: p.serveRequests,
 		bounds: b, log: p.log, metrics: m}).init()
-	p.milters = (&server{name: "milter", limit: packetLimit, idle: b.Message, session: p.serveMilter,
+	p.milters = (&server{name: "milter", limit: packetLimit, idle: b.Message, drain: drainMessages, session: p.serveMilter,
 		bounds: b, log: p.log, metrics: m}).init()
 	return p, nil
 }

@@ -42,9 +42,13 @@ func (b Bounds) withDefaults() Bounds {
 	return b
 }
 
-// drainTime is how long a connection is still read from after shutdown began, for the requests that
-// the peer had already sent.
-const drainTime = 100 * time.Millisecond
+// A connection is still read from after shutdown began: for the requests that the peer had already sent, and, at the
+// milter, for the message that belongs to an SMTP session which has just begun. Most have one only; what comes later
+// in such a session Postfix defers.
+const (
+	drainRequests = 100 * time.Millisecond
+	drainMessages = 2 * time.Second
+)
 
 // A server has the connections to one kind of socket. What is spoken on them is session's part: it returns nil
 // when the peer is done, or a badInput.
@@ -60,6 +64,7 @@ type server struct {
 
 	bad     door.Throttle
 	stop    sync.Once
+	drain   time.Duration
 	drained time.Time // set before the door closes, not changed after
 }
 
@@ -99,7 +104,7 @@ func (s *server) report(err error) {
 }
 
 func (s *server) shutdown(ctx context.Context) error {
-	s.stop.Do(func() { s.drained = time.Now().Add(drainTime) })
+	s.stop.Do(func() { s.drained = time.Now().Add(s.drain) })
 	return s.Shutdown(ctx)
 }
 
