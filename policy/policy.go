@@ -31,7 +31,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	"mailbag/cmd/door"
@@ -155,17 +154,10 @@ func (p *Policy) ServeRequests(l net.Listener) error { return p.requests.serve(l
 // when it returns.
 func (p *Policy) ServeMilter(l net.Listener) error { return p.milters.serve(l) }
 
-// Shutdown stops accepting, answers every request that has arrived whole, lets the milter finish
-// the messages that it is in, closes idle connections, and waits for all of it. When ctx ends first,
-// connections are closed as they are and its error is returned; a message whose answer Postfix then
+// Shutdown lets the milter finish the messages that it is in, then answers every request that has arrived whole, and closes
+// idle connections. The milter is first, because Postfix asks about the recipients of these messages meanwhile. When ctx
+// ends first, connections are closed as they are and its error is returned; a message whose answer Postfix then
 // lacks is refused for a while by Postfix and comes again.
 func (p *Policy) Shutdown(ctx context.Context) error {
-	servers := []*server{p.requests, p.milters}
-	errs := make([]error, len(servers))
-	var wg sync.WaitGroup
-	for i, s := range servers {
-		wg.Go(func() { errs[i] = s.shutdown(ctx) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return errors.Join(p.milters.shutdown(ctx), p.requests.shutdown(ctx))
 }
