@@ -22,7 +22,7 @@ type Directory struct {
 	domains    map[string]*Account
 	recipients map[int64][]string // sorted keys, of the accounts that accept listed recipients only
 	mailboxes  map[int64][]string // sorted keys
-	decoy      []byte             // the key of what log-ins that do not exist show
+	decoyKey   []byte
 }
 
 // Revision identifies the state that the snapshot shows; every change of an account raises it.
@@ -98,6 +98,9 @@ func listed(list []string, addr Address) string {
 	return ""
 }
 
+// DecoyKey is a secret of the ledger, from which to make up what log-ins show that do not exist.
+func (d *Directory) DecoyKey() []byte { return d.decoyKey }
+
 // Load reads a Directory, all of it as of one moment.
 func (l *Ledger) Load(ctx context.Context) (*Directory, error) {
 	var d *Directory
@@ -142,7 +145,7 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.QueryRowContext(ctx, "SELECT key FROM decoy").Scan(&d.decoy); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT key FROM decoy").Scan(&d.decoyKey); err != nil {
 		return nil, err
 	}
 	for rows, err := range query(ctx, conn, `

@@ -167,10 +167,7 @@ func TestHistoryTellsWhoChangedWhat(t *testing.T) {
 	if _, _, err := l.EditAccount(t.Context(), "acme", "account set", func(a *Account) error { a.Messages = 5; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	v, err := NewVerifier("correct horse", true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := newVerifier(true)
 	if err := l.SetPassword(t.Context(), "acme", "acme", v); err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +199,7 @@ func TestChangesOfMissingThingsAreNamed(t *testing.T) {
 	l := newTestLedger(t, Options{})
 	mustAdd(t, l, Account{Name: "acme", Mode: POP3, CatchAll: true, Domains: []string{"acme.example"}})
 	mustAdd(t, l, Account{Name: "hooli", Mode: ETRN, Host: "192.0.2.1", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
-	v, _ := NewVerifier("correct horse", false)
+	v := newVerifier(false)
 	box, foreign := Address{"box", "acme.example"}, Address{"box", "elsewhere.example"}
 	if err := l.AddMailbox(t.Context(), "acme", box, v); err != nil {
 		t.Fatal(err)
@@ -234,7 +231,7 @@ func TestChangesOfMissingThingsAreNamed(t *testing.T) {
 func TestMailboxIsFoundByItsAddressInAnySpelling(t *testing.T) {
 	t.Parallel()
 	l := newTestLedger(t, Options{})
-	v, _ := NewVerifier("correct horse", false)
+	v := newVerifier(false)
 	mustAdd(t, l, Account{Name: "boxes", Mode: POP3, Domains: []string{"boxes.example"}})
 	mustAdd(t, l, Account{Name: "other", Mode: POP3, CatchAll: true, Domains: []string{"other.example"}})
 	if err := l.AddMailbox(t.Context(), "boxes", Address{"kim", "boxes.example"}, v); err != nil {
@@ -258,7 +255,7 @@ func TestMailboxIsFoundByItsAddressInAnySpelling(t *testing.T) {
 func TestDirectoryAcceptsByListMailboxAndCatchAll(t *testing.T) {
 	t.Parallel()
 	l := newTestLedger(t, Options{})
-	v, _ := NewVerifier("correct horse", false)
+	v := newVerifier(false)
 	mustAdd(t, l, Account{Name: "any", Mode: Backup, Domains: []string{"any.example"}})
 	mustAdd(t, l, Account{Name: "list", Mode: Backup, Recipients: ListedRecipient, Domains: []string{"list.example"}})
 	mustAdd(t, l, Account{Name: "boxes", Mode: POP3, Domains: []string{"boxes.example"}})

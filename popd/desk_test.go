@@ -106,7 +106,7 @@ func (d *desk) serve(network, address string, serve func(net.Listener) error) st
 }
 
 var verifier = func() *meter.Verifier {
-	v, err := meter.NewVerifier("secret word", true)
+	v, err := login.NewVerifier("secret word", true)
 	if err != nil {
 		panic(err)
 	}

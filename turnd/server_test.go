@@ -171,7 +171,7 @@ func verifier(t testing.TB, account string) *meter.Verifier {
 	if v, ok := verifiers.Load(account); ok {
 		return v.(*meter.Verifier)
 	}
-	v, err := meter.NewVerifier(password(account), true)
+	v, err := login.NewVerifier(password(account), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"mailbag/cmd/internal/daemon/daemontest"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
+	"mailbag/meter/login"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -86,7 +87,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ledger.Close()
-	v, err := meter.NewVerifier("open sesame", false)
+	v, err := login.NewVerifier("open sesame", false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
+	"mailbag/meter/login"
 	postfixtest "mailbag/testdata/postfix"
 	"mailbag/turnd/control"
 )
@@ -88,7 +89,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ledger.Close()
-	v, err := meter.NewVerifier("open sesame", false)
+	v, err := login.NewVerifier("open sesame", false)
 	if err != nil {
 		t.Fatal(err)
 	}

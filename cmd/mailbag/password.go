@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"mailbag/meter"
+	"mailbag/meter/login"
 )
 
 // maxLine is the longest line that is read as a password, in octets.
@@ -95,7 +96,7 @@ func (c *console) password(cmd *cobra.Command, flags passwordFlags, login string
 
 // verifier is what is kept of it.
 func (p password) verifier(cramMD5 bool) (*meter.Verifier, error) {
-	return meter.NewVerifier(p.text, cramMD5)
+	return login.NewVerifier(p.text, cramMD5)
 }
 
 // show prints a password that mailbag made for a log-in. Nobody can find it out later.

@@ -60,7 +60,7 @@ func (c *Checker) attempt(ctx context.Context, p Peer, mechanism, name string) (
 	if err != nil {
 		return nil, c.unavailable(mechanism, err)
 	}
-	a.verifier, a.decoy = v, d.Decoy(login)
+	a.verifier, a.decoy = v, decoy(d, login)
 	if a.known = a.known && v != nil; !a.known {
 		a.verifier = a.decoy
 	}
@@ -72,7 +72,7 @@ func (a *attempt) matches(ctx context.Context, password string) (bool, error) {
 	select {
 	case a.c.derive <- struct{}{}:
 		defer func() { <-a.c.derive }()
-		return a.verifier.Matches(password), nil
+		return matches(a.verifier, password), nil
 	case <-ctx.Done():
 		return false, a.c.unavailable(a.mechanism, ctx.Err())
 	}
@@ -81,10 +81,10 @@ func (a *attempt) matches(ctx context.Context, password string) (bool, error) {
 // answers checks CRAM-MD5's digest. Where the state for it was not kept, the decoy's is used.
 func (a *attempt) answers(challenge, digest []byte) (right bool, why reason) {
 	if a.verifier.CRAMMD5 == nil {
-		a.decoy.AnswersCRAM(challenge, digest)
+		answersCRAM(a.decoy, challenge, digest)
 		return false, noCRAM
 	}
-	return a.verifier.AnswersCRAM(challenge, digest), wrongPassword
+	return answersCRAM(a.verifier, challenge, digest), wrongPassword
 }
 
 // finish answers the client, when the guard lets it: right says whether the password was, why is the

@@ -143,7 +143,7 @@ func newGate(t testing.TB, names Names) *gate {
 
 // verifiers makes the verifiers of the right password once, because that takes its time.
 var verifiers = sync.OnceValues(func() (withCRAM, without *meter.Verifier) {
-	withCRAM, err := meter.NewVerifier(right, true)
+	withCRAM, err := NewVerifier(right, true)
 	if err != nil {
 		panic(err)
 	}

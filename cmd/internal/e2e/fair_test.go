@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mailbag/meter"
+	"mailbag/meter/login"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -134,7 +135,7 @@ func TestTwoHundredTurnsAtOnce(t *testing.T) {
 	// Not by the command line, which would take longer than all the rest.
 	ledger, err := meter.Open(t.Context(), s.Ledger, meter.Options{})
 	s.must(err)
-	verifier, err := meter.NewVerifier(password, false)
+	verifier, err := login.NewVerifier(password, false)
 	s.must(err)
 	for i := range accounts + 1 { // one more than may have a turn
 		s.must(ledger.AddAccount(t.Context(), meter.Account{Name: name(i), Mode: meter.ATRN, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient, Domains: []string{name(i) + ".example"}}, verifier))
