@@ -2,6 +2,7 @@ package meter
 
 import (
 	"crypto/rand"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -57,5 +58,52 @@ func TestVerifierIsKeptByLogin(t *testing.T) {
 	}
 	if v, err := l.Verifier(t.Context(), "nobody"); v != nil || err != nil {
 		t.Errorf("Verifier(nobody) = %v, %v; want nil, nil", v, err)
+	}
+}
+
+func TestFormsAreThoseOfLogInsLikeIt(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	ours, elsewhere, short := Form{10000, 16}, Form{4096, 12}, Form{4096, 8}
+	formed := func(f Form) *Verifier {
+		v := newVerifier(false)
+		v.Salt, v.Iterations = make([]byte, f.Salt), f.Iterations
+		return v
+	}
+	for _, a := range []Account{
+		{Name: "ours", Mode: POP3, Domains: []string{"ours.example"}},
+		{Name: "brought", Mode: POP3, Domains: []string{"brought.example", "brought.test"}},
+		{Name: "empty", Mode: POP3, Domains: []string{"empty.example"}},
+	} {
+		if err := l.AddAccount(t.Context(), withDefaults(a), formed(short)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := mustLoad(t, l).Forms("a@ours.example"); len(got) > 0 {
+		t.Errorf("without mailboxes the forms are %v", got)
+	}
+	for address, form := range map[string]Form{
+		"a@ours.example": ours, "b@ours.example": ours, "c@ours.example": elsewhere, "a@brought.example": elsewhere,
+	} {
+		local, domain, _ := strings.Cut(address, "@")
+		account, _, _ := strings.Cut(domain, ".")
+		if err := l.AddMailbox(t.Context(), account, Address{local, domain}, formed(form)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := mustLoad(t, l)
+	for login, want := range map[string]map[Form]int{
+		"a@ours.example":      {ours: 2, elsewhere: 1},
+		"nobody@ours.example": {ours: 2, elsewhere: 1},
+		"nobody@brought.test": {elsewhere: 1},
+		"x@empty.example":     {ours: 2, elsewhere: 2},
+		"x@foreign.example":   {ours: 2, elsewhere: 2},
+		"ours":                {short: 3},
+		"nobody":              {short: 3},
+		"@foreign.example":    {short: 3}, // a domain stands for its account
+	} {
+		if diff := cmp.Diff(want, d.Forms(login)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", login, diff)
+		}
 	}
 }

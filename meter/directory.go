@@ -22,6 +22,7 @@ type Directory struct {
 	domains    map[string]*Account
 	recipients map[int64][]string // sorted keys, of the accounts that accept listed recipients only
 	mailboxes  map[int64][]string // sorted keys
+	verifiers  forms
 	decoyKey   []byte
 }
 
@@ -98,9 +99,6 @@ func listed(list []string, addr Address) string {
 	return ""
 }
 
-// DecoyKey is a secret of the ledger, from which to make up what log-ins show that do not exist.
-func (d *Directory) DecoyKey() []byte { return d.decoyKey }
-
 // Load reads a Directory, all of it as of one moment.
 func (l *Ledger) Load(ctx context.Context) (*Directory, error) {
 	var d *Directory
@@ -146,6 +144,9 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 		return nil, err
 	}
 	if err := conn.QueryRowContext(ctx, "SELECT key FROM decoy").Scan(&d.decoyKey); err != nil {
+		return nil, err
+	}
+	if d.verifiers, err = loadForms(ctx, conn); err != nil {
 		return nil, err
 	}
 	for rows, err := range query(ctx, conn, `

@@ -35,7 +35,7 @@ type attempt struct {
 	mechanism string
 	name      string // as the client gave it
 	identity  Identity
-	known     bool            // there is such a log-in
+	known     bool            // there is such a log-in here
 	verifier  *meter.Verifier // its own, or the decoy
 	decoy     *meter.Verifier
 }
@@ -60,9 +60,10 @@ func (c *Checker) attempt(ctx context.Context, p Peer, mechanism, name string) (
 	if err != nil {
 		return nil, c.unavailable(mechanism, err)
 	}
+	// One that exists in another service alone shows its own verifier as there: a decoy would differ from it.
 	a.verifier, a.decoy = v, decoy(d, login)
-	if a.known = a.known && v != nil; !a.known {
-		a.verifier = a.decoy
+	if v == nil {
+		a.verifier, a.known = a.decoy, false
 	}
 	return a, nil
 }
@@ -92,7 +93,7 @@ func (a *attempt) answers(challenge, digest []byte) (right bool, why reason) {
 func (a *attempt) finish(ctx context.Context, right bool, why reason) (Identity, error) {
 	if !a.known {
 		right = false
-		if why == wrongPassword {
+		if why == wrongPassword || why == noCRAM {
 			why = unknownLogin
 		}
 	}

@@ -9,7 +9,8 @@
 // and LOGIN. An [Exchange] is a Server of github.com/emersion/go-sasl.
 //
 // A log-in that does not exist, or has nothing that the mechanism needs, takes the same steps, the
-// same work and the same time as one with a wrong password, and gets the same answer. That an
+// same work and the same time as one with a wrong password, and gets the same answer: also where
+// verifiers came from elsewhere and have other iteration counts and salts than ours. That an
 // account is suspended, or may not log in here, is told only to who knew the password.
 //
 // Failures slow down what follows, by the client's address and by the log-in that was tried, as
