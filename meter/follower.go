@@ -20,11 +20,15 @@ type Follower struct {
 	looked    atomic.Int64 // when the loop last went round, Unix ms
 	stop      context.CancelFunc
 	done      sync.WaitGroup
+
+	mu   sync.Mutex // of one refresh at a time
+	file *openFile  // of which the directory was read
+	seen time.Time  // when the latest refresh began that succeeded
 }
 
 // Follow reads the directory and starts to follow it. A ledger that cannot be read is logged, and
 // tried again: until it was read once Directory returns nil, after that the last snapshot. changed,
-// where it is not nil, is called after each replacement; old is nil at the first.
+// where it is not nil, is called after each replacement, one call after another; old is nil at the first.
 func Follow(ctx context.Context, l *Ledger, log *slog.Logger, changed func(old, new *Directory)) *Follower {
 	if changed == nil {
 		changed = func(_, _ *Directory) {}
@@ -39,6 +43,15 @@ func Follow(ctx context.Context, l *Ledger, log *slog.Logger, changed func(old, 
 
 // Directory returns the newest snapshot, nil when there was none yet.
 func (f *Follower) Directory() *Directory { return f.directory.Load() }
+
+// Fresh returns a snapshot that is as new as the ledger. It reads what is there only where the ledger has another
+// revision, and once for all who ask meanwhile, so that it may be called for whatever a peer says.
+func (f *Follower) Fresh(ctx context.Context) (*Directory, error) {
+	if err := f.refresh(ctx); err != nil {
+		return nil, err
+	}
+	return f.directory.Load(), nil
+}
 
 // Available returns nil when the ledger can be written, as far as is known, or why not.
 func (f *Follower) Available() error { return f.ledger.Available() }
@@ -57,8 +70,7 @@ func (f *Follower) Close() {
 // following is the state of the loop, which nobody else touches.
 type following struct {
 	*Follower
-	file    *openFile // of which the directory was read
-	failing string    // the error that was logged last
+	failing string // the error that was logged last
 }
 
 func (f *following) run(ctx context.Context) {
@@ -74,8 +86,7 @@ func (f *following) run(ctx context.Context) {
 	}
 }
 
-// look replaces the directory if the ledger has another revision, and tries to write again if the
-// latest write failed. Trouble is logged when it begins, when it changes, and when it ends.
+// look refreshes the directory, and tries to write again if the latest write failed. Trouble is logged when it begins, when it changes, and when it ends.
 func (f *following) look(ctx context.Context) {
 	f.looked.Store(time.Now().UnixMilli())
 	err := f.refresh(ctx)
@@ -95,7 +106,15 @@ func (f *following) look(ctx context.Context) {
 	}
 }
 
-func (f *following) refresh(ctx context.Context) error {
+// refresh replaces the directory if the ledger has another revision.
+func (f *Follower) refresh(ctx context.Context) error {
+	asked := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen.After(asked) {
+		return nil // somebody has looked while we waited
+	}
+	began := time.Now()
 	file, err := f.ledger.current(ctx)
 	if err != nil {
 		return err
@@ -108,6 +127,7 @@ func (f *following) refresh(ctx context.Context) error {
 			return unavailable(err)
 		}
 		if revision == old.revision {
+			f.seen = began
 			return nil
 		}
 	}
@@ -115,7 +135,7 @@ func (f *following) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.file = file
+	f.file, f.seen = file, began
 	f.directory.Store(fresh)
 	f.log.Info("directory loaded", "revision", fresh.revision, "accounts", len(fresh.accounts), "domains", len(fresh.domains))
 	f.changed(old, fresh)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -289,6 +292,45 @@ func TestFollowerSeesChangesOfOthers(t *testing.T) {
 	mustAdd(t, other, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
 	if d := <-changes; d.Domain("acme.example") == nil || f.Directory() != d {
 		t.Error("the follower did not show the new account")
+	}
+}
+
+func TestFreshIsAsNewAsTheLedgerAndReadsNothingTwice(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	var read atomic.Int64
+	f := Follow(t.Context(), l, slog.New(slog.DiscardHandler), func(_, _ *Directory) { read.Add(1) })
+	defer f.Close()
+	other, err := Open(t.Context(), l.path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	mustAdd(t, other, Account{Name: "acme", Mode: Backup})
+	const changes = 10
+	for i := range changes {
+		domain := fmt.Sprintf("d%d.example", i)
+		if err := other.AddDomain(t.Context(), "acme", domain); err != nil {
+			t.Fatal(err)
+		}
+		var asking sync.WaitGroup
+		for range 20 {
+			asking.Go(func() {
+				if d, err := f.Fresh(t.Context()); err != nil || d.Domain(domain) == nil {
+					t.Errorf("%s is not there: %v", domain, err)
+				}
+			})
+		}
+		asking.Wait()
+	}
+	if n := read.Load(); n > 2+changes { // at first, and with the account
+		t.Errorf("the directory was read %d times for %d changes", n, changes)
+	}
+	if err := os.Rename(l.path, l.path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := f.Fresh(t.Context()); !errors.Is(err, ErrNoLedger) {
+		t.Errorf("Fresh = %v, %v without a ledger", d, err)
 	}
 }
 

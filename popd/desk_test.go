@@ -34,6 +34,8 @@ type desk struct {
 // now is the ledger's view, always as new as it is.
 type now struct{ *meter.Ledger }
 
+func (n now) Fresh(ctx context.Context) (*meter.Directory, error) { return n.Load(ctx) }
+
 func (n now) Directory() *meter.Directory {
 	d, err := n.Load(context.Background())
 	if err != nil {

@@ -49,12 +49,12 @@ import (
 	"mailbag/popd/maildir"
 )
 
-// Accounts is the view of the ledger.
+// Accounts is the live view of the ledger, usually a [meter.Follower].
 type Accounts interface {
 	// Directory is the latest snapshot, or nil while the ledger has never been read.
 	Directory() *meter.Directory
-	// Load reads one that is as new as the ledger.
-	Load(ctx context.Context) (*meter.Directory, error)
+	// Fresh is one that is as new as the ledger. It costs little where nothing has changed.
+	Fresh(ctx context.Context) (*meter.Directory, error)
 }
 
 // Sessions keeps the records of sessions, usually a [meter.Ledger].

@@ -48,7 +48,7 @@ func (s *Server) route(ctx context.Context, given string) (*recipient, *smtp.SMT
 	if refusal == nil {
 		return to, nil
 	}
-	d, err := s.cfg.Accounts.Load(ctx)
+	d, err := s.cfg.Accounts.Fresh(ctx)
 	if err != nil {
 		return nil, noLedger
 	}

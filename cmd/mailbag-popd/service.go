@@ -75,12 +75,6 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	return failure
 }
 
-// accounts are the follower's, and the ledger's own for what may be newer.
-type accounts struct {
-	*meter.Follower
-	*meter.Ledger
-}
-
 func (d *service) newServer(ledger *meter.Ledger, follower *meter.Follower, store *popd.Store, hostname string) (*popd.Server, error) {
 	logins, err := login.New(login.Config{
 		Service:   "popd",
@@ -97,7 +91,7 @@ func (d *service) newServer(ledger *meter.Ledger, follower *meter.Follower, stor
 		return nil, err
 	}
 	return popd.New(popd.Config{
-		Accounts: accounts{follower, ledger},
+		Accounts: follower,
 		Logins:   logins,
 		Sessions: ledger,
 		Store:    store,
