@@ -14,15 +14,19 @@ import (
 
 // Octets of lines, with CRLF.
 const (
-	commandLimit  = 255   // RFC 2449, section 4
-	responseLimit = 12288 // of a SASL exchange, whose lines may be longer (RFC 5034, section 4; the size is RFC 4954's)
+	commandLimit  = 255     // RFC 2449, section 4
+	responseLimit = 6 << 10 // of a SASL exchange, whose lines may be as long as its mechanisms need (RFC 5034, section 4)
 )
 
-// Buffers. What a client that is idle holds is the first alone.
+// Buffers. What a client that is idle holds is the first alone. Before the log-in anybody is one, so that all of it is
+// small then: with the kernel's buffers and TLS, a few commands and the longest line, 32 kB at most.
 const (
 	inputSize  = 1 << 10
 	outputSize = 256 << 10
 	flushAt    = 128 << 10
+
+	strangerOutput  = 1 << 10
+	strangerReceive = 8 << 10 // of the kernel's; who is logged in says little more
 )
 
 var outputs = sync.Pool{New: func() any {
@@ -41,6 +45,7 @@ var (
 	errStalled   = errors.New("the client did not take what was sent")
 	errLong      = errors.New("the client sent a line that is too long")
 	errMistakes  = errors.New("the client made too many mistakes")
+	errTalk      = errors.New("the client said too much before it logged in")
 	errGone      = errors.New("the client went away without QUIT")
 	errStopping  = errors.New("the server stopped")
 	errInjection = errors.New("the client sent something behind STLS")
@@ -62,6 +67,13 @@ type conn struct {
 	begun time.Time // when the present line's first octet came; zero: it did not
 
 	mu sync.Mutex // of Conn, for who is not the session
+}
+
+// confine bounds what the kernel keeps of what the client sends while nobody reads it, as during the delay of a log-in.
+func (c *conn) confine() {
+	if tcp, ok := c.Conn.(interface{ SetReadBuffer(octets int) error }); ok {
+		_ = tcp.SetReadBuffer(strangerReceive) // it can be done without
+	}
 }
 
 // line returns the next line without its end, valid until the next call. Before it waits for one it sends what
@@ -100,7 +112,7 @@ func (c *conn) fill() error {
 	case c.in == nil, held == 0 && len(c.in) > inputSize:
 		c.in = make([]byte, inputSize)
 	case held == len(c.in):
-		c.in = make([]byte, 2*held)
+		c.in = make([]byte, min(2*held, responseLimit)) // no line is longer
 	}
 	copy(c.in, rest)
 	c.start, c.end = 0, held
@@ -172,15 +184,27 @@ func (c *conn) text(s string) {
 }
 
 func (c *conn) output() *[]byte {
-	if c.out == nil {
+	switch {
+	case c.out != nil:
+	case c.isStranger():
+		b := make([]byte, 0, strangerOutput)
+		c.out = &b
+	default:
 		c.out = outputs.Get().(*[]byte)
 	}
 	return c.out
 }
 
+// isStranger reports whether nobody is logged in yet.
+func (c *conn) isStranger() bool { return !c.until.IsZero() }
+
 // relieve sends what is there if it is much.
 func (c *conn) relieve() error {
-	if c.out != nil && len(*c.out) >= flushAt {
+	much := flushAt
+	if c.isStranger() {
+		much = strangerOutput
+	}
+	if c.out != nil && len(*c.out) >= much {
 		return c.send()
 	}
 	return nil
@@ -192,7 +216,7 @@ func (c *conn) flush() error {
 		return nil
 	}
 	err := c.send()
-	if cap(*c.out) <= 2*outputSize {
+	if cap(*c.out) >= outputSize && cap(*c.out) <= 2*outputSize {
 		outputs.Put(c.out)
 	}
 	c.out = nil
@@ -203,7 +227,11 @@ func (c *conn) send() error {
 	if len(*c.out) == 0 {
 		return nil
 	}
-	c.SetWriteDeadline(time.Now().Add(c.server.cfg.Bounds.Write))
+	until := time.Now().Add(c.server.cfg.Bounds.Write)
+	if c.isStranger() && c.until.Before(until) {
+		until = c.until
+	}
+	c.SetWriteDeadline(until)
 	_, err := c.Write(*c.out)
 	*c.out = (*c.out)[:0]
 	switch {

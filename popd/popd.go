@@ -88,8 +88,9 @@ type Bounds struct {
 	Login       time.Duration // from the connection to the log-in; 3 min
 	Idle        time.Duration // between two commands; 10 min, which RFC 1939, section 3, asks for
 	Command     time.Duration // from a command's first octet to its last, and for a TLS handshake; 1 min
-	Write       time.Duration // for a client to take what is written at a time, a quarter of a megabyte at most; 5 min
+	Write       time.Duration // for a client to take what is written at a time, a quarter of a megabyte at most, once logged in; 5 min
 	Mistakes    int           // commands that are none, or fail; 50
+	Commands    int           // before the log-in; 30
 
 	Deliveries int           // LMTP connections open at once; 500
 	Delivery   time.Duration // for the MTA's next octets, or to take a reply; 5 min
@@ -100,7 +101,7 @@ func (b Bounds) withDefaults() Bounds {
 	for _, n := range []struct {
 		value *int
 		std   int
-	}{{&b.Connections, 4000}, {&b.PerAddress, 100}, {&b.Mistakes, 50}, {&b.Deliveries, 500}, {&b.Recipients, 1000}} {
+	}{{&b.Connections, 4000}, {&b.PerAddress, 100}, {&b.Mistakes, 50}, {&b.Commands, 30}, {&b.Deliveries, 500}, {&b.Recipients, 1000}} {
 		if *n.value == 0 {
 			*n.value = n.std
 		}

@@ -46,6 +46,7 @@ func (s *Server) visitor(peer net.Conn, from door.Client, secure bool) *visitor 
 // Serve is the client's session.
 func (v *visitor) Serve() {
 	defer v.close()
+	v.confine()
 	if v.secure && !v.startTLS(v.server.cfg.TLS()) {
 		return
 	}
@@ -58,9 +59,9 @@ func (c *conn) startTLS(cfg *tls.Config) bool {
 	if cfg == nil {
 		return false
 	}
-	secured := tls.Server(c.Conn, cfg)
 	c.Conn.SetDeadline(time.Now().Add(c.server.cfg.Bounds.Command))
-	if err := secured.HandshakeContext(c.server.clients.Context()); err != nil {
+	secured, err := door.Handshake(c.server.clients.Context(), c.Conn, cfg)
+	if err != nil {
 		return false
 	}
 	c.Conn.SetDeadline(time.Time{})

@@ -22,6 +22,7 @@ type session struct {
 	drop     *maildrop
 	record   meter.PopSession
 	mistakes int
+	commands int  // before the log-in
 	refused  bool // the present command
 }
 
@@ -64,7 +65,7 @@ func (s *session) run() {
 	s.conn.say("+OK ", s.server.cfg.Hostname, " POP3 server ready")
 	err := s.converse()
 	switch err {
-	case errLong, errMistakes, errInjection:
+	case errLong, errMistakes, errTalk, errInjection:
 		s.conn.say("-ERR The connection is closed: ", err.Error())
 	case errStopping:
 		s.conn.say("-ERR [SYS/TEMP] The connection is closed: ", err.Error())
@@ -93,6 +94,11 @@ func (s *session) converse() error {
 		}
 		c, known := commands[word]
 		loggedIn := s.drop != nil
+		if !loggedIn {
+			if s.commands++; s.commands > s.server.cfg.Bounds.Commands {
+				return errTalk
+			}
+		}
 		s.refused = false
 		switch {
 		case !known:

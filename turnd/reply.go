@@ -33,6 +33,7 @@ var (
 	noArguments    = say(501, "5.5.4", "The command takes no argument")
 	lineTooLong    = say(500, "5.5.2", "The line is longer than %d octets", maxLine)
 	sayEHLO        = say(503, "5.5.1", "Say EHLO first")
+	tooMany        = bye("4.7.0", "Too many commands, please come again")
 	shuttingDown   = bye("4.3.2", "This service is being stopped, please come again later")
 )
 

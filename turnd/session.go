@@ -20,12 +20,23 @@ import (
 	"mailbag/turnd/turn"
 )
 
-// A line has at most so many octets with its end: what RFC 4954, section 4, allows to AUTH, and enough
-// for an ATRN that names hundreds of domains.
-const maxLine = 12288
+// A line has at most so many octets with its end: what AUTH's mechanisms here can need (RFC 4954, section 4), and
+// enough for an ATRN that names hundreds of domains.
+const maxLine = 6 << 10
 
 // maxSkipped is how much of a line that is too long is skipped before the connection is closed.
 const maxSkipped = 64 << 10
+
+// Buffers are small because a client is a stranger at first. The last is the kernel's, for what comes while nobody reads,
+// as during the delay of a log-in; what a customer's server says in a turn is short, too.
+const (
+	inputSize   = 1 << 10
+	outputSize  = 1 << 10
+	receiveSize = 8 << 10
+)
+
+// maxLong is how many commands of a session may have long answers, EHLO, HELO and HELP. A client has use for two or three.
+const maxLong = 20
 
 // A session is one client, from its connection to the reversal or the end. It belongs to one goroutine, but
 // for Drain and Close.
@@ -47,8 +58,8 @@ type session struct {
 	extended bool // it was EHLO
 	identity *login.Identity
 
-	commands, failures, failedLogins int
-	refusalLogged                    bool
+	commands, long, failures, failedLogins int
+	refusalLogged                          bool
 
 	mu      sync.Mutex
 	reading bool // waiting for a command, which shutdown may cut short
@@ -57,9 +68,10 @@ type session struct {
 func newSession(s *Server, conn net.Conn, from door.Client, implicitTLS bool) *session {
 	c := &session{
 		server: s, client: from.Addr, local: from.Local, socket: conn, conn: conn, implicit: implicitTLS,
-		in: bufio.NewReader(conn), out: bufio.NewWriter(conn),
+		in:   bufio.NewReaderSize(conn, inputSize),
 		ends: time.Now().Add(s.cfg.Limits.Session),
 	}
+	c.out = bufio.NewWriterSize(timely{c}, outputSize)
 	c.log = s.log.With("client", c.client.String())
 	return c
 }
@@ -67,6 +79,9 @@ func newSession(s *Server, conn net.Conn, from door.Client, implicitTLS bool) *s
 // Serve is the session's life.
 func (c *session) Serve() {
 	defer func() { c.conn.Close() }() // which TLS may have taken over, and a turn has closed already
+	if tcp, ok := c.socket.(interface{ SetReadBuffer(octets int) error }); ok {
+		_ = tcp.SetReadBuffer(receiveSize) // it can be done without
+	}
 	if c.implicit {
 		if err := c.startTLS(c.server.cfg.TLS()); err != nil {
 			c.log.Debug("TLS failed", "error", err)
@@ -95,7 +110,7 @@ func (c *session) Serve() {
 func (c *session) answer(line []byte) (verb string, r reply) {
 	c.commands++
 	if c.commands > c.server.cfg.Limits.Commands {
-		return "", bye("4.7.0", "Too many commands, please come again")
+		return "", tooMany
 	}
 	r = syntaxError
 	if line == nil {
@@ -118,6 +133,12 @@ func (c *session) answer(line []byte) (verb string, r reply) {
 }
 
 func (c *session) execute(cmd command) reply {
+	switch cmd.verb {
+	case "EHLO", "HELO", "HELP":
+		if c.long++; c.long > maxLong {
+			return tooMany
+		}
+	}
 	switch cmd.verb {
 	case "EHLO", "HELO":
 		return c.hello(cmd)
@@ -207,14 +228,13 @@ func (c *session) startTLS(config *tls.Config) error {
 	ctx, cancel := context.WithTimeout(c.server.door.Context(), c.server.cfg.Limits.Handshake)
 	defer cancel()
 	c.socket.SetDeadline(time.Time{}) // the context bounds the handshake
-	t := tls.Server(c.socket, config)
-	if err := t.HandshakeContext(ctx); err != nil {
+	t, err := door.Handshake(ctx, c.socket, config)
+	if err != nil {
 		return err
 	}
 	state := t.ConnectionState()
 	c.conn, c.tls = t, &state
 	c.in.Reset(t)
-	c.out.Reset(t)
 	return nil
 }
 
@@ -247,12 +267,14 @@ func (c *session) send(verb string, r reply) {
 	}
 }
 
-func (c *session) flush() error {
-	if c.out.Buffered() == 0 {
-		return nil
-	}
+func (c *session) flush() error { return c.out.Flush() }
+
+// timely writes to the session's connection, and waits for its client no longer than Limits say.
+type timely struct{ *session }
+
+func (c timely) Write(b []byte) (int, error) {
 	c.conn.SetWriteDeadline(time.Now().Add(c.server.cfg.Limits.Write))
-	return c.out.Flush()
+	return c.conn.Write(b)
 }
 
 var (

@@ -268,6 +268,7 @@ func TestSessionIsBounded(t *testing.T) {
 		last   string
 	}{
 		{"in commands", Limits{Commands: 3}, strings.Repeat("NOOP\r\n", 4), "421 4.7.0 Too many commands"},
+		{"in long answers", Limits{}, strings.Repeat("EHLO x\r\n", maxLong+1), "421 4.7.0 Too many commands"},
 		{"in mistakes", Limits{Failures: 2}, "BDAT 1\r\nBDAT 1\r\n", "421 4.7.0 Too many errors"},
 		{"in silence", Limits{Idle: 50 * time.Millisecond}, "", "421 4.4.2 Nothing was heard"},
 		{"in the time for a line", Limits{Idle: 50 * time.Millisecond}, "NOOP", "421 4.4.2 Nothing was heard"},
