@@ -1,6 +1,7 @@
 package popd
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -161,6 +162,27 @@ func TestQuotaIsKeptAndRoomComesBack(t *testing.T) {
 	d.put(message(500), "a@tiny.example")
 	if left, err := os.ReadDir(filepath.Join(d.store.Maildir("tiny", "").Path(), "tmp")); err != nil || len(left) > 0 {
 		t.Errorf("tmp has %v, %v", left, err)
+	}
+}
+
+func TestQuotaCountsWhatIsBeingDelivered(t *testing.T) {
+	t.Parallel()
+	s := NewStore(t.TempDir(), time.Now)
+	tiny := &meter.Account{Name: "tiny", Quota: 1000}
+	settle, err := s.claim(tiny, 600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.claim(tiny, 600); !errors.Is(err, errOverQuota) {
+		t.Errorf("beside another on its way: %v, want %v", err, errOverQuota)
+	}
+	settle(false)
+	if settle, err = s.claim(tiny, 600); err != nil {
+		t.Fatalf("after the other failed: %v", err)
+	}
+	settle(true)
+	if _, err := s.claim(tiny, 600); !errors.Is(err, errOverQuota) {
+		t.Errorf("beside another that was delivered: %v, want %v", err, errOverQuota)
 	}
 }
 

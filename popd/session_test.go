@@ -46,6 +46,25 @@ func TestNothingIsDeletedBeforeQuit(t *testing.T) {
 	}
 }
 
+func TestRSETTakesMarksBack(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	d.put(body, "ford@dent.example")
+	d.put(body, "ford@dent.example")
+	c := d.enter("dent")
+	before := c.say("STAT", "+OK 2 ")
+	c.say("DELE 1", "+OK")
+	c.say("DELE 2", "+OK")
+	c.say("RSET", "+OK")
+	if after := c.say("STAT", "+OK"); after != before {
+		t.Errorf("STAT says %q, and %q before", after, before)
+	}
+	c.say("DELE 2", "+OK")
+	c.say("QUIT", "+OK")
+	c = d.enter("dent")
+	c.say("STAT", "+OK 1 ")
+}
+
 func TestOneSessionHasAMailbox(t *testing.T) {
 	t.Parallel()
 	d := openDesk(t, nil)
@@ -432,6 +451,13 @@ func TestLimitsOfAClient(t *testing.T) {
 			}
 			c.want("-ERR")
 		}},
+		"too much before the log-in": {Bounds{Commands: 3}, func(_ *desk, c *client) {
+			for range 3 {
+				c.say("CAPA", "+OK")
+				c.lines()
+			}
+			c.say("CAPA", "-ERR The connection is closed: the client said too much")
+		}},
 		"nobody logs in": {Bounds{Login: 50 * time.Millisecond}, func(*desk, *client) {}},
 		"a command is not finished": {Bounds{Command: 50 * time.Millisecond}, func(_ *desk, c *client) {
 			fmt.Fprint(c, "CAP")
@@ -460,6 +486,25 @@ func TestLimitsOfAClient(t *testing.T) {
 			c.closed()
 			eventually(t, "the session to end", func() bool { return len(d.clients.Guests()) == 0 })
 		})
+	}
+}
+
+// What is written before the log-in has to be taken before the log-in's end, however patient Write is.
+func TestStrangerWhoReadsNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, func(cfg *Config) { cfg.Bounds = Bounds{Login: 50 * time.Millisecond, Write: time.Hour} })
+	ours, theirs := net.Pipe() // nothing is written that is not read
+	defer theirs.Close()
+	d.take(ours, false)
+	eventually(t, "the session to end", func() bool { return len(d.clients.Guests()) == 0 })
+}
+
+func TestCommandsAreNotCountedAfterTheLogIn(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, func(cfg *Config) { cfg.Bounds = Bounds{Commands: 2} })
+	c := d.enter("dent")
+	for range 10 {
+		c.say("NOOP", "+OK")
 	}
 }
 
@@ -558,45 +603,6 @@ func TestStopThatLosesPatienceDeletesNothing(t *testing.T) {
 	if n := d.stored("dent", ""); n != 1 {
 		t.Errorf("%d are left", n)
 	}
-}
-
-func FuzzCommands(f *testing.F) {
-	for _, s := range []string{
-		"USER dent\r\nPASS secret word\r\nSTAT\r\nLIST\r\nUIDL 1\r\nTOP 1 1\r\nRETR 1\r\nDELE 1\r\nRSET\r\nQUIT\r\n",
-		"AUTH PLAIN AGRlbnQAc2VjcmV0IHdvcmQ=\r\nRETR -1\r\n", "AUTH LOGIN\r\n*\r\nCAPA\r\n", "\x00\xff\n\n\r\n", "STLS\r\nQUIT\r\n",
-		"AUTH SCRAM-SHA-256 biwsbj1kZW50LHI9YQ==\r\nx\r\n",
-	} {
-		f.Add([]byte(s))
-	}
-	d := openDesk(f, func(cfg *Config) { cfg.Plain = true })
-	d.put(body, "ford@dent.example")
-	server := d.Server
-	f.Fuzz(func(t *testing.T, said []byte) {
-		d := &desk{Server: server, t: t, store: d.store, lmtp: d.lmtp}
-		here, there := net.Pipe()
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			server.visitor(there, door.Client{}, false).Serve()
-		}()
-		here.SetDeadline(time.Now().Add(patience))
-		heard := make(chan []byte, 1)
-		go func() {
-			var all bytes.Buffer
-			all.ReadFrom(here)
-			heard <- all.Bytes()
-		}()
-		here.Write(said)
-		here.Write([]byte("\r\n\r\n*\r\nQUIT\r\nQUIT\r\n")) // out of whatever it began
-		<-ended
-		here.Close()
-		if n := d.stored("dent", ""); n == 0 {
-			d.put(body, "ford@dent.example")
-		}
-		if answer := <-heard; !bytes.HasPrefix(answer, []byte("+OK ")) {
-			t.Errorf("%q is answered %q", said, answer)
-		}
-	})
 }
 
 func FuzzExcerpt(f *testing.F) {
