@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"mailbag/testdata/dovecot"
 	"mailbag/testdata/service"
@@ -13,8 +15,16 @@ const (
 	fromEach     = 50 // sessions from one address, below the limit
 )
 
-// idle is what mailbag-popd takes with 2,000 sessions that are logged in and say nothing.
+// idle is what connections take that are there and do nothing useful: those of strangers, one by one, and 2,000
+// sessions with mailbag-popd that are logged in and say nothing.
 func idle(bin, dir string) error {
+	if err := strangers(bin, dir); err != nil {
+		return err
+	}
+	dir = filepath.Join(dir, "sessions")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
 	var users []string
 	for i := range idleSessions {
 		users = append(users, fmt.Sprint("user", i))
