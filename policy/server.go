@@ -50,6 +50,9 @@ const (
 	drainMessages = 2 * time.Second
 )
 
+// answerSize bounds the answers that a peer has not read, in octets. One has some hundred.
+const answerSize = 8 << 10
+
 // A server has the connections to one kind of socket. What is spoken on them is session's part: it returns nil
 // when the peer is done, or a badInput.
 type server struct {
@@ -76,6 +79,7 @@ func (s *server) init() *server {
 
 func (s *server) serve(l net.Listener) error {
 	return s.Door.Serve(l, func(peer net.Conn, _ door.Client) door.Guest {
+		door.Confine(peer, 0, answerSize)
 		return &conn{Conn: rawSocket(peer), server: s, limit: s.limit, idle: s.idle}
 	}, nil)
 }

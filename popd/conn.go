@@ -69,13 +69,6 @@ type conn struct {
 	mu sync.Mutex // of Conn, for who is not the session
 }
 
-// confine bounds what the kernel keeps of what the client sends while nobody reads it, as during the delay of a log-in.
-func (c *conn) confine() {
-	if tcp, ok := c.Conn.(interface{ SetReadBuffer(octets int) error }); ok {
-		_ = tcp.SetReadBuffer(strangerReceive) // it can be done without
-	}
-}
-
 // line returns the next line without its end, valid until the next call. Before it waits for one it sends what
 // was answered so far.
 func (c *conn) line(limit int) ([]byte, error) {

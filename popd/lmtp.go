@@ -15,10 +15,16 @@ import (
 // maxSize is the largest message that go-smtp can be told of with SIZE. The MTA's own limit is what counts.
 const maxSize = 1<<32 - 1
 
+// replySize bounds the replies that the MTA has not read, in octets.
+const replySize = 8 << 10
+
 // ServeDeliveries takes mail by LMTP until Shutdown, then returns nil. The listener is closed when it returns.
 // Whoever reaches it may put mail into any mailbox: it has to be the MTA.
 func (s *Server) ServeDeliveries(l net.Listener) error {
-	return s.mta.Serve(l, func(peer net.Conn, _ door.Client) door.Guest { return &lmtpConn{Conn: peer, server: s} }, nil)
+	return s.mta.Serve(l, func(peer net.Conn, _ door.Client) door.Guest {
+		door.Confine(peer, 0, replySize)
+		return &lmtpConn{Conn: peer, server: s}
+	}, nil)
 }
 
 // Serve is the connection's session.

@@ -46,7 +46,7 @@ func (s *Server) visitor(peer net.Conn, from door.Client, secure bool) *visitor 
 // Serve is the client's session.
 func (v *visitor) Serve() {
 	defer v.close()
-	v.confine()
+	door.Confine(v.Conn, strangerReceive, 0)
 	if v.secure && !v.startTLS(v.server.cfg.TLS()) {
 		return
 	}

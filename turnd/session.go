@@ -79,9 +79,7 @@ func newSession(s *Server, conn net.Conn, from door.Client, implicitTLS bool) *s
 // Serve is the session's life.
 func (c *session) Serve() {
 	defer func() { c.conn.Close() }() // which TLS may have taken over, and a turn has closed already
-	if tcp, ok := c.socket.(interface{ SetReadBuffer(octets int) error }); ok {
-		_ = tcp.SetReadBuffer(receiveSize) // it can be done without
-	}
+	door.Confine(c.socket, receiveSize, 0)
 	if c.implicit {
 		if err := c.startTLS(c.server.cfg.TLS()); err != nil {
 			c.log.Debug("TLS failed", "error", err)
