@@ -354,7 +354,7 @@ func TestWhatIsTakenFromAnAccountIsItsNoMore(t *testing.T) {
 	l := newTestLedger(t, Options{})
 	one, other := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")
 	mustAdd(t, l, Account{Name: "acme", Mode: POP3, Domains: []string{"acme.example"}, Networks: []netip.Prefix{one, other}})
-	v, _ := NewVerifier("correct horse", false)
+	v := newVerifier(false)
 	for _, local := range []string{"kim", "lee"} {
 		if err := l.AddMailbox(t.Context(), "acme", Address{local, "acme.example"}, v); err != nil {
 			t.Fatal(err)

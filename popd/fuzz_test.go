@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/cmd/door"
 	"mailbag/meter"
 	"mailbag/meter/login"
 )
@@ -89,7 +90,7 @@ func (s *stage) play(t testing.TB, said string, loggedIn bool) (*session, *scrip
 	t.Helper()
 	talk := &script{in: strings.NewReader(said)}
 	c := &session{server: s.Server, conn: &conn{Conn: talk, server: s.Server, until: time.Now().Add(time.Hour)},
-		addr: netip.MustParseAddr("192.0.2.1")}
+		client: door.Client{Addr: netip.MustParseAddr("192.0.2.1")}, settle: func() {}}
 	if loggedIn {
 		if err := os.WriteFile(s.mailbox, []byte("Subject: x\n\n.dot\nend\n"), 0o600); err != nil {
 			t.Fatal(err)

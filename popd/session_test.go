@@ -23,6 +23,7 @@ import (
 
 	"mailbag/cmd/door"
 	"mailbag/meter"
+	"mailbag/meter/login"
 	"mailbag/testdata/certificate"
 )
 
@@ -99,7 +100,7 @@ func TestOnlyItsOwnerGetsIntoAMailbox(t *testing.T) {
 func TestPasswordMayEndWithASpace(t *testing.T) {
 	t.Parallel()
 	d := openDesk(t, nil)
-	spaced, err := meter.NewVerifier("secret word ", true)
+	spaced, err := login.NewVerifier("secret word ", true)
 	d.must(err)
 	address, err := meter.ParseAddress("trillian@dent.example")
 	d.must(err)
@@ -495,7 +496,12 @@ func TestStrangerWhoReadsNothingIsLeft(t *testing.T) {
 	d := openDesk(t, func(cfg *Config) { cfg.Bounds = Bounds{Login: 50 * time.Millisecond, Write: time.Hour} })
 	ours, theirs := net.Pipe() // nothing is written that is not read
 	defer theirs.Close()
-	d.take(ours, false)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.visitor(ours, door.Client{}, false).Serve()
+	}()
+	<-ended
 	eventually(t, "the session to end", func() bool { return len(d.clients.Guests()) == 0 })
 }
 

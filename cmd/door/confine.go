@@ -6,6 +6,9 @@ import "net"
 // during the delay of a log-in, and what the peer does not take, is memory that a peer has of ours: a quarter
 // of a megabyte and more each.
 func Confine(conn net.Conn, receive, send int) {
+	if r, ok := conn.(*relayed); ok {
+		conn = r.Conn
+	}
 	sized, ok := conn.(interface {
 		SetReadBuffer(octets int) error
 		SetWriteBuffer(octets int) error

@@ -160,13 +160,15 @@ func buffered(network, address string) (octets float64, err error) {
 		return 0, fmt.Errorf("ss: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
-		// A connection's own end comes first.
-		if own := strings.Fields(line); len(own) < 5 || own[4] != address && own[3] != address {
+		// A connection's own end comes first. Unix sockets show where they were bound, before they were moved to where they are found.
+		if own := strings.Fields(line); len(own) < 5 || own[3] != address && strings.TrimSuffix(own[4], "~") != address {
 			continue
 		}
-		for _, n := range socketMemory.FindStringSubmatch(line)[1:] {
-			more, _ := strconv.ParseFloat(n, 64)
-			octets += more
+		for _, parts := range socketMemory.FindAllStringSubmatch(line, 1) { // a connection that is gone has none
+			for _, n := range parts[1:] {
+				more, _ := strconv.ParseFloat(n, 64)
+				octets += more
+			}
 		}
 	}
 	return octets, nil
