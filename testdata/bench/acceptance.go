@@ -41,7 +41,7 @@ func acceptance(rounds int) func(bin, dir string) error {
 		}
 		defer end(sink)
 		plain := &variant{name: "Postfix", lot: lot, milter: none}
-		null := &variant{name: "with a milter that agrees", lot: lot, against: plain}
+		null := &variant{name: "with the null milter", lot: lot, against: plain}
 		wired := &variant{name: "with mailbag", lot: lot, against: plain, milter: none, mailbag: true}
 		filtered := &variant{name: "with a filter", lot: filteredLot, milter: spins}
 		both := &variant{name: "with the filter and mailbag", lot: filteredLot, against: filtered, milter: spins, mailbag: true}
@@ -102,7 +102,7 @@ func play(all []*variant, rounds int, order *rand.Rand) error {
 
 // show prints what came of the runs of one shape: CPU time and commits are those of one message.
 func show(all []*variant, each int) {
-	fmt.Printf("%-28s %10s  %-20s %8s %10s %8s\n", fmt.Sprintf("%d to a connection", each), "messages/s", "ratio", "CPU ms", "policyd ms", "commits")
+	fmt.Printf("%-28s %10s  %-20s %6s %8s %10s %8s\n", fmt.Sprintf("%d to a connection", each), "messages/s", "ratio", "idle", "CPU ms", "policyd ms", "commits")
 	for _, v := range all {
 		of := func(part func(run) float64) float64 {
 			var list []float64
@@ -117,7 +117,8 @@ func show(all []*variant, each int) {
 			middle, quarter := median(list), len(list)/4
 			ratio = fmt.Sprintf("%.3f (%.3f-%.3f)", middle, list[quarter], list[len(list)-1-quarter])
 		}
-		fmt.Printf("%-28s %10.0f  %-20s %8.2f", v.name, of(func(r run) float64 { return r.rate }), ratio, of(func(r run) float64 { return r.machine }))
+		fmt.Printf("%-28s %10.0f  %-20s %5.0f%% %8.2f", v.name, of(func(r run) float64 { return r.rate }), ratio,
+			100*of(func(r run) float64 { return r.idle }), of(func(r run) float64 { return r.machine }))
 		if v.mailbag {
 			fmt.Printf(" %10.3f %8.3f", of(func(r run) float64 { return r.policyd }), of(func(r run) float64 { return r.commits }))
 		}

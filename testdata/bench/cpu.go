@@ -15,6 +15,17 @@ func busy() (milliseconds float64, err error) {
 	return ticks("/proc/stat", 0, user, nice, system, irq, softirq)
 }
 
+// rested is the time that the machine's processors have had nothing to do, or waited for a disk, since its start.
+func rested() (milliseconds float64, err error) {
+	const idle, iowait = 4, 5
+	return ticks("/proc/stat", 0, idle, iowait)
+}
+
+func restedSince(then float64) (milliseconds float64, err error) {
+	now, err := rested()
+	return now - then, err
+}
+
 // usedBy is the CPU time that all threads of a process have used.
 func usedBy(pid int) (milliseconds float64, err error) {
 	const user, system = 11, 12 // from the state on, which follows the program's name in parentheses

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type variant struct {
 // A run is how a variant took one lot of messages.
 type run struct {
 	rate    float64 // accepted a second
+	idle    float64 // part of the machine while they were accepted
 	machine float64 // CPU milliseconds of the whole machine for each, until all had left; others' work is in it
 	policyd float64 // likewise, those of mailbag-policyd
 	commits float64 // of the ledger, for each
@@ -95,11 +97,19 @@ func (v *variant) run(each int) (run, error) {
 	if err != nil {
 		return run{}, err
 	}
+	resting, err := rested()
+	if err != nil {
+		return run{}, err
+	}
 	begun := time.Now()
 	if err := v.send(v.lot, sessions, each); err != nil {
 		return run{}, err
 	}
 	took := time.Since(begun)
+	idle, err := restedSince(resting)
+	if err != nil {
+		return run{}, err
+	}
 	if err := v.drained(); err != nil {
 		return run{}, err
 	}
@@ -110,6 +120,7 @@ func (v *variant) run(each int) (run, error) {
 	n := float64(v.lot)
 	return run{
 		rate:    n / took.Seconds(),
+		idle:    idle / float64(runtime.NumCPU()) / float64(took.Milliseconds()),
 		machine: (after.machine - before.machine) / n,
 		policyd: (after.policyd - before.policyd) / n,
 		commits: (after.commits - before.commits) / n,
