@@ -260,14 +260,20 @@ type statement struct {
 // batch executes the statements as one: all of them are on the disk when it returns nil, and none
 // of them otherwise.
 func (l *Ledger) batch(ctx context.Context, statements ...statement) error {
-	err := l.execute(ctx, statements)
+	_, err := l.commit(ctx, statements...)
+	return err
+}
+
+// commit is batch, and says how long the disk took.
+func (l *Ledger) commit(ctx context.Context, statements ...statement) (disk time.Duration, err error) {
+	disk, err = l.execute(ctx, statements)
 	if errors.Is(err, ErrUnavailable) {
 		l.failure.Store(&err)
 		l.distrust(err)
 	} else if err == nil {
 		l.failure.Store(nil)
 	}
-	return err
+	return disk, err
 }
 
 // distrust closes the file after an error that would stay with its open descriptors when its cause is
@@ -286,22 +292,24 @@ func (l *Ledger) distrust(err error) {
 	l.closeFile()
 }
 
-func (l *Ledger) execute(ctx context.Context, statements []statement) error {
+func (l *Ledger) execute(ctx context.Context, statements []statement) (disk time.Duration, err error) {
 	file, err := l.current(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	tx, err := file.write.BeginTx(ctx, nil)
 	if err != nil {
-		return unavailable(err)
+		return 0, unavailable(err)
 	}
 	defer tx.Rollback()
 	for _, s := range statements {
 		if _, err := tx.ExecContext(ctx, s.sql, s.args...); err != nil {
-			return unavailable(err)
+			return 0, unavailable(err)
 		}
 	}
-	return unavailable(tx.Commit())
+	begun := time.Now()
+	err = tx.Commit()
+	return time.Since(begun), unavailable(err)
 }
 
 // reader returns the connections that only read.

@@ -3,6 +3,7 @@ package meter
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -27,12 +28,12 @@ type Message struct {
 // Fingerprint is a digest of envelope and content.
 type Fingerprint [16]byte
 
-// A commit waits until nothing new has come for quiet, so that those share it who come together. On a
-// slow disk they share it too: between the beginnings of two commits is, for each message of the first,
-// as much time as it took. Nobody waits longer than longest for either, nor once enough have come. A
-// message that comes alone has quiet and its fsync to wait for.
+// A message that comes alone is committed at once. Where messages come together they share commits as far as the disk asks
+// for it: between the beginnings of two commits are, for each message of the first, share times what the disk took for it. On a
+// disk that has each commit carry what comes within longest, for Postfix wants the disk too, and in memory nobody waits. Nor
+// does anybody once enough have come.
 const (
-	quiet   = time.Millisecond
+	share   = 8
 	longest = 20 * time.Millisecond
 	enough  = 40
 )
@@ -176,39 +177,30 @@ func (r *Recorder) run() {
 			open = false
 		}
 		begun := time.Now()
-		messages, err := r.flush()
-		next = begun.Add(min(time.Duration(messages)*time.Since(begun), longest))
+		messages, disk, err := r.flush()
+		next = begun.Add(min(time.Duration(messages)*share*disk, longest))
+		if messages == 1 {
+			next = begun // whoever sends one after another has waited for the disk already
+		}
 		if err != nil {
 			retry.Reset(again)
 		}
 	}
 }
 
-// gather waits for those who come together, and for the next commit's turn.
-func (r *Recorder) gather(next time.Time) {
-	begun := time.Now()
-	turn := min(next.Sub(begun), longest)
-	timer := time.NewTimer(max(quiet, turn))
-	defer timer.Stop()
-	for seen := r.waiting(); ; {
-		select {
-		case <-r.many:
-			return
-		case <-timer.C:
-		}
-		now := r.waiting()
-		if now == seen || time.Since(begun) > longest {
-			return
-		}
-		seen = now
-		timer.Reset(quiet)
+// gather waits for the next commit's turn, and lets those join it who are ready.
+func (r *Recorder) gather(turn time.Time) {
+	wait := time.Until(turn)
+	if wait <= 0 {
+		runtime.Gosched()
+		return
 	}
-}
-
-func (r *Recorder) waiting() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.pending)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-r.many:
+	case <-timer.C:
+	}
 }
 
 // signal leaves a token where none is.
@@ -219,9 +211,9 @@ func signal(c chan struct{}) {
 	}
 }
 
-// flush takes back what is to be, commits all that is pending, answers its callers, and returns how many they were.
-// The error is about what is to be taken back.
-func (r *Recorder) flush() (messages int, err error) {
+// flush takes back what is to be, commits all that is pending, answers its callers, and returns how many they were and how
+// long the disk took. The error is about what is to be taken back.
+func (r *Recorder) flush() (messages int, disk time.Duration, err error) {
 	r.mu.Lock()
 	batch, back := r.pending, r.back
 	r.pending, r.back = nil, nil
@@ -244,32 +236,30 @@ func (r *Recorder) flush() (messages int, err error) {
 		for _, p := range batch {
 			p.result <- unavailable(err)
 		}
-		return len(batch), err
+		return len(batch), 0, err
 	}
 	for _, e := range back {
 		r.underway.leave(e.place)
 	}
-	r.store(batch)
-	return len(batch), nil
+	return len(batch), r.store(batch), nil
 }
 
 // store commits messages, and tells each how that ended. Where one of them violates a constraint, the others do not
 // fail with it.
-func (r *Recorder) store(batch []*pending) {
+func (r *Recorder) store(batch []*pending) (disk time.Duration) {
 	if len(batch) == 0 {
-		return
+		return 0
 	}
 	begun := time.Now()
 	// Whoever waits may give up; the batch belongs to all of them and is written.
-	err := r.ledger.batch(context.Background(), r.ledger.evidence(batch)...)
+	disk, err := r.ledger.commit(context.Background(), r.ledger.evidence(batch)...)
 	r.commit(len(batch), time.Since(begun), err)
 	var violated sqlite3.Error
 	if errors.As(err, &violated) && violated.Code == sqlite3.ErrConstraint && len(batch) > 1 {
-		r.store(batch[:len(batch)/2])
-		r.store(batch[len(batch)/2:])
-		return
+		return r.store(batch[:len(batch)/2]) + r.store(batch[len(batch)/2:])
 	}
 	for _, p := range batch {
 		p.result <- err
 	}
+	return disk
 }

@@ -13,6 +13,9 @@ import (
 // idleBuffer is what an idle connection keeps; a request of Postfix's has some 800 octets.
 const idleBuffer = 2 << 10
 
+// busyBuffer takes most messages' content in one or two reads.
+const busyBuffer = 16 << 10
+
 // A conn is one peer, with one buffer, small while the peer is idle. Deadlines are renewed only when
 // they have come nearer by an eighth, which saves most of what they cost.
 type conn struct {
@@ -70,6 +73,8 @@ func (c *conn) fill() error {
 	switch {
 	case held >= c.limit:
 		return badInput(fmt.Sprintf("a request is longer than %d octets", c.limit))
+	case held == 0 && c.busy.Load() && len(c.in) < busyBuffer:
+		c.in = make([]byte, busyBuffer)
 	case held == 0 && (c.in == nil || len(c.in) > 4*idleBuffer && !c.busy.Load()):
 		c.in = make([]byte, idleBuffer)
 	case held == len(c.in):

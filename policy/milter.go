@@ -43,9 +43,11 @@ var noReply = map[byte]uint32{'C': noReplyConnect, 'H': noReplyHelo, 'M': noRepl
 const (
 	milterVersion = 6
 	setMacros     = 0x100 // the one action that we ask for: to choose the macros
-	stageRcpt     = 3
-	stageEnd      = 5
 )
+
+// macros are those that we want at a stage: connect, HELO, MAIL, RCPT, DATA, end of message, and end of headers, which stands
+// for each of them. By itself Postfix sends some at every stage.
+var macros = [...]string{"", "", "", "{rcpt_addr}", "", "i", ""}
 
 // A milterSession is one of a milter client's, and so of an SMTP session.
 type milterSession struct {
@@ -151,8 +153,9 @@ func (s *milterSession) negotiate(offer []byte) error {
 		reply = binary.BigEndian.AppendUint32(reply, v)
 	}
 	if actions&setMacros != 0 {
-		reply = append(binary.BigEndian.AppendUint32(reply, stageRcpt), "{rcpt_addr}\x00"...)
-		reply = append(binary.BigEndian.AppendUint32(reply, stageEnd), "i\x00"...)
+		for stage, names := range macros {
+			reply = append(binary.BigEndian.AppendUint32(reply, uint32(stage)), names+"\x00"...)
+		}
 	}
 	return s.conn.answer(packet(string(reply)))
 }

@@ -80,7 +80,7 @@ func (s *server) init() *server {
 func (s *server) serve(l net.Listener) error {
 	return s.Door.Serve(l, func(peer net.Conn, _ door.Client) door.Guest {
 		door.Confine(peer, 0, answerSize)
-		return &conn{Conn: rawSocket(peer), server: s, limit: s.limit, idle: s.idle}
+		return &conn{Conn: peer, server: s, limit: s.limit, idle: s.idle}
 	}, nil)
 }
 
