@@ -53,7 +53,7 @@ type standBy struct {
 
 const (
 	askEvery  = time.Second
-	asideFrom = 30 * time.Second // without ten seconds in which it answers
+	asideFrom = 25 * time.Second // without ten in which it answers; to have changed Postfix takes seconds too
 	wellFrom  = 10 * time.Second
 )
 

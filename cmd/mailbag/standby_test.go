@@ -23,11 +23,11 @@ func TestStandBy(t *testing.T) {
 		want   []string
 	}{
 		{"a restart", func(s int) bool { return s > 2 }, false, 0, nil},
-		{"gone for a minute", func(s int) bool { return s > 60 }, false, 0, []string{"30s aside", "1m10s in"}},
-		{"gone for just too short", func(s int) bool { return s > 19 }, false, 0, nil},
-		{"a crash loop", func(s int) bool { return s > 300 || s%5 != 0 }, false, 0, []string{"30s aside", "5m10s in"}},
+		{"gone for a minute", func(s int) bool { return s > 60 }, false, 0, []string{"25s aside", "1m10s in"}},
+		{"gone for just too short", func(s int) bool { return s > 14 }, false, 0, nil},
+		{"a crash loop", func(s int) bool { return s > 300 || s%5 != 0 }, false, 0, []string{"25s aside", "5m10s in"}},
 		{"aside since before the machine went down", func(int) bool { return true }, true, 0, []string{"10s in"}},
-		{"Postfix cannot be changed at first", func(s int) bool { return s > 60 }, false, 2, []string{"30s fails", "31s fails", "32s aside", "1m10s in"}},
+		{"Postfix cannot be changed at first", func(s int) bool { return s > 60 }, false, 2, []string{"25s fails", "26s fails", "27s aside", "1m10s in"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
