@@ -19,6 +19,33 @@ func Replace(path string, text []byte, mode fs.FileMode) error {
 	return replace(path, text, mode, func(f *os.File) error { return f.Chmod(mode) })
 }
 
+// ReplaceIn is Replace for who does not trust those that may write to the directory: a link is replaced, and not followed.
+// settle, too, may prepare the new file before it is seen.
+func ReplaceIn(dir *os.Root, name string, text []byte, mode fs.FileMode, settle func(*os.File) error) (err error) {
+	fresh := "." + name + "." + rand.Text()
+	tmp, err := dir.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = dir.Remove(fresh)
+		}
+	}()
+	_, err = tmp.Write(text)
+	if err = errors.Join(err, tmp.Chmod(mode), settle(tmp), tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err = dir.Rename(fresh, name); err != nil {
+		return err
+	}
+	itself, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(itself.Sync(), itself.Close())
+}
+
 // Write writes to what somebody named. What is there and is no regular file, such as a device or a pipe, is written
 // to; else a file is replaced, of that mode as far as the umask lets it.
 func Write(path string, text []byte, mode fs.FileMode) error {
