@@ -24,7 +24,7 @@ func TestSetupCheckAndRemoveOnAPostfix(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if out := w.must(with("postfix", "setup", "--dry-run")...); !strings.Contains(out, "+ transport_maps = pipemap:") {
+	if out := w.must(with("postfix", "setup", "--dry-run")...); !strings.Contains(out, "+ transport_maps = cdb:") {
 		t.Errorf("the dry run does not show the changes: %s", out)
 	}
 	if status, _, errs := w.run("account", "list"); status != failed || !strings.Contains(errs, "there is no such file") {
