@@ -61,7 +61,6 @@ func strangers(bin, dir string) error {
 	}
 	pop3, odmr, lmtp := talker("CAPA\r\n", 30), talker("EHLO x\r\n", 20), talker("LHLO x\r\n", 100_000)
 	policy := talker("request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=a@acme.example\n\n", 10_000)
-	lookup := talker("26:relay-domains acme.example,", 10_000)
 	for _, at := range []struct {
 		name    string
 		daemon  *service.Daemon
@@ -75,7 +74,6 @@ func strangers(bin, dir string) error {
 		{"ODMR, TLS", s.Turnd, "tcp", s.ODMRTLS, []stranger{silent, halfway, secured(silent), secured(unended), secured(odmr)}},
 		{"deliver", s.Popd, "unix", s.Deliver(), []stranger{silent, unended, lmtp}},
 		{"policy", s.Daemon, "unix", s.Socket("policy"), []stranger{silent, unended, policy}},
-		{"lookup", s.Daemon, "unix", s.Socket("lookup"), []stranger{silent, lookup}},
 		{"milter", s.Daemon, "unix", s.Socket("milter"), []stranger{silent}},
 	} {
 		for _, who := range at.who {
