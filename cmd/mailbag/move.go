@@ -15,7 +15,7 @@ import (
 
 const (
 	inForceWithin = 5 * time.Second  // the daemons promise one second
-	movedWithin   = 40 * time.Second // qmgr(8) remembers the way of the latest address for 30 s
+	movedWithin   = 50 * time.Second // trivial-rewrite(8) looks at its tables every 10 s, and qmgr(8) remembers the way of the latest address for 30 s
 	moveLook      = 500 * time.Millisecond
 	movePause     = 4 * time.Second
 )
