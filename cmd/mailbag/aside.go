@@ -36,6 +36,11 @@ func (c *console) stanceCommand(in *postfix.Instance, cmd *cobra.Command, plan f
 	cmd.Args = arguments()
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the changes, make none")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		unlock, err := in.Lock(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer unlock()
 		p, err := plan(cmd)
 		if err != nil {
 			return err

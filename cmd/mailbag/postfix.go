@@ -48,6 +48,11 @@ mail while it is wired and mailbag-policyd does not run, until "mailbag postfix 
 		if err != nil {
 			return err
 		}
+		unlock, err := in.Lock(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
 		plan, err := in.Plan(ctx, wiring)
 		if err != nil {
 			return err
@@ -176,6 +181,11 @@ return it to the senders. The ledger stays.`,
 		if err != nil {
 			return err
 		}
+		unlock, err := in.Lock(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
 		plan, err := in.PlanRemoval(ctx, postfix.Tables(s.Policy.Tables))
 		if err != nil {
 			return err

@@ -34,6 +34,7 @@ this at the start of the machine and whenever mailbag-policyd has ended.`,
 			answers: func(ctx context.Context) error { return policydAnswers(ctx, s.Policy) },
 			aside:   func(ctx context.Context) (*postfix.Plan, error) { return in.PlanAside(ctx, c.now()) },
 			in:      in.PlanIn,
+			lock:    in.Lock,
 			apply:   func(ctx context.Context, p *postfix.Plan) error { c.showPlan(p); return c.apply(ctx, p) },
 			note:    c.note,
 		}
@@ -47,6 +48,7 @@ type standBy struct {
 	answers func(context.Context) error
 	aside   func(context.Context) (*postfix.Plan, error)
 	in      func(context.Context) (*postfix.Plan, error)
+	lock    func(context.Context) (unlock func(), err error)
 	apply   func(context.Context, *postfix.Plan) error
 	note    func(format string, args ...any)
 }
@@ -99,6 +101,11 @@ func (w standBy) watch(ctx context.Context) error {
 
 // step makes the changes of a plan, if there are any.
 func (w standBy) step(ctx context.Context, plan func(context.Context) (*postfix.Plan, error)) error {
+	unlock, err := w.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	p, err := plan(ctx)
 	if err != nil || p.Empty() {
 		return err

@@ -56,6 +56,7 @@ func TestStandBy(t *testing.T) {
 					},
 					aside: func(context.Context) (*postfix.Plan, error) { return plan("aside", !aside) },
 					in:    func(context.Context) (*postfix.Plan, error) { return plan("in", aside) },
+					lock:  func(context.Context) (func(), error) { return func() {}, nil },
 					apply: func(context.Context, *postfix.Plan) error { aside = !aside; return nil },
 					note:  t.Logf,
 				}
@@ -75,7 +76,8 @@ func TestStandByLeavesAPostfixThatIsNotWiredAlone(t *testing.T) {
 	for _, answer := range []error{nil, errors.New("connection refused")} {
 		synctest.Test(t, func(t *testing.T) {
 			not := func(context.Context) (*postfix.Plan, error) { return nil, postfix.ErrNotWired }
-			w := standBy{answers: func(context.Context) error { return answer }, aside: not, in: not, note: t.Logf}
+			w := standBy{answers: func(context.Context) error { return answer }, aside: not, in: not, note: t.Logf,
+				lock: func(context.Context) (func(), error) { return func() {}, nil }}
 			if err := w.watch(t.Context()); err != nil {
 				t.Error(err)
 			}

@@ -264,6 +264,9 @@ func (p *Plan) change(ctx context.Context) error {
 	if err := p.edit(ctx); err != nil {
 		return err
 	}
+	if p.tables == "" {
+		return nil // to stand aside and to step in has to be possible on a Postfix with a fault of its own
+	}
 	if err := p.in.Sound(ctx); err != nil {
 		return fmt.Errorf("postfix does not accept the changes, so they were undone: %w", err)
 	}
