@@ -244,9 +244,13 @@ func (c *conn) close() {
 	c.Conn.Close()
 }
 
-// Close ends the connection from outside of the session.
+// Close ends the connection from outside of the session, without the word of TLS: a client that takes nothing would have
+// it wait for seconds.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if secured, ok := c.Conn.(*tls.Conn); ok {
+		return secured.NetConn().Close()
+	}
 	return c.Conn.Close()
 }
