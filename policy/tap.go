@@ -115,9 +115,7 @@ func (t *tap) header(name, value []byte, spaceTaken bool) {
 	case bytes.EqualFold(name, []byte("Message-ID")), bytes.EqualFold(name, []byte("Date")), bytes.EqualFold(name, []byte("From")):
 		t.note("header", string(bytes.TrimSpace(value)))
 	case bytes.EqualFold(name, []byte("Received")) && t.local() && len(t.passed) < passedLimit:
-		if id := receivedID(string(value)); id != "" {
-			t.passed = append(t.passed, id)
-		}
+		t.passed = append(t.passed, receivedIDs(string(value))...)
 	}
 }
 
@@ -125,20 +123,22 @@ func (t *tap) header(name, value []byte, spaceTaken bool) {
 // which Postfix says localhost.
 func (t *tap) local() bool { return !t.client.IsValid() || t.client.IsLoopback() }
 
-// receivedID is what stands behind "id" in a Received field (RFC 5321, section 4.4), if it can be a queue ID.
-func receivedID(value string) string {
+// receivedIDs are what stands behind "id" in a Received field (RFC 5321, section 4.4), if it can be a queue ID. The first
+// need not be Postfix's own: a client says "id" as its name, or has it in that of its certificate.
+func receivedIDs(value string) (ids []string) {
 	fields := strings.Fields(value)
-	i := slices.Index(fields, "id") + 1
-	if i == 0 || i == len(fields) {
-		return ""
+	for i := 1; i < len(fields) && len(ids) < passedLimit; i++ {
+		if id := strings.TrimSuffix(fields[i], ";"); fields[i-1] == "id" && mayBeQueueID(id) {
+			ids = append(ids, id)
+		}
 	}
-	id := strings.TrimSuffix(fields[i], ";")
-	if len(id) > 30 || strings.ContainsFunc(id, func(r rune) bool {
+	return ids
+}
+
+func mayBeQueueID(s string) bool {
+	return len(s) <= 30 && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
-	}) {
-		return ""
-	}
-	return id
+	})
 }
 
 func (t *tap) body(chunk []byte) { t.size += int64(len(chunk)) }
