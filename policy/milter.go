@@ -52,9 +52,10 @@ var macros = [...]string{"", "", "", "{rcpt_addr}", "", "i", ""}
 // A milterSession is one of a milter client's, and so of an SMTP session.
 type milterSession struct {
 	tap
-	conn   *conn
-	steps  uint32 // what the MTA agreed to
-	macros map[string]string
+	conn  *conn
+	steps uint32 // what the MTA agreed to
+	// Macros, which hold for the command that comes next: i, and {rcpt_addr}.
+	queueID, resolved string
 	// answered is the instance of the message whose recording was told the MTA last, as long as nothing shows that
 	// the MTA has read so.
 	answered string
@@ -62,7 +63,7 @@ type milterSession struct {
 
 // serveMilter is the session of one milter client.
 func (p *Policy) serveMilter(_ context.Context, c *conn) error {
-	s := &milterSession{tap: newTap(p), conn: c, macros: map[string]string{}}
+	s := &milterSession{tap: newTap(p), conn: c}
 	for {
 		packet, err := c.next(framePacket)
 		if err != nil {
@@ -82,7 +83,7 @@ func (p *Policy) serveMilter(_ context.Context, c *conn) error {
 			return err
 		}
 		if command != 'D' {
-			clear(s.macros)
+			s.queueID, s.resolved = "", ""
 		}
 		c.busy.Store(s.open)
 	}
@@ -117,7 +118,7 @@ func (s *milterSession) event(command byte, rest []byte) error {
 			s.mail(string(address))
 			break
 		}
-		s.rcpt(string(address), s.macros["{rcpt_addr}"])
+		s.rcpt(string(address), s.resolved)
 	case 'L':
 		name, value, whole := bytes.Cut(rest, []byte{0})
 		if !whole {
@@ -160,7 +161,8 @@ func (s *milterSession) negotiate(offer []byte) error {
 	return s.conn.answer(packet(string(reply)))
 }
 
-// define takes the macros that come before a command, and hold for that one.
+// define takes what we want of the macros that come before a command. Others, of which a peer may send any number, are
+// passed over.
 func (s *milterSession) define(rest []byte) error {
 	if len(rest) == 0 {
 		return cutOff
@@ -171,7 +173,12 @@ func (s *milterSession) define(rest []byte) error {
 		if !whole || !ended {
 			return cutOff
 		}
-		s.macros[string(name)] = string(value)
+		switch string(name) {
+		case "i":
+			s.queueID = string(value)
+		case "{rcpt_addr}":
+			s.resolved = string(value)
+		}
 		rest = more
 	}
 	return nil
@@ -180,7 +187,7 @@ func (s *milterSession) define(rest []byte) error {
 // end replies to the end of a message.
 func (s *milterSession) end() error {
 	defer s.reset()
-	instance, d, err := s.record(s.macros["i"], func() error { return s.conn.answer(packet("c")) })
+	instance, d, err := s.record(s.queueID, func() error { return s.conn.answer(packet("c")) })
 	switch {
 	case err != nil:
 		return err

@@ -2,8 +2,10 @@ package policy
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -238,6 +240,36 @@ func TestBadPacketClosesItsMilterSession(t *testing.T) {
 				t.Errorf("another session is answered %v", got)
 			}
 		})
+	}
+}
+
+// What is sent before a command is kept until that comes, which may be never.
+func TestMacrosThatNobodyWantsTakeNoMemory(t *testing.T) {
+	s := &milterSession{}
+	names := 0
+	define := func() {
+		macros := []byte("M")
+		for range 1000 {
+			names++
+			macros = fmt.Appendf(macros, "{name%d}\x00value\x00", names)
+		}
+		if err := s.define(append(macros, "i\x00Q1\x00"...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range 100 {
+		define()
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 1<<20 {
+		t.Errorf("%d macros take %d octets", names, grown)
+	}
+	if s.queueID != "Q1" {
+		t.Errorf("the queue ID is %q", s.queueID)
 	}
 }
 
