@@ -137,7 +137,16 @@ func (r *Recorder) write(p *pending) error {
 }
 
 // Unheard takes back a message whose answer was given, and of which it turned out that nobody had read it.
-func (r *Recorder) Unheard(instance string) { r.takeBack(entry{instance: instance}) }
+func (r *Recorder) Unheard(instance string) {
+	if !r.enter() {
+		return
+	}
+	defer r.inside.Done()
+	// It left its place with the answer, and needs one again until it is taken back. Where there is none, a kill before
+	// that leaves it counted.
+	at, _, _ := r.underway.enter(&Message{Instance: instance, At: r.ledger.opt.Now()})
+	r.takeBack(entry{place: at, instance: instance})
+}
 
 func (r *Recorder) takeBack(e entry) {
 	r.mu.Lock()

@@ -41,6 +41,15 @@ func die(where, path string) {
 		panic(err)
 	}
 	stay("answered")
+	busy, err := l.current(context.Background())
+	if err == nil {
+		_, err = busy.write.Begin() // so that it is not taken back before the end
+	}
+	if err != nil {
+		panic(err)
+	}
+	r.Unheard("Q1@1")
+	stay("unheard")
 }
 
 // killed is a ledger of which a recorder was killed at that place.
@@ -77,21 +86,26 @@ func used(t *testing.T, l *Ledger, a *Account) Usage {
 	return u
 }
 
-func TestWhatWasCountedAndNeverAnsweredIsTakenBackAfterAKill(t *testing.T) {
+func TestWhatWasCountedAndNeverHeardIsTakenBackAfterAKill(t *testing.T) {
 	t.Parallel()
-	l, d := killed(t, "counted")
-	globex := d.Account("globex")
-	if got := used(t, l, globex); got.Messages != 1 {
-		t.Fatalf("before the restart %+v is counted; the test shows nothing", got)
-	}
-	r := NewRecorder(l, nil)
-	defer r.Close()
-	eventually(t, "the message is taken back", func() bool { return used(t, l, globex) == Usage{} })
-	if w, err := l.Waiting(t.Context(), globex.ID); err != nil || w.Messages != 0 {
-		t.Errorf("%+v waits, %v", w, err)
-	}
-	if faults, err := l.Check(t.Context()); err != nil || len(faults) > 0 {
-		t.Errorf("Check = %v, %v", faults, err)
+	for _, where := range []string{"counted", "unheard"} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			l, d := killed(t, where)
+			globex := d.Account("globex")
+			if got := used(t, l, globex); got.Messages != 1 {
+				t.Fatalf("before the restart %+v is counted; the test shows nothing", got)
+			}
+			r := NewRecorder(l, nil)
+			defer r.Close()
+			eventually(t, "the message is taken back", func() bool { return used(t, l, globex) == Usage{} })
+			if w, err := l.Waiting(t.Context(), globex.ID); err != nil || w.Messages != 0 {
+				t.Errorf("%+v waits, %v", w, err)
+			}
+			if faults, err := l.Check(t.Context()); err != nil || len(faults) > 0 {
+				t.Errorf("Check = %v, %v", faults, err)
+			}
+		})
 	}
 }
 
