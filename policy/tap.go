@@ -36,6 +36,7 @@ type tap struct {
 	unread   bool     // a recipient could not be read, because the ledger never was
 	size     int64
 	mark     hash.Hash // of envelope and content, see [meter.Fingerprint]
+	named    bool      // the mark has a Message-ID
 	passed   []string  // queue IDs that the Received fields name
 }
 
@@ -112,7 +113,10 @@ func (t *tap) header(name, value []byte, spaceTaken bool) {
 	}
 	switch {
 	case len(t.accounts) == 0:
-	case bytes.EqualFold(name, []byte("Message-ID")), bytes.EqualFold(name, []byte("Date")), bytes.EqualFold(name, []byte("From")):
+	case bytes.EqualFold(name, []byte("Message-ID")):
+		t.named = true
+		fallthrough
+	case bytes.EqualFold(name, []byte("Date")), bytes.EqualFold(name, []byte("From")):
 		t.note("header", string(bytes.TrimSpace(value)))
 	case bytes.EqualFold(name, []byte("Received")) && t.local() && len(t.passed) < passedLimit:
 		t.passed = append(t.passed, receivedIDs(string(value))...)
@@ -186,7 +190,9 @@ func (t *tap) record(queueID string, answer func() error) (instance string, d de
 		Accounts: accounts,
 		Domains:  t.domains,
 	}
-	t.note("size", fmt.Sprint(t.size))
+	if !t.named { // of one that is, the size changes with what a filter says of it this time
+		t.note("size", fmt.Sprint(t.size))
+	}
 	copy(m.Fingerprint[:], t.mark.Sum(nil))
 	answered := false
 	err = p.cfg.Recorder.Record(m, func() error {
@@ -240,7 +246,7 @@ const passTime = 5 * 24 * time.Hour
 
 func (t *tap) reset() {
 	t.open, t.begun, t.accounts, t.domains, t.passed = false, time.Time{}, nil, nil, nil
-	t.foreign, t.unread, t.size = false, false, 0
+	t.foreign, t.unread, t.named, t.size = false, false, false, 0
 	t.mark.Reset()
 }
 

@@ -93,6 +93,61 @@ func TestMessageThatAFilterGivesBackIsNotCountedAgain(t *testing.T) {
 	}
 }
 
+// noting keeps the fingerprint of the message that was recorded last.
+type noting struct {
+	Recorder
+	last meter.Fingerprint
+}
+
+func (n *noting) Record(m meter.Message, answer func() error) error {
+	n.last = m.Fingerprint
+	return n.Recorder.Record(m, answer)
+}
+
+func TestRepetitionHasTheFingerprintOfItsMessage(t *testing.T) {
+	t.Parallel()
+	n := &noting{}
+	d := openDesk(t, customers(), func(c *Config) {
+		n.Recorder = c.Recorder
+		c.Recorder = n
+	})
+	fingerprint := func(sender, recipient string, headers ...string) meter.Fingerprint {
+		tap := newTap(d.Policy)
+		tap.connect("203.0.113.9")
+		tap.mail("<" + sender + ">")
+		tap.rcpt("<"+recipient+">", recipient)
+		for _, h := range headers {
+			name, value, _ := strings.Cut(h, ":")
+			tap.header([]byte(name), []byte(value), false)
+		}
+		if _, refused, err := tap.record("Q", func() error { return nil }); err != nil || refused != dunno {
+			t.Fatalf("refused %v, %v", refused, err)
+		}
+		return n.last
+	}
+	const sender, recipient, id = "s@client.example", "a@acme.example", "Message-ID: <1@client.example>"
+	named := fingerprint(sender, recipient, id, "X-Spam-Status: No, score=0.1")
+	nameless := fingerprint(sender, recipient, "X: 1")
+	for _, test := range []struct {
+		name string
+		got  meter.Fingerprint
+		of   meter.Fingerprint
+		same bool
+	}{
+		{"the same", fingerprint(sender, recipient, id, "X-Spam-Status: No, score=0.1"), named, true},
+		{"of which a filter says something else", fingerprint(sender, recipient, id, "X-Spam-Status: No, score=-10.25"), named, true},
+		{"with another Message-ID", fingerprint(sender, recipient, "Message-ID: <2@client.example>", "X-Spam-Status: No, score=0.1"), named, false},
+		{"from another sender", fingerprint("t@client.example", recipient, id, "X-Spam-Status: No, score=0.1"), named, false},
+		{"to another recipient", fingerprint(sender, "b@acme.example", id, "X-Spam-Status: No, score=0.1"), named, false},
+		{"the same without a Message-ID", fingerprint(sender, recipient, "X: 1"), nameless, true},
+		{"without a Message-ID and of another size", fingerprint(sender, recipient, "X: 12"), nameless, false},
+	} {
+		if (test.got == test.of) != test.same {
+			t.Errorf("a message %s: the same fingerprint: %v", test.name, !test.same)
+		}
+	}
+}
+
 // Postfix that gives a message up closes its socket; what is in it unread shows that it never saw the answer.
 func TestAnswerThatNobodyReadIsTakenBack(t *testing.T) {
 	t.Parallel()
