@@ -170,7 +170,7 @@ func (t *tap) record(queueID string, answer func() error) (instance string, d de
 		return "", dunno, answer()
 	}
 	size := t.size + int64(len("\r\n"))
-	d, settle := p.admit(context.Background(), accounts, size, t.foreign)
+	d, settle := p.admit(context.Background(), accounts, size, t.foreign || len(accounts) < len(t.accounts))
 	if d != dunno {
 		outcome := "deferred"
 		if d.kind == limited {
@@ -219,20 +219,22 @@ func (t *tap) address() string {
 	return t.client.String()
 }
 
-// unbilled returns the accounts for which the message is to be counted: none where it was counted when it came in. That
-// is so where it comes from this host and one of its Received fields has the queue ID that it had then: a content filter took
-// it and gives it back, to whom it was accepted for, and to whom Postfix added.
+// unbilled returns the accounts for which the message was not counted yet. It was for others when it came in, where it comes
+// from this host and one of its Received fields has the queue ID that it had then: a content filter took it
+// and gives it back.
 func (t *tap) unbilled() ([]*meter.Account, error) {
 	p := t.policy
-	if len(t.accounts) > 0 && len(t.passed) > 0 {
+	left := t.accounts
+	if len(left) > 0 && len(t.passed) > 0 {
 		counted, err := p.cfg.Recorder.CountedUnder(context.Background(), t.passed, p.now().Add(-passTime))
-		if err != nil || len(counted) > 0 {
+		if err != nil {
 			return nil, err
 		}
+		left = slices.DeleteFunc(slices.Clone(left), func(id int64) bool { return slices.Contains(counted, id) })
 	}
 	directory := p.cfg.Accounts.Directory()
-	accounts := make([]*meter.Account, len(t.accounts))
-	for i, id := range t.accounts {
+	accounts := make([]*meter.Account, len(left))
+	for i, id := range left {
 		// One that was deleted since RCPT is billable for what it took before.
 		if accounts[i] = directory.AccountByID(id); accounts[i] == nil {
 			accounts[i] = &meter.Account{ID: id}

@@ -53,11 +53,11 @@ func TestMessageThatAFilterGivesBackIsNotCountedAgain(t *testing.T) {
 	}{
 		{"by SMTP", "127.0.0.1", []string{"a@acme.example"}, []string{other, ours}, 1, 0},
 		{"by IPv6", "::1", []string{"a@acme.example"}, []string{ours}, 1, 0},
-		{"Postfix has added another account", "127.0.0.1", []string{"a@acme.example", "b@box.example"}, []string{ours}, 1, 0},
+		{"for another account too, as a list that is read here gives it to its members", "127.0.0.1", []string{"a@acme.example", "b@box.example"}, []string{ours}, 1, 1},
 		{"whose client said that its name is id", "127.0.0.1", []string{"a@acme.example"}, []string{strings.Replace(ours, "from client.example", "from id", 1)}, 1, 0},
 		{"whose client's certificate says id", "127.0.0.1", []string{"a@acme.example"},
 			[]string{strings.Replace(ours, "\n", "\n\t(Client CN \"client id 1\", Issuer \"some id CA\" (not verified))\n", 1)}, 1, 0},
-		{"apart", "127.0.0.1", []string{"b@box.example"}, []string{ours}, 1, 0},
+		{"for the other account alone", "127.0.0.1", []string{"b@box.example"}, []string{ours}, 1, 1},
 		{"no trace of it", "127.0.0.1", []string{"a@acme.example"}, []string{other}, 2, 0},
 		{"from elsewhere, where anybody can write such a field", "203.0.113.9", []string{"a@acme.example"}, []string{other, ours}, 2, 0},
 		{"another queue ID that begins alike", "127.0.0.1", []string{"a@acme.example"}, []string{strings.Replace(ours, "4bXyZ0zz", "4bXyZ0z", 1)}, 2, 0},
