@@ -16,6 +16,7 @@ import (
 // octets at a time as there are: it logs in with AUTH PLAIN, says ATRN and joins the line to the customer's mail server.
 type Caller struct {
 	Server   string // host and port
+	From     string // IP address that it calls from; empty: whichever the system takes
 	User     string
 	Password string
 	Domains  []string // nil: ATRN without arguments
@@ -38,6 +39,9 @@ const (
 // is about everything else: a connection, a log-in.
 func (c Caller) Run(ctx context.Context) (string, error) {
 	var d net.Dialer
+	if c.From != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(c.From)}
+	}
 	wire, err := d.DialContext(ctx, "tcp", c.Server)
 	if err != nil {
 		return "", err
