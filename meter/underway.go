@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +18,8 @@ import (
 // at a place of its own. Lines are written in place and not synced: they are to outlive the process, not the machine. So
 // after a kill it is known which messages were counted and never answered, and which were just being answered. Of these
 // it is not known whether the MTA has heard, nor is it of any that are found after the machine went down; they are
-// doubtful, and stay counted. When the sender repeats one, it shows that the MTA had not.
+// doubtful, and stay counted until the MTA's queue tells ([Recorder.Settle]), or the sender by repeating one that the MTA had
+// not accepted.
 type underway struct {
 	path string
 
@@ -25,7 +27,7 @@ type underway struct {
 	file       *os.File // nil until it is open
 	free       []place
 	unanswered []entry
-	doubts     map[Fingerprint]entry
+	doubts     []entry
 }
 
 // A place is the number of a line. The first line is the header, so that place 0 is nobody's.
@@ -55,7 +57,7 @@ const (
 )
 
 func newUnderway(path string) *underway {
-	return &underway{path: path, doubts: map[Fingerprint]entry{}}
+	return &underway{path: path}
 }
 
 // leftover returns, once, the messages that the process before this one counted and did not come to answer. They keep
@@ -91,8 +93,10 @@ func (u *underway) enter(m *Message) (at place, former entry, err error) {
 	}
 	u.free = u.free[:len(u.free)-1]
 	if m.Fingerprint != (Fingerprint{}) {
-		former = u.doubts[m.Fingerprint]
-		delete(u.doubts, m.Fingerprint)
+		if i := slices.IndexFunc(u.doubts, func(e entry) bool { return e.fingerprint == m.Fingerprint }); i >= 0 {
+			former = u.doubts[i]
+			u.doubts = slices.Delete(u.doubts, i, i+1)
+		}
 	}
 	return at, former, nil
 }
@@ -122,7 +126,26 @@ func (u *underway) doubt(e entry) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.doubts[e.fingerprint] = e
+	u.doubts = append(u.doubts, e)
+}
+
+// doubtful are the messages of which it is not known whether the MTA has accepted them.
+func (u *underway) doubtful() ([]entry, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	err := u.open()
+	return slices.Clone(u.doubts), err
+}
+
+// sure ends the doubt about a message, and reports whether there was any still.
+func (u *underway) sure(e entry) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	i := slices.Index(u.doubts, e)
+	if i >= 0 {
+		u.doubts = slices.Delete(u.doubts, i, i+1)
+	}
+	return i >= 0
 }
 
 func (u *underway) close() {
@@ -171,7 +194,7 @@ func (u *underway) load(f *os.File) error {
 	lines := bytes.Repeat(none, places+1)
 	copy(lines, before)
 	survived := bytes.HasPrefix(before, head)
-	u.free, u.unanswered = nil, nil
+	u.free, u.unanswered, u.doubts = nil, nil, nil
 	for at := place(places); at > 0; at-- {
 		l := lines[int(at)*lineLength:][:lineLength]
 		state, e, when := readLine(l)
@@ -180,7 +203,7 @@ func (u *underway) load(f *os.File) error {
 		case state == counting && survived:
 			u.unanswered = append(u.unanswered, e)
 		case state != empty && time.Since(when) < repeats:
-			u.doubts[e.fingerprint] = e
+			u.doubts = append(u.doubts, e)
 			l[0] = doubtful
 		default:
 			copy(l, none)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"strings"
@@ -281,5 +282,65 @@ func TestOneProcessAloneRecords(t *testing.T) {
 	defer third.Close()
 	if err := third.Record(fromSender(d, "Q3"), nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// listing is a queue that holds these messages.
+func listing(ids ...string) func() iter.Seq2[QueuedMessage, error] {
+	return func() iter.Seq2[QueuedMessage, error] {
+		return func(yield func(QueuedMessage, error) bool) {
+			for _, id := range ids {
+				if !yield(QueuedMessage{ID: id}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func TestTheQueueTellsWhetherADoubtfulMessageWasAccepted(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		queue    []string
+		prepare  func(*Ledger, *Directory) error
+		counted  int64
+		doubtful int
+	}{
+		{"it is there", []string{"Q0", "Q1"}, nil, 1, 0},
+		{"it is not", []string{"Q0"}, nil, 0, 0},
+		{"a turn has taken it", []string{"Q0"}, func(l *Ledger, d *Directory) error {
+			return l.batch(context.Background(), statement{"UPDATE waiting SET delivered = 1 WHERE queue_id = 'Q1'", nil})
+		}, 1, 1},
+		{"it may have been relayed", []string{"Q0"}, func(l *Ledger, d *Directory) error {
+			return l.batch(context.Background(), statement{"UPDATE account SET mode = 'backup' WHERE name = 'globex'", nil})
+		}, 1, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			l, d := killed(t, "answering")
+			if test.prepare != nil {
+				if err := test.prepare(l, d); err != nil {
+					t.Fatal(err)
+				}
+				d = mustLoad(t, l)
+			}
+			r := NewRecorder(l, nil)
+			if n, err := r.Doubtful(); n != 1 || err != nil {
+				t.Fatalf("%d are doubtful, %v", n, err)
+			}
+			if err := r.Settle(t.Context(), d, listing(test.queue...)); err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+			if got := used(t, l, d.Account("globex")); got.Messages != test.counted {
+				t.Errorf("%+v is counted, want %d messages", got, test.counted)
+			}
+			again := NewRecorder(l, nil)
+			defer again.Close()
+			if n, err := again.Doubtful(); n != test.doubtful || err != nil {
+				t.Errorf("%d are doubtful still, %v, want %d", n, err, test.doubtful)
+			}
+		})
 	}
 }

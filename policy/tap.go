@@ -190,10 +190,9 @@ func (t *tap) record(queueID string, answer func() error) (instance string, d de
 		Accounts: accounts,
 		Domains:  t.domains,
 	}
-	if !t.named { // of one that is, the size changes with what a filter says of it this time
-		t.note("size", fmt.Sprint(t.size))
+	if t.named { // two messages without a Message-ID may be the same in all that is known
+		copy(m.Fingerprint[:], t.mark.Sum(nil))
 	}
-	copy(m.Fingerprint[:], t.mark.Sum(nil))
 	answered := false
 	err = p.cfg.Recorder.Record(m, func() error {
 		answered = true

@@ -57,6 +57,42 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 	}
 }
 
+// What Postfix was doing when this process began is done after settleAfter: a message that it accepted is in its queue.
+const settleAfter = 5 * time.Second
+
+// settle asks Postfix's queue about the messages of which the process before this one left it open whether they were accepted. A
+// graceful stop waits for it, where it can be done.
+func (d *service) settle(graceful, ctx context.Context, r *meter.Recorder, f *meter.Follower) {
+	for {
+		doubts, err := r.Doubtful()
+		directory := f.Directory()
+		if err == nil && doubts == 0 {
+			return
+		}
+		enough := ctx.Done()
+		if err != nil || directory == nil { // there is no ledger
+			enough = graceful.Done()
+		}
+		select {
+		case <-time.After(settleAfter):
+		case <-enough:
+			return
+		}
+		if err != nil || directory == nil {
+			continue
+		}
+		err = r.Settle(ctx, directory, func() iter.Seq2[meter.QueuedMessage, error] { return waiting(postfix.Instance{}.Queue(ctx)) })
+		if err == nil {
+			left, _ := r.Doubtful()
+			d.log.Info("messages were being accepted when mailbag-policyd was killed, or the machine went down", "messages", doubts, "doubtful", left)
+			return
+		}
+		if ctx.Err() == nil {
+			d.log.Warn("it could not be seen whether messages were accepted when mailbag-policyd was killed; it is tried again", "messages", doubts, "error", err)
+		}
+	}
+}
+
 // waiting hands Postfix's listing on as the ledger takes it.
 func waiting(entries iter.Seq2[postfix.Entry, error]) iter.Seq2[meter.QueuedMessage, error] {
 	return func(yield func(meter.QueuedMessage, error) bool) {

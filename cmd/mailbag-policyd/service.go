@@ -68,7 +68,11 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	defer all.Wait()
 	running, stop := context.WithCancel(graceful)
 	defer stop()
+	draining, drained := context.WithCancel(immediate)
+	defer drained()
 	all.Go(func() { d.reconcileRepeatedly(running, ledger, follower) })
+	var settling sync.WaitGroup
+	settling.Go(func() { d.settle(graceful, draining, recorder, follower) })
 	all.Go(func() { d.tables.keep(running, follower.Directory) })
 	fronts.Serve("policy", p.ServeRequests)
 	fronts.Serve("milter", p.ServeMilter)
@@ -81,11 +85,11 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	failure := fronts.Wait(graceful)
 	stop()
 	// Without a signal nobody else bounds the stop.
-	draining, cancel := context.WithTimeout(immediate, drainTime)
-	defer cancel()
+	time.AfterFunc(drainTime, drained)
 	if err := p.Shutdown(draining); err != nil {
 		d.log.Warn("connections were cut off; Postfix asks again for their messages", "error", err)
 	}
+	settling.Wait()
 	return failure
 }
 
