@@ -13,7 +13,7 @@ import (
 
 // rewriteAge is the age from which on trivial-rewrite(8) has served whoever it was started for. One that ends before counts
 // as one that cannot start, and master(8) lets a minute pass before it starts another.
-const rewriteAge = time.Second
+const rewriteAge = 2 * time.Second
 
 // Reread makes Postfix look at its tables now. trivial-rewrite(8) looks every ten seconds and ends when one has changed; here
 // it is ended, as postfix reload does it, and master(8) starts another for the next who asks. Whoever
