@@ -81,7 +81,7 @@ func (w standBy) watch(ctx context.Context) error {
 		switch {
 		case now.Sub(well) >= wellFrom:
 			return known(w.step(ctx, w.in))
-		case !aside && now.Sub(begun) >= asideFrom:
+		case !aside && err != nil && now.Sub(begun) >= asideFrom:
 			switch err := w.step(ctx, w.aside); {
 			case err == nil:
 				aside = true
