@@ -38,7 +38,10 @@ this at the start of the machine and whenever mailbag-policyd has ended.`,
 			apply:   func(ctx context.Context, p *postfix.Plan) error { c.showPlan(p); return c.apply(ctx, p) },
 			note:    c.note,
 		}
-		return w.watch(cmd.Context())
+		if err := w.watch(cmd.Context()); !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil // whoever ends it by a signal has no failure to look into
 	}
 	return cmd
 }
