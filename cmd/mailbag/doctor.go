@@ -30,6 +30,15 @@ type diagnosis struct {
 	Result verdict `json:"result"`
 	Text   string  `json:"text"`             // what is so
 	Remedy string  `json:"remedy,omitempty"` // what to do
+
+	readings []reading // what was measured, for monitoring
+}
+
+// A reading is a number that the doctor took, as monitoring gets it.
+type reading struct {
+	name   string   // of the metric, in Prometheus's form
+	labels []string // names and values by turns
+	value  float64  // times in Unix seconds, sizes in octets, shares from 0 to 1
 }
 
 func (c *console) doctorCommand() *cobra.Command {
@@ -77,16 +86,16 @@ func (c *console) showDiagnoses(found []diagnosis) {
 func (c *console) examine(ctx context.Context) []diagnosis {
 	s, err := settings.Load(c.config)
 	if err != nil {
-		return []diagnosis{{"settings", illness, err.Error(), "correct them; mailbag-policyd --check validates them"}}
+		return []diagnosis{{Part: "settings", Result: illness, Text: err.Error(), Remedy: "correct them; mailbag-policyd --check validates them"}}
 	}
 	found := []diagnosis{{Part: "settings", Result: well, Text: "read from " + orDefaults(s.File)}}
 	d, err := c.open(ctx, false)
 	var all *meter.Directory
 	switch {
 	case errors.Is(err, meter.ErrNoLedger):
-		found = append(found, diagnosis{"ledger", illness, "there is no ledger " + s.Database, "run: mailbag postfix setup"})
+		found = append(found, diagnosis{Part: "ledger", Result: illness, Text: "there is no ledger " + s.Database, Remedy: "run: mailbag postfix setup"})
 	case err != nil:
-		found = append(found, diagnosis{"ledger", illness, err.Error(), "see that the file can be read and written, or restore a backup"})
+		found = append(found, diagnosis{Part: "ledger", Result: illness, Text: err.Error(), Remedy: "see that the file can be read and written, or restore a backup"})
 	default:
 		defer d.ledger.Close()
 		var of []diagnosis
@@ -117,9 +126,9 @@ func (d *desk) examineLedger(ctx context.Context) ([]diagnosis, *meter.Directory
 	}
 	switch {
 	case err != nil:
-		return []diagnosis{{"ledger", illness, err.Error(), "see that the file can be read and written, or restore a backup"}}, nil
+		return []diagnosis{{Part: "ledger", Result: illness, Text: err.Error(), Remedy: "see that the file can be read and written, or restore a backup"}}, nil
 	case len(faults) > 0:
-		return []diagnosis{{"ledger", illness, strings.Join(faults, "; "), "stop the daemons, keep a copy of the file, and restore the latest backup that is sound"}}, all
+		return []diagnosis{{Part: "ledger", Result: illness, Text: strings.Join(faults, "; "), Remedy: "stop the daemons, keep a copy of the file, and restore the latest backup that is sound"}}, all
 	}
 	return []diagnosis{{Part: "ledger", Result: well, Text: fmt.Sprintf("%s is sound and has %s accounts", d.settings.Database, grouped(int64(all.Len())))}}, all
 }
@@ -128,7 +137,7 @@ func (d *desk) examineLedger(ctx context.Context) ([]diagnosis, *meter.Directory
 func (c *console) examinePostfix(ctx context.Context, s *settings.Settings) []diagnosis {
 	var in postfix.Instance
 	if err := in.Sound(ctx); err != nil {
-		return []diagnosis{{"postfix", illness, err.Error(), "correct Postfix's configuration; postfix check looks at it"}}
+		return []diagnosis{{Part: "postfix", Result: illness, Text: err.Error(), Remedy: "correct Postfix's configuration; postfix check looks at it"}}
 	}
 	wiring, err := c.wiring(ctx)
 	if err != nil {
@@ -136,20 +145,20 @@ func (c *console) examinePostfix(ctx context.Context, s *settings.Settings) []di
 	}
 	findings, err := in.Check(ctx, wiring)
 	if err != nil {
-		return []diagnosis{{"postfix", illness, err.Error(), "run as root: mailbag postfix check"}}
+		return []diagnosis{{Part: "postfix", Result: illness, Text: err.Error(), Remedy: "run as root: mailbag postfix check"}}
 	}
 	var found []diagnosis
 	for _, f := range findings {
 		switch f.Severity {
 		case postfix.Fault:
-			found = append(found, diagnosis{"postfix", illness, f.Text, f.Remedy})
+			found = append(found, diagnosis{Part: "postfix", Result: illness, Text: f.Text, Remedy: f.Remedy})
 		case postfix.Warning:
-			found = append(found, diagnosis{"postfix", doubt, f.Text, f.Remedy})
+			found = append(found, diagnosis{Part: "postfix", Result: doubt, Text: f.Text, Remedy: f.Remedy})
 		}
 	}
 	id, err := in.Identity(ctx)
 	if err != nil {
-		return append(found, diagnosis{"postfix", illness, err.Error(), "run as root: mailbag postfix check"})
+		return append(found, diagnosis{Part: "postfix", Result: illness, Text: err.Error(), Remedy: "run as root: mailbag postfix check"})
 	}
 	found = append(found, examineDelivery(s, id.Owner)...)
 	if found == nil {
@@ -162,7 +171,7 @@ func (c *console) examinePostfix(ctx context.Context, s *settings.Settings) []di
 func (d *desk) examineQueue(ctx context.Context, all *meter.Directory) []diagnosis {
 	list, err := d.queue(ctx)
 	if err != nil {
-		return []diagnosis{{"queue", illness, err.Error(), "see that Postfix runs, and run this as root"}}
+		return []diagnosis{{Part: "queue", Result: illness, Text: err.Error(), Remedy: "see that Postfix runs, and run this as root"}}
 	}
 	var found []diagnosis
 	var messages int64
@@ -170,9 +179,8 @@ func (d *desk) examineQueue(ctx context.Context, all *meter.Directory) []diagnos
 		messages += w.Messages
 		a := all.Account(w.Account)
 		if age := d.now().Sub(w.Oldest); w.Messages > 0 && age > a.HoldTime()/2 {
-			found = append(found, diagnosis{"queue", doubt, fmt.Sprintf("%s for %s, the oldest for %s of the %s after which it goes back",
-				amountOf(int(w.Messages)), a.Name, units.FormatDuration(age.Truncate(time.Hour)), units.FormatDuration(a.HoldTime())),
-				"tell the customer, and see what mailbag turns " + a.Name + " shows"})
+			found = append(found, diagnosis{Part: "queue", Result: doubt, Text: fmt.Sprintf("%s for %s, the oldest for %s of the %s after which it goes back",
+				amountOf(int(w.Messages)), a.Name, units.FormatDuration(age.Truncate(time.Hour)), units.FormatDuration(a.HoldTime())), Remedy: "tell the customer, and see what mailbag turns " + a.Name + " shows"})
 		}
 	}
 	if found == nil {

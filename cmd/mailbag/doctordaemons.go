@@ -89,12 +89,12 @@ func examineDaemon(ctx context.Context, name string, all []question, metrics set
 		}
 		asked++
 		if err := q.ask(ctx); err != nil {
-			found = append(found, diagnosis{name, illness, fmt.Sprintf("at %s: %v", q.at, err), remedy})
+			found = append(found, diagnosis{Part: name, Result: illness, Text: fmt.Sprintf("at %s: %v", q.at, err), Remedy: remedy})
 		}
 	}
 	if also != nil {
 		if err := also(ctx); err != nil {
-			found = append(found, diagnosis{name, illness, err.Error(), remedy})
+			found = append(found, diagnosis{Part: name, Result: illness, Text: err.Error(), Remedy: remedy})
 		}
 	}
 	if !metrics.IsZero() {
@@ -166,13 +166,13 @@ func (q question) ask(ctx context.Context) error {
 func examineMetrics(ctx context.Context, name string, at settings.Address, remedy string) []diagnosis {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.Address+"/metrics", nil)
 	if err != nil {
-		return []diagnosis{{name, doubt, err.Error(), remedy}}
+		return []diagnosis{{Part: name, Result: doubt, Text: err.Error(), Remedy: remedy}}
 	}
 	var client http.Client
 	defer client.CloseIdleConnections()
 	response, err := client.Do(request)
 	if err != nil {
-		return []diagnosis{{name, doubt, "its metrics cannot be had: " + err.Error(), remedy}}
+		return []diagnosis{{Part: name, Result: doubt, Text: "its metrics cannot be had: " + err.Error(), Remedy: remedy}}
 	}
 	defer response.Body.Close()
 	var found []diagnosis
@@ -186,13 +186,13 @@ func examineMetrics(ctx context.Context, name string, at settings.Address, remed
 		}
 	}
 	if err := errors.Join(lines.Err(), statusError(response)); err != nil {
-		return []diagnosis{{name, doubt, "its metrics cannot be read: " + err.Error(), remedy}}
+		return []diagnosis{{Part: name, Result: doubt, Text: "its metrics cannot be read: " + err.Error(), Remedy: remedy}}
 	}
 	if available, ok := sums["mailbag_ledger_available"]; ok && available == 0 {
-		found = append(found, diagnosis{name, illness, "the daemon cannot use the ledger, and defers the accounts' mail", remedy})
+		found = append(found, diagnosis{Part: name, Result: illness, Text: "the daemon cannot use the ledger, and defers the accounts' mail", Remedy: remedy})
 	}
 	if current, ok := sums["mailbag_tables_current"]; ok && current == 0 {
-		found = append(found, diagnosis{name, illness, "the tables that Postfix reads are not those of the accounts", remedy})
+		found = append(found, diagnosis{Part: name, Result: illness, Text: "the tables that Postfix reads are not those of the accounts", Remedy: remedy})
 	}
 	return found
 }

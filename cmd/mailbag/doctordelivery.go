@@ -16,7 +16,9 @@ import (
 // root can, as which the doctor asks, says nothing of it.
 func examineDelivery(s *settings.Settings, owner string) []diagnosis {
 	var found []diagnosis
-	ill := func(text, remedy string) { found = append(found, diagnosis{"postfix", illness, text, remedy}) }
+	ill := func(text, remedy string) {
+		found = append(found, diagnosis{Part: "postfix", Result: illness, Text: text, Remedy: remedy})
+	}
 	if at := s.POP.Deliver; at.Network == "unix" {
 		if problem := postfix.Unreachable(at.Address, owner); problem != "" {
 			ill("mail for mailboxes: "+problem, "correct the owner in mailbag-deliver.socket, if it was changed, and run: systemctl stop mailbag-deliver.socket mailbag-popd.service; systemctl start mailbag-popd.service")

@@ -34,9 +34,9 @@ func examineClock() diagnosis {
 	_, err := syscall.Adjtimex(&clock)
 	switch {
 	case err != nil:
-		return diagnosis{"clock", doubt, "it cannot be seen whether the clock is kept right: " + err.Error(), "see: timedatectl"}
+		return diagnosis{Part: "clock", Result: doubt, Text: "it cannot be seen whether the clock is kept right: " + err.Error(), Remedy: "see: timedatectl"}
 	case clock.Status&staUnsync != 0:
-		return diagnosis{"clock", doubt, "nobody keeps the clock right, by which usage falls into days and months", "install an NTP client, such as systemd-timesyncd"}
+		return diagnosis{Part: "clock", Result: doubt, Text: "nobody keeps the clock right, by which usage falls into days and months", Remedy: "install an NTP client, such as systemd-timesyncd"}
 	}
 	return diagnosis{Part: "clock", Result: well, Text: "kept right by NTP"}
 }
@@ -63,12 +63,12 @@ func examineDisks(directories ...string) []diagnosis {
 			err = syscall.Statfs(dir, &disk)
 		}
 		if err != nil {
-			found = append(found, diagnosis{"disk", illness, err.Error(), "make the directory, or correct the settings"})
+			found = append(found, diagnosis{Part: "disk", Result: illness, Text: err.Error(), Remedy: "make the directory, or correct the settings"})
 			continue
 		}
 		free := int64(disk.Bavail) * disk.Bsize
 		space, inodes := percent(disk.Bavail, disk.Blocks), percent(disk.Ffree, disk.Files)
-		d := diagnosis{"disk", well, fmt.Sprintf("%s free at %s (%d %% of space, %d %% of inodes)", units.RoundSize(free), dir, space, inodes), ""}
+		d := diagnosis{Part: "disk", Result: well, Text: fmt.Sprintf("%s free at %s (%d %% of space, %d %% of inodes)", units.RoundSize(free), dir, space, inodes), Remedy: ""}
 		switch least := min(space, inodes); {
 		case least < noSpace:
 			d.Result, d.Remedy = illness, "make room, or mail is refused soon"

@@ -30,7 +30,7 @@ func examineTLS(ctx context.Context, s *settings.Settings, hostname string, now 
 		return found // of this enough was said
 	}
 	if problem := unreadable(s.TLS.Key, daemonUser); problem != "" {
-		found = append(found, diagnosis{"certificate", illness, problem, fmt.Sprintf("run: chgrp %s %s && chmod 640 %[2]s", daemonUser, s.TLS.Key)})
+		found = append(found, diagnosis{Part: "certificate", Result: illness, Text: problem, Remedy: fmt.Sprintf("run: chgrp %s %s && chmod 640 %[2]s", daemonUser, s.TLS.Key)})
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -48,10 +48,10 @@ func examineTLS(ctx context.Context, s *settings.Settings, hostname string, now 
 		switch leaf, err := presented(ctx, front.at[0], s.Proxies, front.startTLS); {
 		case errors.Is(err, errNobody), errors.Is(err, os.ErrDeadlineExceeded): // of this enough is said where the daemons are asked
 		case err != nil:
-			found = append(found, diagnosis{"certificate", illness, fmt.Sprintf("%s offers no TLS at %s: %v", front.program, front.at[0], err), remedy})
+			found = append(found, diagnosis{Part: "certificate", Result: illness, Text: fmt.Sprintf("%s offers no TLS at %s: %v", front.program, front.at[0], err), Remedy: remedy})
 		case !leaf.Equal(pair.Leaf):
-			found = append(found, diagnosis{"certificate", doubt, fmt.Sprintf("%s shows another certificate at %s than that in %s: one for %s until %s",
-				front.program, front.at[0], s.TLS.Certificate, leaf.DNSNames, leaf.NotAfter.Format(time.DateOnly)), remedy})
+			found = append(found, diagnosis{Part: "certificate", Result: doubt, Text: fmt.Sprintf("%s shows another certificate at %s than that in %s: one for %s until %s",
+				front.program, front.at[0], s.TLS.Certificate, leaf.DNSNames, leaf.NotAfter.Format(time.DateOnly)), Remedy: remedy})
 		}
 	}
 	return found
@@ -63,19 +63,19 @@ const renewal = 14 * 24 * time.Hour
 func examineCertificate(files settings.TLS, hostname string, now time.Time) diagnosis {
 	pair, err := tls.LoadX509KeyPair(files.Certificate, files.Key)
 	if err != nil {
-		return diagnosis{"certificate", illness, "TLS is not offered: " + err.Error(), "put a certificate chain and its key there; README.md shows how certbot does it"}
+		return diagnosis{Part: "certificate", Result: illness, Text: "TLS is not offered: " + err.Error(), Remedy: "put a certificate chain and its key there; README.md shows how certbot does it"}
 	}
 	leaf, left := pair.Leaf, pair.Leaf.NotAfter.Sub(now)
 	switch {
 	case left <= 0:
-		return diagnosis{"certificate", illness, fmt.Sprintf("%s ended on %s", files.Certificate, leaf.NotAfter.Format(time.DateOnly)), "renew it; the daemons see new files by themselves"}
+		return diagnosis{Part: "certificate", Result: illness, Text: fmt.Sprintf("%s ended on %s", files.Certificate, leaf.NotAfter.Format(time.DateOnly)), Remedy: "renew it; the daemons see new files by themselves"}
 	case bytes.Equal(leaf.RawIssuer, leaf.RawSubject):
-		return diagnosis{"certificate", doubt, files.Certificate + " signs itself, so that customers cannot verify it", "replace it; README.md shows how certbot does it"}
+		return diagnosis{Part: "certificate", Result: doubt, Text: files.Certificate + " signs itself, so that customers cannot verify it", Remedy: "replace it; README.md shows how certbot does it"}
 	case left < renewal:
-		return diagnosis{"certificate", doubt, fmt.Sprintf("%s ends on %s", files.Certificate, leaf.NotAfter.Format(time.DateOnly)), "renew it; the daemons see new files by themselves"}
+		return diagnosis{Part: "certificate", Result: doubt, Text: fmt.Sprintf("%s ends on %s", files.Certificate, leaf.NotAfter.Format(time.DateOnly)), Remedy: "renew it; the daemons see new files by themselves"}
 	}
 	if err := leaf.VerifyHostname(hostname); err != nil {
-		return diagnosis{"certificate", doubt, fmt.Sprintf("%s does not fit the name by which the daemons greet: %v", files.Certificate, err), "get one for " + hostname + ", or set hostname in the settings"}
+		return diagnosis{Part: "certificate", Result: doubt, Text: fmt.Sprintf("%s does not fit the name by which the daemons greet: %v", files.Certificate, err), Remedy: "get one for " + hostname + ", or set hostname in the settings"}
 	}
 	return diagnosis{Part: "certificate", Result: well, Text: fmt.Sprintf("for %s until %s", hostname, leaf.NotAfter.Format(time.DateOnly))}
 }
