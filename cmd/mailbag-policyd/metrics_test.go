@@ -1,7 +1,9 @@
 package main
 
 import (
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/daemon/daemontest"
+	"mailbag/cmd/internal/readings"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter/login"
 	"mailbag/policy"
@@ -30,6 +34,51 @@ mailbag_ledger_commits_total{result="done"} 0
 mailbag_ledger_commits_total{result="failed"} 0
 `
 	if err := testutil.GatherAndCompare(newMetrics().registry, strings.NewReader(want), "mailbag_ledger_commits_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReadingsOfTheDoctorAreShownBesideTheDaemonsOwn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	at := func(name string) settings.Address {
+		return settings.Address{Network: "unix", Address: filepath.Join(dir, name)}
+	}
+	s := settings.Default()
+	s.Database = filepath.Join(dir, "mailbag.db")
+	s.Policy = settings.Policy{Listen: at("policy"), Milter: at("milter"), Tables: filepath.Join(dir, "tables"), Metrics: daemontest.Address(t)}
+	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	file := filepath.Join(dir, "metrics.prom")
+	d.doctor = readings.File(file)
+	stop, ended := daemontest.Start(t, d)
+	scrape := func() string {
+		answer, err := http.Get("http://" + s.Policy.Metrics.Address + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != http.StatusOK || !strings.Contains(string(text), "\nmailbag_accounts 0\n") {
+			t.Fatalf("%s, %v: %s", answer.Status, err, text)
+		}
+		return string(text)
+	}
+	for _, c := range []struct{ file, shown string }{
+		{"", ""},
+		{"# TYPE mailbag_doctor_timestamp_seconds gauge\nmailbag_doctor_timestamp_seconds 5\n", "\nmailbag_doctor_timestamp_seconds 5\n"},
+		{"# TYPE mailbag_accounts gauge\nmailbag_accounts 7\n", ""},
+	} {
+		if c.file != "" {
+			if err := os.WriteFile(file, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if text := scrape(); !strings.Contains(text, c.shown) || c.shown == "" && strings.Contains(text, "mailbag_doctor") {
+			t.Errorf("with the file %q: %s", c.file, text)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 }
@@ -55,6 +104,12 @@ func TestDashboardAndAlertsNameMetricsThatThereAre(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Of a name that a daemon has as well a scrape would fail.
+	for _, m := range readings.Metrics {
+		if err := all.Register(prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: m.Name, Help: m.Help}, m.Labels)); err != nil {
+			t.Error(err)
+		}
+	}
 	known := descriptions(all)
 	files, err := filepath.Glob("../../contrib/*/*.*")
 	if err != nil {
@@ -70,7 +125,7 @@ func TestDashboardAndAlertsNameMetricsThatThereAre(t *testing.T) {
 			named++
 			family := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")
 			if !strings.Contains(known, `fqName: "`+name+`"`) && !strings.Contains(known, `fqName: "`+family+`"`) {
-				t.Errorf("%s names %s, which no daemon has", file, name)
+				t.Errorf("%s names %s, which neither a daemon nor the doctor has", file, name)
 			}
 		}
 	}

@@ -7,7 +7,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/readings"
 	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/version"
 	"mailbag/meter"
@@ -23,11 +26,12 @@ type service struct {
 	log      *slog.Logger
 	metrics  *metrics
 	tables   *tables
+	doctor   readings.File
 }
 
 func newService(s *settings.Settings, log *slog.Logger) *service {
 	sockets := routes.Sockets{Turns: s.Turn.Sockets, Deliver: s.POP.Deliver.Address}
-	return &service{settings: s, log: log, metrics: newMetrics(), tables: newTables(s.Policy.Tables, sockets, log)}
+	return &service{settings: s, log: log, metrics: newMetrics(), tables: newTables(s.Policy.Tables, sockets, log), doctor: readings.Default}
 }
 
 // Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order:
@@ -62,7 +66,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err != nil {
 		return err
 	}
-	defer daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics.registry, d.log).Close(immediate)
+	defer daemon.ServeMetrics(fronts.Listeners("metrics"), prometheus.Gatherers{d.metrics.registry, d.doctor}, d.log).Close(immediate)
 
 	var all sync.WaitGroup
 	defer all.Wait()

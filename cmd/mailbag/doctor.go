@@ -43,6 +43,7 @@ type reading struct {
 
 func (c *console) doctorCommand() *cobra.Command {
 	var asJSON bool
+	var metrics string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look whether the whole service is well",
@@ -50,13 +51,25 @@ func (c *console) doctorCommand() *cobra.Command {
 Postfix and its wiring, certificate, clock, disk space and what waits for long. One line each, and below it what to do
 where something is not well. It asks the daemons what Postfix and customers ask, and changes nothing. It needs root.
 
-Status 0 says that nothing failed, though there may be warnings; 1 that something did.`,
-		Example: "  mailbag doctor\n  mailbag doctor --json",
+Status 0 says that nothing failed, though there may be warnings; 1 that something did. With --metrics what was found is
+in the file, and the status says whether that was written. mailbag-doctor.timer has one written every five minutes, which
+mailbag-policyd shows with its own metrics.`,
+		Example: "  mailbag doctor\n  mailbag doctor --json\n  mailbag doctor --metrics /var/lib/prometheus/node-exporter/mailbag.prom",
 		Args:    arguments(),
 	}
 	jsonFlag(cmd, &asJSON)
+	cmd.Flags().StringVar(&metrics, "metrics", "", "`FILE` to write for Prometheus instead; - is stdout")
+	if err := cmd.MarkFlagFilename("metrics", "prom"); err != nil {
+		panic(err) // only where the flag does not exist
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := together(cmd, "metrics", "json"); err != nil {
+			return err
+		}
 		found := c.examine(cmd.Context())
+		if cmd.Flags().Changed("metrics") {
+			return c.writeMetrics(metrics, found)
+		}
 		var err error
 		if asJSON {
 			err = c.json(found)

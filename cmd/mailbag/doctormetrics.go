@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mailbag/cmd/internal/readings"
+	"mailbag/cmd/internal/wholefile"
+)
+
+// parts are all that the doctor looks at: one in which nothing was found has zeros.
+var parts = []string{"settings", "ledger", "policyd", "turnd", "popd", "postfix", "certificate", "clock", "disk", "queue"}
+
+// writeMetrics writes what was found and measured for Prometheus.
+func (c *console) writeMetrics(file string, found []diagnosis) error {
+	sheet := sheetOf(found, c.now())
+	if file == "-" {
+		return outputError(sheet.Write(c.out))
+	}
+	var text bytes.Buffer
+	if err := sheet.Write(&text); err != nil {
+		return err
+	}
+	if err := wholefile.Write(file, text.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("the metrics cannot be written: %w", err)
+	}
+	return nil
+}
+
+func sheetOf(found []diagnosis, now time.Time) *readings.Sheet {
+	sheet := readings.NewSheet()
+	sheet.Set(readings.Timestamp, nil, float64(now.Unix()))
+	type finding struct {
+		part   string
+		result verdict
+	}
+	count := map[finding]int{}
+	for _, part := range parts {
+		for _, result := range []verdict{well, doubt, illness} {
+			count[finding{part, result}] = 0
+		}
+	}
+	for _, d := range found {
+		count[finding{d.Part, d.Result}]++
+		for _, r := range d.readings {
+			labels := prometheus.Labels{}
+			for i := 0; i+1 < len(r.labels); i += 2 {
+				labels[r.labels[i]] = r.labels[i+1]
+			}
+			sheet.Set(r.name, labels, r.value)
+		}
+	}
+	for f, n := range count {
+		sheet.Set(readings.Findings, prometheus.Labels{"part": f.part, "result": string(f.result)}, float64(n))
+	}
+	return sheet
+}
