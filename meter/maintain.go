@@ -30,7 +30,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) error {
 	}
 	if err != nil {
 		os.Remove(path)
-		return fmt.Errorf("backing up to %s: %w", path, unavailable(err))
+		return unavailable(err)
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {

@@ -2,8 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"mailbag/cmd/internal/wholefile"
 )
 
 func (c *console) databaseCommand() *cobra.Command {
@@ -15,12 +21,19 @@ func (c *console) databaseCommand() *cobra.Command {
 			Long: `Write a whole and consistent copy of the ledger to a new file. The daemons go on meanwhile. The copy is
 readable by its owner only, because it holds the verifiers of passwords. To restore it, stop the
 daemons, put it in the place of the ledger, remove the ledger's -wal and -shm files if they are
-there, and start the daemons.`,
-			Example:           "  mailbag database backup /var/backups/mailbag-$(date +%F).db",
+there, and start the daemons.
+
+` + outputMeaning,
+			Example: `  mailbag database backup /var/backups/mailbag-$(date +%F).db
+  mailbag database backup - | ssh backup.example 'cat > mailbag.db'`,
 			Args:              arguments("FILE"),
 			ValidArgsFunction: completeFile,
 			RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
-				if err := d.ledger.Backup(ctx, args[0]); err != nil {
+				backup := func(name string) error { return d.ledger.Backup(ctx, name) }
+				made, err := d.write(args[0],
+					func(w io.Writer) error { return copyOf(backup, w) },
+					func() error { return wholefile.AddMade(args[0], backup) })
+				if !made || err != nil {
 					return err
 				}
 				d.say("the ledger was copied to %s", args[0])
@@ -28,6 +41,25 @@ there, and start the daemons.`,
 			}),
 		},
 		c.databaseCheckCommand())
+}
+
+// copyOf writes a file to w that can only be made under a name.
+func copyOf(made func(name string) error, w io.Writer) error {
+	dir, err := os.MkdirTemp("", "mailbag-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "copy")
+	if err := made(name); err != nil {
+		return err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, f)
+	return errors.Join(err, f.Close())
 }
 
 func (c *console) databaseCheckCommand() *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -28,7 +29,8 @@ func run(args []string, in, out, errs *os.File, mta mailSystem, now func() time.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	c := &console{in: in, out: bufio.NewWriter(out), err: errs, progress: term.IsTerminal(int(errs.Fd())),
+	stdout, _ := out.Stat() // without it no file is taken for stdout
+	c := &console{in: in, out: bufio.NewWriter(out), stdout: stdout, err: errs, progress: term.IsTerminal(int(errs.Fd())),
 		mta: mta, now: now}
 	if term.IsTerminal(int(in.Fd())) {
 		c.secret = terminal{in: in, prompts: errs}
@@ -99,6 +101,7 @@ func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
 type console struct {
 	in       io.Reader
 	out      *bufio.Writer
+	stdout   fs.FileInfo // what out leads to
 	err      io.Writer
 	secret   secretReader // nil: nobody is there to be asked
 	progress bool         // somebody watches stderr

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailbag/cmd/internal/units"
-	"mailbag/cmd/internal/wholefile"
 	"mailbag/meter"
 )
 
@@ -31,14 +30,16 @@ func (c *console) statementCommand() *cobra.Command {
 		Short: "Write an account's month as a page for the customer",
 		Long: `Write an account's month as a page for the customer: a chart of its days with the limit, the tiers and the
 amount. The page is one file without scripts and without anything from elsewhere, and prints on A4. That of
-a closed month stays the same whenever it is written.`,
+a closed month stays the same whenever it is written.
+
+` + outputMeaning,
 		Example:           "  mailbag statement acme --month 2026-02 --html acme-2026-02.html",
 		Args:              arguments("NAME"),
 		ValidArgsFunction: c.completeAccounts,
 	}
 	cmd.Flags().SortFlags = false
 	month.add(cmd)
-	cmd.Flags().StringVar(&file, "html", "", "`FILE` to write; - is stdout")
+	cmd.Flags().StringVar(&file, "html", "", "new `FILE` to write; - is stdout")
 	if err := cmd.MarkFlagFilename("html", "html"); err != nil {
 		panic(err) // only where the flag does not exist
 	}
@@ -58,12 +59,8 @@ a closed month stays the same whenever it is written.`,
 			if err != nil {
 				return err
 			}
-			if file == "-" {
-				_, err = d.out.Write(text)
-				return outputError(err)
-			}
-			if err := wholefile.Write(file, text, 0o644); err != nil {
-				return fmt.Errorf("the statement cannot be written: %w", err)
+			if made, err := d.writeText(file, text, 0o644); !made || err != nil {
+				return err
 			}
 			d.say("wrote the statement of %s for %s to %s", args[0], m, file)
 			return nil

@@ -73,14 +73,14 @@ func february(t *testing.T) *workplace {
 func TestStatementOfAClosedMonthStaysTheSame(t *testing.T) {
 	t.Parallel()
 	w := february(t)
-	file := w.path("statement.html")
-	w.must("statement", "acme", "--month", "2026-02", "--html", file)
-	if text := read(t, file); !strings.Contains(text, "Provisional") {
+	provisional, final := w.path("provisional.html"), w.path("statement.html")
+	w.must("statement", "acme", "--month", "2026-02", "--html", provisional)
+	if text := read(t, provisional); !strings.Contains(text, "Provisional") {
 		t.Error("the statement of an open month does not say that it is provisional")
 	}
 	w.must("invoice", "--month", "2026-02", "--close")
-	w.must("statement", "acme", "--month", "2026-02", "--html", file)
-	closed := read(t, file)
+	w.must("statement", "acme", "--month", "2026-02", "--html", final)
+	closed := read(t, final)
 	w.must("account", "set", "acme", "--messages", "1", "--base-price", "99.00")
 	w.must("domain", "remove", "acme", "acme.example")
 	w.at("2026-06-01 00:00:00")

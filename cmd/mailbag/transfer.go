@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailbag/cmd/internal/units"
-	"mailbag/cmd/internal/wholefile"
 	"mailbag/meter"
 )
 
@@ -71,7 +70,9 @@ func (c *console) accountExportCommand() *cobra.Command {
 		Short: "Write all accounts as JSON, with the verifiers of their passwords",
 		Long: `Write all accounts as JSON to a file that only you can read, or to stdout: what they are, their domains,
 networks, mailboxes, recipient lists, and the verifiers of their passwords. Keep it as secret as the ledger.
-Usage and history are not in it ("mailbag database backup" copies all), nor is mail.`,
+Usage and history are not in it ("mailbag database backup" copies all), nor is mail.
+
+` + outputMeaning,
 		Example: `  mailbag account export accounts.json
   mailbag account export | ssh other.example mailbag account import -`,
 		Args:              arguments("[FILE]"),
@@ -92,8 +93,8 @@ Usage and history are not in it ("mailbag database backup" copies all), nor is m
 			if err != nil {
 				return err
 			}
-			if err := wholefile.Write(args[0], append(text, '\n'), 0o600); err != nil {
-				return fmt.Errorf("the accounts cannot be written: %w", err)
+			if made, err := d.writeText(args[0], append(text, '\n'), 0o600); !made || err != nil {
+				return err
 			}
 			d.say("wrote %s to %s", accountsOf(len(all)), args[0])
 			return nil

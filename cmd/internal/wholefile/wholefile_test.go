@@ -2,7 +2,6 @@ package wholefile
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,51 +41,61 @@ func TestReplaceLeavesOneWholeFile(t *testing.T) {
 
 func TestALinkStaysAndWhatItLeadsToIsReplaced(t *testing.T) {
 	t.Parallel()
-	for name, write := range map[string]func(string, []byte, fs.FileMode) error{"Replace": Replace, "Write": Write} {
-		dir := t.TempDir()
-		if err := errors.Join(os.Mkdir(filepath.Join(dir, "there"), 0o755), os.Symlink("there/link", filepath.Join(dir, "link")),
-			os.Symlink(filepath.Join(dir, "there", "file"), filepath.Join(dir, "there", "link")), os.Symlink("loop", filepath.Join(dir, "loop"))); err != nil {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "there"), 0o755), os.Symlink("there/link", filepath.Join(dir, "link")),
+		os.Symlink(filepath.Join(dir, "there", "file"), filepath.Join(dir, "there", "link")), os.Symlink("loop", filepath.Join(dir, "loop"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"first", "second"} { // to where nothing is yet, and in place of a file
+		if err := Replace(filepath.Join(dir, "link"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, text := range []string{"first", "second"} { // to where nothing is yet, and in place of a file
-			if err := write(filepath.Join(dir, "link"), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := os.ReadFile(filepath.Join(dir, "there", "file")); err != nil || string(got) != text {
-				t.Errorf("%s: the file has %q, %v; want %q", name, got, err, text)
-			}
+		if got, err := os.ReadFile(filepath.Join(dir, "there", "file")); err != nil || string(got) != text {
+			t.Errorf("the file has %q, %v; want %q", got, err, text)
 		}
-		for _, link := range []string{"link", "there/link"} {
-			if _, err := os.Readlink(filepath.Join(dir, link)); err != nil {
-				t.Errorf("%s: the link is gone: %v", name, err)
-			}
+	}
+	for _, link := range []string{"link", "there/link"} {
+		if _, err := os.Readlink(filepath.Join(dir, link)); err != nil {
+			t.Errorf("the link is gone: %v", err)
 		}
-		if err := write(filepath.Join(dir, "loop"), nil, 0o600); !errors.Is(err, syscall.ELOOP) {
-			t.Errorf("%s: a link to itself: %v", name, err)
-		}
+	}
+	if err := Replace(filepath.Join(dir, "loop"), nil, 0o600); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("a link to itself: %v", err)
 	}
 }
 
-func TestAPipeIsWrittenTo(t *testing.T) {
+func TestAddReplacesNothing(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
+	dir := t.TempDir()
+	file, link, dangling := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "dangling")
+	if err := errors.Join(os.Symlink("file", link), os.Symlink("nowhere", dangling), Add(file, []byte("first"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	pipe, err := os.OpenFile(path, os.O_RDWR, 0) // which waits for no writer
-	if err != nil {
-		t.Fatal(err)
+	for _, path := range []string{file, link, dangling} {
+		if err := Add(path, []byte("second"), 0o600); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("Add over %s: %v", filepath.Base(path), err)
+		}
 	}
-	defer pipe.Close()
-	if err := Write(path, []byte("text"), 0o600); err != nil {
-		t.Fatal(err)
+	// Somebody makes the file while its content is made.
+	raced := filepath.Join(dir, "raced")
+	if err := AddMade(raced, func(name string) error {
+		return errors.Join(os.WriteFile(name, []byte("ours"), 0o600), os.WriteFile(raced, []byte("theirs"), 0o600))
+	}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("AddMade over a file that came meanwhile: %v", err)
 	}
-	if st, err := os.Stat(path); err != nil || st.Mode().Type() != fs.ModeNamedPipe {
-		t.Fatalf("the pipe is %v now, %v", st.Mode(), err)
+	failure := errors.New("the disk is full")
+	if err := AddMade(filepath.Join(dir, "failed"), func(name string) error {
+		return errors.Join(os.WriteFile(name, []byte("half"), 0o600), failure)
+	}); !errors.Is(err, failure) {
+		t.Errorf("AddMade of what cannot be made: %v", err)
 	}
-	got := make([]byte, 4)
-	if _, err := io.ReadFull(pipe, got); err != nil || string(got) != "text" {
-		t.Errorf("the pipe had %q, %v", got, err)
+	for path, want := range map[string]string{file: "first", raced: "theirs"} {
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s has %q, %v", filepath.Base(path), got, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 4 {
+		t.Errorf("left behind are %v, %v", left, err)
 	}
 }
 
@@ -97,7 +106,7 @@ func TestTheUmaskHolds(t *testing.T) {
 	for _, c := range []struct {
 		write func(string, []byte, fs.FileMode) error
 		want  fs.FileMode
-	}{{Write, 0o640}, {Replace, 0o644}} {
+	}{{Add, 0o640}, {Replace, 0o644}} {
 		if err := c.write(path, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}

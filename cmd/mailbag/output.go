@@ -1,0 +1,124 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"mailbag/cmd/internal/wholefile"
+)
+
+// outputMeaning is for the help texts of all commands that write to a FILE.
+const outputMeaning = `FILE is a new one, and is there when it is whole: a file that exists already is kept and the command refused, as is
+a name in a place that mailbag reads or writes itself. With - it goes to stdout, and what is a pipe or a device is written to.`
+
+// writeText writes to what an operator named. It reports whether that is a file, and not a stream to somebody who
+// wants nothing else in it.
+func (d *desk) writeText(path string, text []byte, mode fs.FileMode) (file bool, err error) {
+	return d.write(path,
+		func(w io.Writer) error { _, err := w.Write(text); return err },
+		func() error { return wholefile.Add(path, text, mode) })
+}
+
+// write is writeText for what streams to a writer, or else adds the file itself.
+func (d *desk) write(path string, stream func(io.Writer) error, add func() error) (file bool, err error) {
+	st, err := os.Stat(path)
+	switch {
+	case path == "-", err == nil && os.SameFile(st, d.stdout): // /dev/stdout, whatever it leads to
+		return false, outputError(stream(d.out))
+	case err == nil && (st.Mode().Type() == fs.ModeNamedPipe || st.Mode().Type() == fs.ModeDevice|fs.ModeCharDevice):
+		return false, unwritten(path, toDevice(path, stream))
+	case err == nil && st.IsDir():
+		return false, fmt.Errorf("%s is a directory; name a file in it", path)
+	case path == "":
+		return false, errors.New("the name of the file to write is empty")
+	}
+	if err := d.refuseOwnPlace(path); err != nil {
+		return false, err
+	}
+	return true, unwritten(path, add())
+}
+
+func toDevice(path string, stream func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(stream(f), f.Close())
+}
+
+// unwritten says why a file could not be written, without the name that it had meanwhile.
+func unwritten(path string, err error) error {
+	var number syscall.Errno
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%s exists already; name a new file", path)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s cannot be written: the directory %s does not exist", path, filepath.Dir(path))
+	case errors.As(err, &number):
+		err = number
+	}
+	return fmt.Errorf("%s cannot be written: %w", path, err)
+}
+
+// refuseOwnPlace refuses a new file where mailbag or SQLite would take it for one of theirs.
+func (d *desk) refuseOwnPlace(path string) error {
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return unwritten(path, err)
+	}
+	for _, own := range []struct{ dir, what string }{
+		{d.settings.POP.Maildirs, "the Maildirs are"},
+		{d.settings.Policy.Tables, "the tables that Postfix reads are"},
+		{d.settings.Turn.Sockets, "the sockets of turns are"},
+		{d.settings.Notices.Templates, "the texts of notices are"},
+	} {
+		if below(own.dir, dir) {
+			return fmt.Errorf("%s is in %s, where %s; name a file elsewhere", path, own.dir, own.what)
+		}
+	}
+	real, err := filepath.EvalSymlinks(d.settings.Database)
+	if err != nil {
+		return err
+	}
+	for _, ledger := range []string{d.settings.Database, real} {
+		name, own := filepath.Base(path), filepath.Base(ledger)
+		if sameDirectory(filepath.Dir(ledger), dir) && (name == own || strings.HasPrefix(name, own+"-")) {
+			return fmt.Errorf("%s is a name that belongs to the ledger %s; name another file", path, ledger)
+		}
+	}
+	return nil
+}
+
+// below reports whether dir, which no link leads to, is top or below it.
+func below(top, dir string) bool {
+	for {
+		if sameDirectory(top, dir) {
+			return true
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return false
+		}
+		dir = parent
+	}
+}
+
+func sameDirectory(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
