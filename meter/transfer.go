@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -60,6 +61,100 @@ func verifiersOf(ctx context.Context, q querier) (map[int64]map[string]*Verifier
 	return all, nil
 }
 
+// maxFaults bounds how many faults of one transfer are told.
+const maxFaults = 20
+
+// Faults returns what is wrong with a transfer in itself, each an [ErrInvalid]; none where it can be imported into an
+// empty ledger.
+func (t *Transfer) Faults() []error {
+	var faults []error
+	if err := t.Validate(); err != nil {
+		faults = append(faults, err)
+	}
+	fault := func(format string, args ...any) { faults = append(faults, invalid(format, args...)) }
+	for _, list := range []struct {
+		verb string
+		keys []string
+	}{{"has the mailbox", t.Mailboxes}, {"lists", t.Listed}} {
+		seen := make(map[string]bool, len(list.keys))
+		for _, key := range list.keys {
+			domain, err := keyDomain(key)
+			switch {
+			case len(faults) == maxFaults:
+				return faults
+			case err != nil:
+				fault("%w", err)
+			case !slices.Contains(t.Domains, domain):
+				fault("it %s %s, which is in none of its domains", list.verb, key)
+			case seen[key]:
+				fault("it %s %s twice", list.verb, key)
+			}
+			seen[key] = true
+		}
+	}
+	for _, login := range slices.Sorted(maps.Keys(t.Verifiers)) {
+		if login != t.Name && !slices.Contains(t.Mailboxes, login) {
+			fault("it has a verifier for %q, which is none of its log-ins", login)
+		}
+		if err := t.Verifiers[login].check(); err != nil {
+			fault("the verifier of %s: %w", login, err)
+		}
+	}
+	return faults
+}
+
+// Clashes returns what in the ledger is in the way of an import: names that are taken, also by deleted accounts
+// ([ErrNameTaken]), and else domains that are ([ErrDomainTaken]).
+func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer) (clashes []error, err error) {
+	var names, domains []string
+	for _, t := range accounts {
+		names, domains = append(names, t.Name), append(domains, t.Domains...)
+	}
+	taken, owners := map[string]bool{}, map[string]string{}
+	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
+		for rows, err := range query(ctx, conn, "SELECT name, deleted IS NOT NULL FROM account WHERE name IN (SELECT value FROM json_each(?))", asJSON(names)) {
+			var name string
+			var deleted bool
+			if err == nil {
+				err = rows.Scan(&name, &deleted)
+			}
+			if err != nil {
+				return err
+			}
+			taken[name] = deleted
+		}
+		for rows, err := range query(ctx, conn, `
+			SELECT domain.name, account.name FROM domain JOIN account ON account.id = domain.account
+			WHERE domain.name IN (SELECT value FROM json_each(?))`, asJSON(domains)) {
+			var domain, owner string
+			if err == nil {
+				err = rows.Scan(&domain, &owner)
+			}
+			if err != nil {
+				return err
+			}
+			owners[domain] = owner
+		}
+		return nil
+	})
+	for _, t := range accounts {
+		if deleted, found := taken[t.Name]; found {
+			by := ""
+			if deleted {
+				by = " by a deleted account"
+			}
+			clashes = append(clashes, fmt.Errorf("%s: %w%s", t.Name, ErrNameTaken, by))
+			continue
+		}
+		for _, domain := range t.Domains {
+			if owner, found := owners[domain]; found {
+				clashes = append(clashes, fmt.Errorf("%s: %w: %s", domain, ErrDomainTaken, owner))
+			}
+		}
+	}
+	return clashes, err
+}
+
 // Import adds the accounts, all of them or none. They are billed from now on: what they used elsewhere is
 // not theirs here. Domains, mailboxes and listed addresses must be in the form in which the ledger has
 // them. Errors: [ErrInvalid], [ErrNameTaken], [ErrDomainTaken], [ErrMailboxTaken].
@@ -68,43 +163,25 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer) error {
 	var batch []statement
 	var domains []string
 	for _, t := range accounts {
-		if err := t.Validate(); err != nil {
-			return fmt.Errorf("%s: %w", t.Name, err)
+		if faults := t.Faults(); len(faults) > 0 {
+			return fmt.Errorf("%s: %w", t.Name, faults[0])
 		}
 		domains = append(domains, t.Domains...)
 		batch = append(batch, l.addAccount(&t.Account, nil, "account import")...)
 		for _, key := range t.Mailboxes {
-			domain, err := keyDomain(key)
-			if err != nil {
-				return invalid("%s: %w", t.Name, err)
-			}
 			batch = append(batch, statement{"INSERT INTO mailbox (address, account, domain, created) VALUES (?, " + accountID + ", ?, ?)",
-				[]any{key, t.Name, domain, now}})
+				[]any{key, t.Name, key[strings.LastIndexByte(key, '@')+1:], now}})
 		}
-		listed, seen := [][]any{}, map[string]bool{}
-		for _, key := range t.Listed {
-			if seen[key] {
-				return invalid("%s lists %s twice", t.Name, key)
+		if len(t.Listed) > 0 {
+			listed := make([][]any, len(t.Listed))
+			for i, key := range t.Listed {
+				listed[i] = []any{key, key[strings.LastIndexByte(key, '@')+1:]}
 			}
-			seen[key] = true
-			domain, err := keyDomain(key)
-			if err != nil {
-				return invalid("%s: %w", t.Name, err)
-			}
-			listed = append(listed, []any{key, domain})
-		}
-		if len(listed) > 0 {
 			batch = append(batch, statement{`
 				INSERT INTO recipient (account, address, domain)
 				SELECT ` + accountID + `, value ->> 0, value ->> 1 FROM json_each(?)`, []any{t.Name, asJSON(listed)}})
 		}
 		for login, v := range t.Verifiers {
-			if login != t.Name && !slices.Contains(t.Mailboxes, login) {
-				return invalid("%s has a verifier for %q, which is none of its log-ins", t.Name, login)
-			}
-			if err := v.check(); err != nil {
-				return invalid("the verifier of %s: %w", login, err)
-			}
 			batch = append(batch, setVerifier(login, t.Name, v, now))
 		}
 		batch = append(batch, historyAfter)
@@ -113,10 +190,6 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer) error {
 	switch {
 	case constraint(err, sqlite3.ErrConstraintUnique, "account.name"):
 		return fmt.Errorf("one of the accounts: %w, perhaps by a deleted account", ErrNameTaken)
-	case constraint(err, sqlite3.ErrConstraintPrimaryKey, "mailbox.address"):
-		return fmt.Errorf("one of the mailboxes: %w", ErrMailboxTaken)
-	case constraint(err, sqlite3.ErrConstraintForeignKey, ""):
-		return invalid("a mailbox or a listed address is in none of its account's domains")
 	case domainTaken(err):
 		return l.whoHas(ctx, domains)
 	}

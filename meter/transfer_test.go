@@ -104,3 +104,41 @@ func TestImportIsRefusedWhole(t *testing.T) {
 		})
 	}
 }
+
+func TestClashesNameAllThatIsInTheWay(t *testing.T) {
+	t.Parallel()
+	all, err := outfit(t).Transfers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newTestLedger(t, Options{})
+	if clashes, err := l.Clashes(t.Context(), all); err != nil || len(clashes) > 0 {
+		t.Errorf("in an empty ledger: %v, %v", clashes, err)
+	}
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	mustAdd(t, l, Account{Name: "dent", Mode: Backup})
+	if err := l.DeleteAccount(t.Context(), "dent"); err != nil {
+		t.Fatal(err)
+	}
+	mustAdd(t, l, Account{Name: "prefect", Mode: Backup, Domains: []string{"ford.example"}})
+	clashes, err := l.Clashes(t.Context(), all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []struct {
+		err  error
+		text string
+	}{
+		{ErrNameTaken, "acme: the name is taken"},
+		{ErrNameTaken, "dent: the name is taken by a deleted account"},
+		{ErrDomainTaken, "ford.example: the domain belongs to an account already: prefect"},
+	}
+	if len(clashes) != len(want) {
+		t.Fatalf("the clashes are %v", clashes)
+	}
+	for i, w := range want {
+		if !errors.Is(clashes[i], w.err) || clashes[i].Error() != w.text {
+			t.Errorf("clash %d is %v, want %s", i, clashes[i], w.text)
+		}
+	}
+}

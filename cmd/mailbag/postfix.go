@@ -266,10 +266,18 @@ func (d *desk) wiring(ctx context.Context) (postfix.Wiring, error) {
 // lifetime is Postfix's own maximal_queue_lifetime, which setup raises only for longer holds.
 const lifetime = 5 * 24 * time.Hour
 
-// pointOutSetup says that Postfix does not fit the account yet, where it can be seen that it does not.
-func (d *desk) pointOutSetup(ctx context.Context, a *meter.Account) {
-	encrypted := a.Mode == meter.Backup && a.TLS.Mandatory()
-	if a.Recipients != meter.VerifiedRecipient && a.HoldTime() <= lifetime && !encrypted {
+// pointOutSetup says that Postfix does not fit new or changed accounts yet, where it can be seen that it does not.
+func (d *desk) pointOutSetup(ctx context.Context, accounts ...*meter.Account) {
+	var unfit []string
+	encrypted := false
+	for _, a := range accounts {
+		encrypts := a.Mode == meter.Backup && a.TLS.Mandatory()
+		if encrypts || a.Recipients == meter.VerifiedRecipient || a.HoldTime() > lifetime {
+			unfit = append(unfit, a.Name)
+			encrypted = encrypted || encrypts
+		}
+	}
+	if len(unfit) == 0 {
 		return
 	}
 	wiring, err := d.wiring(ctx)
@@ -277,8 +285,8 @@ func (d *desk) pointOutSetup(ctx context.Context, a *meter.Account) {
 		return
 	}
 	if plan, err := d.mta.Plan(ctx, wiring); err == nil && !plan.Empty() {
-		d.note(`Postfix does not fit %s yet; run "mailbag postfix setup" (again), with --dry-run to see what it changes%s`, a.Name,
-			map[bool]string{true: "; until then its mail can leave in the clear"}[encrypted])
+		d.note(`Postfix does not fit %s yet; run "mailbag postfix setup" (again), with --dry-run to see what it changes%s`, few(unfit),
+			map[bool]string{true: "; until then " + verb(int64(len(unfit)), "its", "their") + " mail can leave in the clear"}[encrypted])
 	}
 }
 
@@ -292,7 +300,7 @@ func (d *desk) refuseConflicts(ctx context.Context, domains ...string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		d.note(`warning: it cannot be seen whether Postfix has %s already, in mydestination for one: %v; "mailbag postfix check" tells when that is repaired`, list(domains), err)
+		d.note(`warning: it cannot be seen whether Postfix has %s already, in mydestination for one: %v; "mailbag postfix check" tells when that is repaired`, few(domains), err)
 		return nil
 	case len(conflicts) > 0:
 		return fmt.Errorf("%s; take it out of %s first, nothing was changed", conflicts[0], conflicts[0].Parameter)

@@ -127,17 +127,21 @@ func (s storyMail) Conflicts(_ context.Context, domains ...string) ([]postfix.Co
 	return nil, nil
 }
 
+func appendTo(name, text string) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
 // Submit keeps the message in the file SENT. Where KILL says so the process dies, right before or after.
 func (s storyMail) Submit(_ context.Context, message string, to ...string) error {
 	if os.Getenv("KILL") == "before" {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
-	f, err := os.OpenFile(os.Getenv("SENT"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := fmt.Fprintf(f, "RCPT %s\n%s", strings.Join(to, " "), message); err != nil {
+	if err := appendTo(os.Getenv("SENT"), fmt.Sprintf("RCPT %s\n%s", strings.Join(to, " "), message)); err != nil {
 		return err
 	}
 	if os.Getenv("KILL") == "after" {
@@ -154,9 +158,15 @@ func (s storyMail) FormerLifetimes(context.Context) (postfix.Lifetimes, error) {
 	return postfix.Lifetimes{Message: postfix.Lifetime{Raised: true, Was: 5 * 24 * time.Hour}}, nil
 }
 
+// Plan leaves a line in the file PLANS, where there is one.
 func (s storyMail) Plan(_ context.Context, w postfix.Wiring) (*postfix.Plan, error) {
 	if s.file == "" {
 		return nil, postfix.ErrMissing
+	}
+	if plans := os.Getenv("PLANS"); plans != "" {
+		if err := appendTo(plans, "planned\n"); err != nil {
+			return nil, err
+		}
 	}
 	plan := &postfix.Plan{}
 	if w.Verify {

@@ -1,19 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/netip"
-	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"mailbag/cmd/internal/units"
 	"mailbag/meter"
 )
 
@@ -25,17 +21,14 @@ type transferDocument struct {
 
 const transferVersion = 1
 
-// maxTransfer bounds the file, in octets: ten million listed recipients fit.
-const maxTransfer = 1 << 30
-
-// transferAccount has the keys of account list --json where they mean the same.
+// transferAccount has the keys of account list --json where they mean the same. A file has all of them but those with omitempty.
 type transferAccount struct {
 	Name       string                      `json:"name"`
 	Mode       meter.Mode                  `json:"mode"`
 	Suspended  bool                        `json:"suspended"`
 	Domains    []string                    `json:"domains"`
 	Host       string                      `json:"host"`
-	TLS        meter.TLSLevel              `json:"tls"` // missing: opportunistic, as in files of older versions
+	TLS        meter.TLSLevel              `json:"tls,omitempty"` // missing in files of older versions: opportunistic
 	Networks   []string                    `json:"networks"`
 	Recipients meter.RecipientCheck        `json:"recipients"`
 	Listed     []string                    `json:"recipient_list"`
@@ -108,8 +101,9 @@ func (c *console) accountImportCommand() *cobra.Command {
 		Use:   "import FILE",
 		Short: "Add the accounts that an export wrote",
 		Long: `Add the accounts that "mailbag account export" wrote, all of them or none; - is stdin. Names and domains
-must be free. Passwords go on working. The accounts are billed here from now on. The ledger is made where
-it is missing.`,
+must be free, and each account has to have every key that an export writes, so that nothing is left to chance;
+what is wrong is said all at once. Passwords go on working. The accounts are billed here from now on. The ledger
+is made where it is missing.`,
 		Example:           "  mailbag account import accounts.json --dry-run\n  mailbag account import accounts.json",
 		Args:              arguments("FILE"),
 		ValidArgsFunction: completeFile,
@@ -117,9 +111,9 @@ it is missing.`,
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "look whether it can be done, and change nothing")
 	cmd.Flags().BoolVar(&forced, "force", false, "take contacts in their accounts' own domains")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		transfers, err := c.readTransfers(args[0])
-		if err != nil {
-			return fmt.Errorf("nothing was imported: %w", err)
+		transfers, faults := c.readTransfers(args[0])
+		if len(faults) > 0 {
+			return notImported(faults)
 		}
 		return c.atNewLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
 			return d.importAccounts(ctx, transfers, dryRun, forced)
@@ -129,43 +123,66 @@ it is missing.`,
 }
 
 func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, dryRun, forced bool) error {
-	all, err := d.ledger.Load(ctx)
+	faults, err := d.ledger.Clashes(ctx, transfers)
 	if err != nil {
 		return err
 	}
 	var domains []string
 	for _, t := range transfers {
-		if all.Account(t.Name) != nil {
-			return fmt.Errorf("nothing was imported: %s: %w", t.Name, meter.ErrNameTaken)
-		}
 		if !forced && ownContact(&t.Account) {
-			return fmt.Errorf("nothing was imported: the contact %s of %s is in a domain of its own, so notices would wait with the mail that they are about; give an address elsewhere, or --force", t.Contact, t.Name)
-		}
-		for _, domain := range t.Domains {
-			if a := all.Domain(domain); a != nil {
-				return fmt.Errorf("nothing was imported: %s: %w: %s", domain, meter.ErrDomainTaken, a.Name)
-			}
+			faults = append(faults, fmt.Errorf("the contact %s of %s is in a domain of its own, so notices would wait with the mail that they are about; give an address elsewhere, or --force", t.Contact, t.Name))
 		}
 		domains = append(domains, t.Domains...)
 	}
-	if err := d.refuseConflicts(ctx, domains...); err != nil {
-		return err
+	if len(faults) > 0 {
+		return notImported(faults)
+	}
+	if len(domains) > 0 {
+		if err := d.refuseConflicts(ctx, domains...); err != nil {
+			return err
+		}
 	}
 	if dryRun {
 		d.say("%s can be imported", accountsOf(len(transfers)))
 		return nil
 	}
 	if err := d.ledger.Import(ctx, transfers); err != nil {
-		return fmt.Errorf("nothing was imported: %w", err)
+		return notImported([]error{err})
 	}
 	d.say("imported %s", accountsOf(len(transfers)))
+	var accounts []*meter.Account
+	var stored []string
 	for _, t := range transfers {
-		d.pointOutSetup(ctx, &t.Account)
+		accounts = append(accounts, &t.Account)
 		if t.Mode == meter.POP3 {
-			d.note("the Maildirs of %s are not in the file; copy them to %s", t.Name, d.settings.POP.Maildirs)
+			stored = append(stored, t.Name)
 		}
 	}
+	d.pointOutSetup(ctx, accounts...)
+	if len(stored) > 0 {
+		d.note("the Maildirs of %s are not in the file; copy them to %s", few(stored), d.settings.POP.Maildirs)
+	}
 	return nil
+}
+
+// shownFaults is how many faults of a file are told.
+const shownFaults = 100
+
+// notImported says all that is in the way of an import.
+func notImported(faults []error) error {
+	if len(faults) == 1 {
+		return fmt.Errorf("nothing was imported: %w", faults[0])
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "nothing was imported, for %s reasons:", grouped(int64(len(faults))))
+	for i, fault := range faults {
+		if i == shownFaults {
+			fmt.Fprintf(&text, "\n  and %s more", grouped(int64(len(faults)-i)))
+			break
+		}
+		text.WriteString("\n  " + sentence(fault) + advice(fault))
+	}
+	return errors.New(text.String())
 }
 
 func accountsOf(n int) string { return grouped(int64(n)) + " " + verb(int64(n), "account", "accounts") }
@@ -186,95 +203,4 @@ func packed(t meter.Transfer) transferAccount {
 		p.Verifiers[login] = transferVerifier(*v)
 	}
 	return p
-}
-
-// readTransfers reads a file whole and strictly: what is not understood could be what keeps mail out.
-func (c *console) readTransfers(name string) ([]meter.Transfer, error) {
-	in := c.in
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	}
-	text, err := io.ReadAll(io.LimitReader(in, maxTransfer+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxTransfer {
-		return nil, fmt.Errorf("%s is larger than 1 GiB", name)
-	}
-	return parseTransfers(text)
-}
-
-func parseTransfers(text []byte) ([]meter.Transfer, error) {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	var document transferDocument
-	if err := decoder.Decode(&document); err != nil {
-		return nil, fmt.Errorf(`it is not what "mailbag account export" writes: %w`, err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New(`it is not what "mailbag account export" writes: something is behind its end`)
-	}
-	if document.Version != transferVersion {
-		return nil, fmt.Errorf("it is of version %d, and this mailbag reads %d", document.Version, transferVersion)
-	}
-	var all []meter.Transfer
-	for _, p := range document.Accounts {
-		t, err := p.unpacked()
-		if err != nil {
-			return nil, fmt.Errorf("the account %q: %w", p.Name, err)
-		}
-		all = append(all, t)
-	}
-	return all, nil
-}
-
-func (p transferAccount) unpacked() (meter.Transfer, error) {
-	t := meter.Transfer{
-		Account: meter.Account{
-			Name: p.Name, Mode: p.Mode, Suspended: p.Suspended, Host: p.Host, TLS: p.TLS, Recipients: p.Recipients, Messages: p.Messages, Bytes: p.Bytes,
-			OnLimit: p.OnLimit, MaxTiers: p.MaxTiers, Contact: p.Contact, Copies: p.Copies, CatchAll: p.CatchAll, Quota: p.Quota, CRAMMD5: p.CRAMMD5,
-		},
-		Listed: p.Listed, Mailboxes: p.Mailboxes, Verifiers: map[string]*meter.Verifier{},
-	}
-	if p.Hold < 0 || p.Hold > int64(meter.MaxHold/time.Second) {
-		return t, fmt.Errorf("a hold of %d seconds is not 0 to %s", p.Hold, units.FormatDuration(meter.MaxHold))
-	}
-	t.Hold = time.Duration(p.Hold) * time.Second
-	for _, price := range []struct {
-		text *string
-		to   *meter.Price
-	}{{p.BasePrice, &t.BasePrice}, {p.TierPrice, &t.TierPrice}} {
-		if price.text == nil {
-			continue
-		}
-		cents, err := units.ParseMoney(*price.text)
-		if err != nil {
-			return t, err
-		}
-		*price.to = meter.Price{Set: true, Cents: meter.Cents(cents)}
-	}
-	for _, text := range p.Domains {
-		domain, err := meter.NormalizeDomain(text)
-		if err != nil {
-			return t, err
-		}
-		t.Domains = append(t.Domains, domain)
-	}
-	for _, text := range p.Networks {
-		network, err := netip.ParsePrefix(text)
-		if err != nil {
-			return t, fmt.Errorf("%q is not a network", text)
-		}
-		t.Networks = append(t.Networks, network.Masked())
-	}
-	for login, v := range p.Verifiers {
-		verifier := meter.Verifier(v)
-		t.Verifiers[login] = &verifier
-	}
-	return t, t.Validate()
 }

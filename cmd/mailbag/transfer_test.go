@@ -11,14 +11,14 @@ func FuzzParseTransfers(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		all, err := parseTransfers(text)
+		all, faults := parseTransfers("file", text)
 		for _, a := range all {
-			if err := a.Validate(); err != nil {
-				t.Errorf("%q gives an invalid account: %v", text, err)
+			if faults := a.Faults(); len(faults) > 0 {
+				t.Errorf("%q gives an invalid account: %v", text, faults)
 			}
 		}
-		if err != nil && all != nil {
-			t.Errorf("%q gives accounts and %v", text, err)
+		if len(faults) > 0 && all != nil {
+			t.Errorf("%q gives accounts and %v", text, faults)
 		}
 	})
 }

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"mailbag/cmd/internal/units"
+	"mailbag/meter"
+)
+
+// maxTransfer bounds the file, in octets: ten million listed recipients fit.
+const maxTransfer = 1 << 30
+
+// readTransfers reads a file whole and strictly: what is not understood could be what keeps mail out.
+func (c *console) readTransfers(name string) ([]meter.Transfer, []error) {
+	in := c.in
+	if name == "-" {
+		name = "stdin"
+	} else {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, []error{err}
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxTransfer+1))
+	if err != nil {
+		return nil, []error{err}
+	}
+	if len(text) > maxTransfer {
+		return nil, []error{fmt.Errorf("%s is larger than 1 GiB", name)}
+	}
+	return parseTransfers(name, text)
+}
+
+// parseTransfers reads the text of a file of that name. It returns all that is wrong, or else the accounts.
+func parseTransfers(name string, text []byte) ([]meter.Transfer, []error) {
+	all, faults := transfersIn(text)
+	if len(faults) == 0 {
+		return all, nil
+	}
+	told := make([]error, 0, len(faults))
+	line, at := 1, 0
+	for i, f := range faults {
+		if i < shownFaults { // that of others is never shown
+			if f.at < at {
+				line, at = 1, 0
+			}
+			line += bytes.Count(text[at:f.at], []byte("\n"))
+			at = f.at
+		}
+		told = append(told, fmt.Errorf("%s:%d: %w", name, line, f.err))
+	}
+	return nil, told
+}
+
+func transfersIn(text []byte) ([]meter.Transfer, []fault) {
+	const foreign = `it is not what "mailbag account export" writes: %w`
+	whole, broken := sound(text)
+	if broken != nil {
+		return nil, []fault{{broken.at, fmt.Errorf(foreign, broken.err)}}
+	}
+	var document struct {
+		Version  int         `json:"mailbag_accounts"`
+		Accounts []jsonValue `json:"accounts"`
+	}
+	faults := strictly(whole, &document)
+	switch {
+	case len(faults) > 0:
+		for i, f := range faults {
+			faults[i].err = fmt.Errorf(foreign, f.err)
+		}
+		return nil, faults
+	case document.Version != transferVersion:
+		return nil, []fault{{0, fmt.Errorf("it is of version %d, and this mailbag reads %d", document.Version, transferVersion)}}
+	}
+	var all []meter.Transfer
+	named, owners := map[string]bool{}, map[string]string{}
+	for i, v := range document.Accounts {
+		var p transferAccount
+		wrong := strictly(v, &p)
+		who := fmt.Sprintf("the account %q", p.Name)
+		if p.Name == "" {
+			who = fmt.Sprintf("account %d of the file", i+1)
+		}
+		t, errs := p.unpacked()
+		if len(wrong)+len(errs) == 0 { // else faults would follow from faults
+			errs = t.Faults()
+		}
+		for _, err := range errs {
+			wrong = append(wrong, fault{v.at, err})
+		}
+		if p.Name != "" && named[p.Name] {
+			wrong = append(wrong, fault{v.at, errors.New("the file has it twice")})
+		}
+		named[p.Name] = true
+		for _, domain := range t.Domains {
+			if owner, found := owners[domain]; found {
+				wrong = append(wrong, fault{v.at, fmt.Errorf("the file gives its domain %s to %s already", domain, owner)})
+			}
+			owners[domain] = p.Name
+		}
+		for _, f := range wrong {
+			faults = append(faults, fault{f.at, fmt.Errorf("%s: %w", who, errors.New(sentence(f.err)))})
+		}
+		all = append(all, t)
+	}
+	return all, faults
+}
+
+// unpacked is the account that the file has, as far as it can be understood, and what of it cannot.
+func (p transferAccount) unpacked() (meter.Transfer, []error) {
+	t := meter.Transfer{
+		Account: meter.Account{
+			Name: p.Name, Mode: p.Mode, Suspended: p.Suspended, Host: p.Host, TLS: p.TLS, Recipients: p.Recipients, Messages: p.Messages, Bytes: p.Bytes,
+			OnLimit: p.OnLimit, MaxTiers: p.MaxTiers, Contact: p.Contact, Copies: p.Copies, CatchAll: p.CatchAll, Quota: p.Quota, CRAMMD5: p.CRAMMD5,
+		},
+		Listed: p.Listed, Mailboxes: p.Mailboxes, Verifiers: map[string]*meter.Verifier{},
+	}
+	var faults []error
+	if p.Hold < 0 || p.Hold > int64(meter.MaxHold/time.Second) {
+		faults = append(faults, fmt.Errorf("a hold of %d seconds is not 0 to %s", p.Hold, units.FormatDuration(meter.MaxHold)))
+	} else {
+		t.Hold = time.Duration(p.Hold) * time.Second
+	}
+	for _, price := range []struct {
+		text *string
+		to   *meter.Price
+	}{{p.BasePrice, &t.BasePrice}, {p.TierPrice, &t.TierPrice}} {
+		if price.text == nil {
+			continue
+		}
+		cents, err := units.ParseMoney(*price.text)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		*price.to = meter.Price{Set: true, Cents: meter.Cents(cents)}
+	}
+	for _, text := range p.Domains {
+		domain, err := meter.NormalizeDomain(text)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		t.Domains = append(t.Domains, domain)
+	}
+	for _, text := range p.Networks {
+		network, err := parseNetwork(text)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		t.Networks = append(t.Networks, network)
+	}
+	for login, v := range p.Verifiers {
+		verifier := meter.Verifier(v)
+		t.Verifiers[login] = &verifier
+	}
+	return t, faults
+}
