@@ -80,19 +80,19 @@ server, retried while it is away), etrn and atrn (held until the customer asks f
 	return root
 }
 
-// group is a command that only has others below it.
+// group is a command that only has others below it, and alone shows which.
 func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: use, Short: short, Long: long, SuggestionsMinimumDistance: 2}
 	g.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return wrongUsage(cmd, "a command is missing behind %q", cmd.CommandPath())
+			return nil
 		}
 		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
 			return wrongUsage(cmd, "%q has no command %q, perhaps %q is meant", cmd.CommandPath(), args[0], similar[0])
 		}
 		return wrongUsage(cmd, "%q has no command %q", cmd.CommandPath(), args[0])
 	}
-	g.RunE = func(*cobra.Command, []string) error { return nil } // Args lets nothing come here
+	g.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	g.AddCommand(commands...)
 	return g
 }
