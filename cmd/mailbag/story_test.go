@@ -49,8 +49,8 @@ func TestStories(t *testing.T) {
 			env.Setenv("MAILBAG_CONFIG", env.WorkDir+"/mailbag.toml")
 			env.Setenv("SUDO_USER", "operator")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command of a story ends a second later under -race
-			settings := fmt.Sprintf("database = \"%s/ledger/mailbag.db\"\n[policy]\ntables = \"%s/tables\"\n[turn]\ncontrol = \"unix:%s/turnd.sock\"\n[pop]\nmaildirs = \"%s/maildirs\"\n",
-				env.WorkDir, env.WorkDir, env.WorkDir, env.WorkDir)
+			settings := fmt.Sprintf("database = \"%s/ledger/mailbag.db\"\n[policy]\ntables = \"%s/tables\"\n[turn]\ncontrol = \"unix:%s/turnd.sock\"\n[pop]\nmaildirs = \"%s/maildirs\"\ndeliver = \"unix:%s/deliver.sock\"\n",
+				env.WorkDir, env.WorkDir, env.WorkDir, env.WorkDir, env.WorkDir)
 			return errors.Join(os.Mkdir(env.WorkDir+"/ledger", 0o755),
 				os.WriteFile(env.WorkDir+"/mailbag.toml", []byte(settings), 0o644))
 		},

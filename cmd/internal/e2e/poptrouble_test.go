@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/testdata/certificate"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -273,4 +274,18 @@ func TestFloodOfConnectionsHarmsNobody(t *testing.T) {
 	if all, err := fetchAll(s.POP3, "acme", password, true); err != nil || len(all) != 1 {
 		t.Errorf("who comes later fetches %d messages, %v", len(all), err)
 	}
+}
+
+// TestMailForMailboxesIsTriedAgainByFlush lets mail wait while mailbag-popd is away, for longer than the test.
+func TestMailForMailboxesIsTriedAgainByFlush(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	certificate.New(t, "mx.example").Write(t, s.Certificate(), s.Key())
+	s.must(s.Popd.Start())
+	s.pop3("dent", "dent.example")
+	s.must(s.Popd.Stop())
+	s.hold(3, 400, "dent.example")
+	s.must(s.Popd.Start())
+	s.mailbag("flush", "dent")
+	s.stored(s.maildir("dent", ""), 3)
+	s.waitFor("the queue to be empty", func() bool { return s.queued() == 0 })
 }
