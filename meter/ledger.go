@@ -25,6 +25,9 @@ var (
 
 	// ErrNoLedger is the ErrUnavailable of a file that is not there.
 	ErrNoLedger = fmt.Errorf("%w: there is no such file", ErrUnavailable)
+
+	// ErrReadOnly is the ErrUnavailable of what was to be written to a file that this process may only read.
+	ErrReadOnly = fmt.Errorf("%w: it can only be read", ErrUnavailable)
 )
 
 // Options of a [Ledger]. The zero value is that of a reader of an existing ledger in UTC.
@@ -335,6 +338,8 @@ func unavailable(err error) error {
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
 		errors.As(err, &e) && e.Code == sqlite3.ErrConstraint:
 		return err
+	case errors.As(err, &e) && e.Code == sqlite3.ErrReadonly:
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

@@ -62,7 +62,7 @@ type shownAccount struct {
 	Month          string        `json:"month"`
 	Usage          meter.Usage   `json:"usage"`
 	Waiting        meter.Waiting `json:"waiting"`
-	Stored         popd.Stored   `json:"stored"`
+	Stored         *popd.Stored  `json:"stored"` // null: it cannot be counted
 }
 
 func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
@@ -182,8 +182,10 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 	if s.Waiting, err = d.ledger.Waiting(ctx, a.ID); err != nil {
 		return nil, err
 	}
-	if s.Stored, err = d.store().Stored(a.Name); err != nil {
+	if stored, err := d.store().Stored(a.Name); err != nil {
 		d.note("warning: %v", err)
+	} else {
+		s.Stored = &stored
 	}
 	return s, nil
 }
@@ -221,7 +223,10 @@ func (d *desk) showAccount(s *shownAccount) {
 			line("quota", "%s", units.FormatSize(s.Quota))
 		}
 	}
-	if s.Mode == meter.POP3 || s.Stored.Messages > 0 {
+	switch {
+	case s.Stored == nil:
+		line("stored", "not known")
+	case s.Mode == meter.POP3 || s.Stored.Messages > 0:
 		line("stored", "%s", amount(s.Stored.Messages, s.Stored.Bytes))
 	}
 	if hasLogin(&meter.Account{Mode: s.Mode, CatchAll: s.CatchAll}) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,12 @@ func (c *console) postfixCommand() *cobra.Command {
 		"These commands need root. They change main.cf and master.cf with postconf, and keep what is there.",
 		c.postfixSetupCommand(&in), c.postfixCheckCommand(&in), c.postfixRemoveCommand(&in),
 		c.postfixStepAsideCommand(&in), c.postfixStepInCommand(&in), c.postfixStandByCommand(&in))
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if os.Geteuid() != 0 && !cmd.HasSubCommands() {
+			return fmt.Errorf("%s needs root; use sudo", cmd.CommandPath())
+		}
+		return nil
+	}
 	cmd.PersistentFlags().StringVar(&in.ConfigDir, "config-dir", "", "`DIR`ectory of main.cf (else MAIL_CONFIG from the environment, else Postfix's default)")
 	if err := cmd.MarkPersistentFlagDirname("config-dir"); err != nil {
 		panic(err) // only where the flag does not exist
