@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,10 +25,13 @@ func (c *console) writeMetrics(file string, found []diagnosis) error {
 	if err := sheet.Write(&text); err != nil {
 		return err
 	}
-	if err := wholefile.Write(file, text.Bytes(), 0o644); err != nil {
-		return fmt.Errorf("the metrics cannot be written: %w", err)
+	// The file is written again and again: it takes the place of its like, and of nothing else.
+	if _, err := os.Lstat(file); err == nil {
+		if former, err := readings.File(file).Gather(); err != nil || len(former) == 0 {
+			return fmt.Errorf("%s exists already, and has no metrics of the doctor's in it; name another file", file)
+		}
 	}
-	return nil
+	return unwritten(file, wholefile.Replace(file, text.Bytes(), 0o644))
 }
 
 func sheetOf(found []diagnosis, now time.Time) *readings.Sheet {

@@ -55,12 +55,21 @@ func TestDoctorThatWroteMetricsDidNotFail(t *testing.T) {
 	if out := w.must("doctor", "--metrics", w.path("metrics.prom")); out != "" {
 		t.Errorf("besides the file it wrote %q", out)
 	}
+	w.must("doctor", "--metrics", w.path("metrics.prom"))
 	shown, err := readings.File(w.path("metrics.prom")).Gather()
 	if err != nil || len(shown) == 0 {
 		t.Errorf("the file has %v, %v", shown, err)
 	}
-	if status, _, errs := w.run("doctor", "--metrics", w.path("none/metrics.prom")); status != failed || !strings.Contains(errs, "the metrics cannot be written: ") {
+	if status, _, errs := w.run("doctor", "--metrics", w.path("none/metrics.prom")); status != failed || !strings.Contains(errs, "none does not exist") {
 		t.Errorf("without the directory: %d %s", status, errs)
+	}
+	other := w.path("other")
+	if err := os.WriteFile(other, []byte("something else\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, _, errs := w.run("doctor", "--metrics", other)
+	if kept, err := os.ReadFile(other); status != failed || !strings.Contains(errs, "other exists already") || string(kept) != "something else\n" {
+		t.Errorf("over another file: %d %s, and %q, %v is in it", status, errs, kept, err)
 	}
 	if status, _, errs := w.run("doctor", "--metrics", "-", "--json"); status != misuse {
 		t.Errorf("with --json: %d %s", status, errs)
