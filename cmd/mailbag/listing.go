@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
-	"unicode/utf8"
+	"unicode"
 
+	"github.com/rivo/uniseg"
 	"github.com/spf13/cobra"
 )
 
@@ -57,9 +59,31 @@ type table struct {
 	rows  [][]string
 }
 
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+func (t *table) add(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = visible(cell)
+	}
+	t.rows = append(t.rows, cells)
+}
 
-// write writes the table with its columns two spaces apart.
+// visible writes what a terminal would not show, or obey, as Go does in strings.
+func visible(s string) string {
+	hidden := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) }
+	if !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if hidden(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// table writes a table with its columns two spaces apart.
 func (c *console) table(t *table) {
 	rows := t.rows
 	columns := len(t.heads)
@@ -73,13 +97,13 @@ func (c *console) table(t *table) {
 	}
 	for _, row := range rows {
 		for i, cell := range row {
-			width[i] = max(width[i], utf8.RuneCountInString(cell))
+			width[i] = max(width[i], uniseg.StringWidth(cell))
 		}
 	}
 	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
-			space := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			space := strings.Repeat(" ", width[i]-uniseg.StringWidth(cell))
 			if i > 0 {
 				line.WriteString("  ")
 			}
