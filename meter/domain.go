@@ -49,6 +49,19 @@ func NormalizeDomain(s string) (string, error) {
 	return name, nil
 }
 
+// UnicodeDomain is a normalized domain in its own letters (U-labels, RFC 5890, section 2.3.2.1), for customers to read.
+// One that would not be the same domain when it is given back stays as it is.
+func UnicodeDomain(domain string) string {
+	name, err := domains.ToUnicode(domain)
+	if err != nil {
+		return domain
+	}
+	if again, err := NormalizeDomain(name); err != nil || again != domain {
+		return domain
+	}
+	return name
+}
+
 // plain reports whether s is ASCII without A-labels, which needs no mapping: nearly all of them,
 // and the way on which a policy request is answered.
 func plain(s string) bool {

@@ -186,7 +186,7 @@ func (d *desk) limitNotice(a *meter.Account, i meter.Invoice, month meter.Month,
 	used, limit, _ := i.Tariff.Nearer(u)
 	loc := d.settings.Billing.Location
 	return limitNotice{
-		Account: a.Name, Domains: few(a.Domains), Hostname: hostname,
+		Account: a.Name, Domains: few(inOwnLetters(a.Domains)), Hostname: hostname,
 		Month: month.Start(loc).Format("January 2006"), Over: month.Before(d.thisMonth()), Until: moment(month.Next().Start(loc)),
 		Messages: grouped(u.Messages), MessageLimit: grouped(i.Tariff.Messages),
 		Size: units.RoundSize(u.Bytes), SizeLimit: units.FormatSize(i.Tariff.Bytes),
@@ -204,11 +204,20 @@ func (d *desk) waitingNotice(a *meter.Account, w meter.Waiting, hostname string)
 		host = "your mail server"
 	}
 	return waitingNotice{
-		Account: a.Name, Domains: few(a.Domains), Hostname: hostname,
+		Account: a.Name, Domains: few(inOwnLetters(a.Domains)), Hostname: hostname,
 		Messages: amountOf(int(w.Messages)), Size: units.RoundSize(w.Bytes), Since: moment(w.Oldest.In(loc)),
 		Hold: units.FormatDuration(a.HoldTime()), Returns: moment(w.Oldest.Add(a.HoldTime()).In(loc)),
 		Mode: string(a.Mode), Fetched: a.Mode.Held(), Suspended: a.Suspended, Host: host,
 	}
+}
+
+// inOwnLetters are domains as customers read them.
+func inOwnLetters(domains []string) []string {
+	texts := make([]string, len(domains))
+	for i, domain := range domains {
+		texts[i] = meter.UnicodeDomain(domain)
+	}
+	return texts
 }
 
 // moment is how a customer reads a time.
