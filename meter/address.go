@@ -4,24 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // An Address is an envelope address, user@domain.
 type Address struct {
-	Local  string // as given, without quotes
+	Local  string // without quotes
 	Domain string // normalized
 }
 
 // ParseAddress reads user@domain with an RFC 5321 local part (section 4.1.2: a dot-string or a
 // quoted string), which may be UTF-8 (RFC 6531, section 3.3), and a domain name in any spelling that
-// [NormalizeDomain] takes.
+// [NormalizeDomain] takes. Letters with marks are composed: what looks the same is the same (RFC 6532, section 3.1).
 func ParseAddress(s string) (Address, error) {
 	at := strings.LastIndexByte(s, '@')
 	if at < 0 {
 		return Address{}, fmt.Errorf("%q is not an address: it has no @", s)
 	}
-	local, err := unquoteLocal(s[:at])
+	local, err := unquoteLocal(norm.NFC.String(s[:at]))
 	if err != nil {
 		return Address{}, fmt.Errorf("%q is not an address: %w", s, err)
 	}
@@ -33,12 +36,34 @@ func ParseAddress(s string) (Address, error) {
 }
 
 // Key is the form in which mailboxes and listed recipients are stored and compared: all lower case,
-// because a customer's list that says Info@ means info@ as well.
-func (a Address) Key() string { return strings.ToLower(a.Local) + "@" + a.Domain }
+// because a customer's list that says Info@ means info@ as well, composed, and without quotes. It is not for people:
+// what they read has to be what they can write.
+func (a Address) Key() string { return oneSpelling(a.Local) + "@" + a.Domain }
 
-// String is the address as SMTP writes it, quoted where it must be.
+// KeyAddress is the address of a [Address.Key].
+func KeyAddress(key string) Address {
+	at := strings.LastIndexByte(key, '@')
+	return Address{Local: key[:max(at, 0)], Domain: key[at+1:]}
+}
+
+// Written is a key as SMTP writes the address. The other log-ins, names of accounts, are written as they are.
+func Written(key string) string {
+	if !strings.Contains(key, "@") {
+		return key
+	}
+	return KeyAddress(key).String()
+}
+
+// oneSpelling is what two texts have in common that differ in case or in how letters with marks are encoded alone.
+func oneSpelling(s string) string {
+	return norm.NFC.String(strings.ToLower(norm.NFC.String(s)))
+}
+
+// String is the address as SMTP writes it, quoted where it must be, and where it would be taken for an option on a
+// command line, or for a remark, white space or a byte order mark in a file of addresses.
 func (a Address) String() string {
-	if isDotString(a.Local) {
+	first, _ := utf8.DecodeRuneInString(a.Local)
+	if isDotString(a.Local) && first != '-' && first != '#' && first != '\ufeff' && !unicode.IsSpace(first) {
 		return a.Local + "@" + a.Domain
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(a.Local) + `"@` + a.Domain
@@ -53,10 +78,12 @@ func unquoteLocal(s string) (string, error) {
 		return "", errors.New("its local part is longer than 64 octets")
 	case !utf8.ValidString(s):
 		return "", errors.New("its local part is not UTF-8")
+	case strings.ContainsFunc(s, unseen):
+		return "", errors.New("its local part has a control character")
 	case isDotString(s):
 		return s, nil
 	case len(s) < 3 || s[0] != '"' || s[len(s)-1] != '"':
-		return "", errors.New("its local part must be quoted")
+		return "", fmt.Errorf("its local part has to be quoted, as in %s", Address{Local: "two words", Domain: "acme.example"})
 	}
 	var local strings.Builder
 	for quoted := s[1 : len(s)-1]; quoted != ""; {
@@ -67,13 +94,16 @@ func unquoteLocal(s string) (string, error) {
 		} else if c == '"' || c == '\\' {
 			return "", fmt.Errorf("a %c in its local part lacks a backslash", c)
 		}
-		if c < ' ' || c == 0x7f {
-			return "", errors.New("its local part has a control character")
-		}
 		local.WriteByte(c)
 		quoted = quoted[1:]
 	}
 	return local.String(), nil
+}
+
+// unseen are the characters that a reader would not see, or that would have him see something else: control characters,
+// ends of lines, and those that turn the direction of what follows.
+func unseen(r rune) bool {
+	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 }
 
 // isDotString reports whether s is RFC 5321's Dot-string, with RFC 6531's UTF-8.

@@ -52,9 +52,9 @@ func (l *Ledger) History(ctx context.Context, name string) ([]Change, error) {
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		c.At, c.After = time.UnixMilli(at).UTC(), json.RawMessage(after)
+		c.At, c.After = time.UnixMilli(at).UTC(), writtenMailboxes(after)
 		if before != "" {
-			c.Before = json.RawMessage(before)
+			c.Before = writtenMailboxes(before)
 		}
 		list = append(list, c)
 	}
@@ -62,6 +62,25 @@ func (l *Ledger) History(ctx context.Context, name string) ([]Change, error) {
 		return nil, fmt.Errorf("%s: %w", name, ErrNoAccount)
 	}
 	return list, nil
+}
+
+// writtenMailboxes has an account's document name its mailboxes as SMTP writes them.
+func writtenMailboxes(document string) json.RawMessage {
+	var account map[string]json.RawMessage
+	var mailboxes []string
+	if json.Unmarshal([]byte(document), &account) != nil || json.Unmarshal(account["mailboxes"], &mailboxes) != nil {
+		return json.RawMessage(document)
+	}
+	changed := false
+	for i, key := range mailboxes {
+		mailboxes[i] = Written(key)
+		changed = changed || mailboxes[i] != key
+	}
+	if !changed {
+		return json.RawMessage(document)
+	}
+	account["mailboxes"] = json.RawMessage(asJSON(mailboxes))
+	return json.RawMessage(asJSON(account))
 }
 
 // change executes the statements on an existing account, with a line of its history around them:

@@ -21,7 +21,7 @@ type Verifier struct {
 
 // SetPassword gives a new verifier to a log-in: an account's name or one of its mailboxes' address.
 func (l *Ledger) SetPassword(ctx context.Context, name, login string, v *Verifier) error {
-	return l.change(ctx, name, "passwd "+login, setVerifier(login, name, v, l.opt.Now().UnixMilli()))
+	return l.change(ctx, name, "passwd "+Written(login), setVerifier(login, name, v, l.opt.Now().UnixMilli()))
 }
 
 // Verifier returns the verifier of a log-in, nil when it has none.

@@ -165,7 +165,7 @@ func several(addresses []Address) string {
 		if i > 0 {
 			text += " "
 		}
-		text += a.Key()
+		text += Written(a.Key())
 	}
 	return text
 }

@@ -260,7 +260,7 @@ func TestDirectoryAcceptsByListMailboxAndCatchAll(t *testing.T) {
 	mustAdd(t, l, Account{Name: "list", Mode: Backup, Recipients: ListedRecipient, Domains: []string{"list.example"}})
 	mustAdd(t, l, Account{Name: "boxes", Mode: POP3, Domains: []string{"boxes.example"}})
 	mustAdd(t, l, Account{Name: "all", Mode: POP3, CatchAll: true, Domains: []string{"all.example"}})
-	if err := l.AddRecipients(t.Context(), "list", Address{"Info", "list.example"}, Address{"two words", "list.example"}); err != nil {
+	if err := l.AddRecipients(t.Context(), "list", Address{"Info", "list.example"}, Address{"two words", "list.example"}, Address{"jo\u0308rg", "list.example"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.AddMailbox(t.Context(), "boxes", Address{"kim", "boxes.example"}, v); err != nil {
@@ -270,6 +270,7 @@ func TestDirectoryAcceptsByListMailboxAndCatchAll(t *testing.T) {
 	for address, want := range map[string]bool{
 		"x@any.example": true, "x@all.example": true,
 		"info@list.example": true, "INFO@List.Example": true, "info+tag@list.example": true, `"two words"@list.example`: true,
+		"jörg@list.example": true, "JO\u0308RG+tag@list.example": true, "jorg@list.example": false,
 		"inf@list.example": false, "+info@list.example": false, "x@list.example": false,
 		"kim@boxes.example": true, "kim+a+b@boxes.example": true, "lee@boxes.example": false,
 	} {

@@ -360,3 +360,15 @@ func TestStoreCountsSweepsAndPurges(t *testing.T) {
 		t.Error("a purge of .. was done")
 	}
 }
+
+func TestAddressIsTheSameHoweverItsLettersAreEncoded(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, nil)
+	d.must(d.ledger.AddMailbox(t.Context(), "solo", meter.Address{Local: "jörg", Domain: "solo.example"}, verifier))
+	d.put(body, "jo\u0308rg@solo.example", "JÖRG+x@solo.example")
+	for _, name := range []string{"jörg@solo.example", "Jo\u0308rg@solo.example", "jo\u0308rg%solo.example"} {
+		c := d.enter(name)
+		c.say("STAT", "+OK 2 ")
+		c.say("QUIT", "+OK")
+	}
+}
