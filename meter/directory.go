@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -22,6 +23,7 @@ type Directory struct {
 	domains    map[string]*Account
 	recipients map[int64][]string // sorted keys, of the accounts that accept listed recipients only
 	mailboxes  map[int64][]string // sorted keys
+	maildirs   map[string]string  // of mailboxes, by key, where it is not the key
 	verifiers  forms
 	decoyKey   []byte
 }
@@ -57,6 +59,12 @@ func (d *Directory) Mailbox(addr Address) *Account {
 		return nil
 	}
 	return a
+}
+
+// Maildir names the place of a mailbox's mail, by its key: another one than that of any mailbox that had the address
+// before. It is the key, or that of another spelling, or one of them with a comma and a token behind it.
+func (d *Directory) Maildir(mailbox string) string {
+	return cmp.Or(d.maildirs[mailbox], mailbox)
 }
 
 // Accepts reports whether the account takes mail for an address in one of its domains: by its
@@ -138,6 +146,7 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 		domains:    map[string]*Account{},
 		recipients: map[int64][]string{},
 		mailboxes:  map[int64][]string{},
+		maildirs:   map[string]string{},
 	}
 	err := conn.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM change").Scan(&d.revision)
 	if err != nil {
@@ -184,11 +193,37 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 			a.Networks = append(a.Networks, p)
 		}
 	}
-	gather(d.mailboxes, pairs(ctx, conn, &err, "SELECT account, address FROM mailbox"))
+	gather(d.mailboxes, d.loadMailboxes(ctx, conn, &err))
 	gather(d.recipients, pairs(ctx, conn, &err, `
 		SELECT account, address FROM recipient
 		WHERE account IN (SELECT id FROM account WHERE recipients = 'list')`))
 	return d, err
+}
+
+// loadMailboxes yields the mailboxes with their accounts as [pairs] does, and keeps where their mail is.
+func (d *Directory) loadMailboxes(ctx context.Context, q querier, err *error) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		if *err != nil {
+			return
+		}
+		for rows, e := range query(ctx, q, "SELECT account, address, maildir FROM mailbox") {
+			var account int64
+			var address, maildir string
+			if e == nil {
+				e = rows.Scan(&account, &address, &maildir)
+			}
+			if e != nil {
+				*err = e
+				return
+			}
+			if maildir != "" {
+				d.maildirs[address] = maildir
+			}
+			if !yield(address, account) {
+				return
+			}
+		}
+	}
 }
 
 // gather makes sorted lists of addresses by account. The strings of a list share one allocation:

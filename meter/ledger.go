@@ -225,15 +225,18 @@ func (l *Ledger) closeFile() error {
 // driverName is what database/sql opens the ledger's connections by. The tests put another in its place, which listens.
 var driverName = "mailbag"
 
-func init() { sql.Register(driverName, &sqlite3.SQLiteDriver{ConnectHook: boundLog}) }
+func init() { sql.Register(driverName, &sqlite3.SQLiteDriver{ConnectHook: prepare}) }
 
 // maxLog is what is left of the write-ahead log, in octets, when it begins anew after it was longer: it grows while
 // somebody reads, such as a backup. Where nobody does SQLite begins anew at four megabytes.
 const maxLog = 8 << 20
 
-func boundLog(c *sqlite3.SQLiteConn) error {
-	_, err := c.Exec(fmt.Sprintf("PRAGMA journal_size_limit = %d", maxLog), nil)
-	return err
+// prepare makes a new connection what the ledger needs.
+func prepare(c *sqlite3.SQLiteConn) error {
+	if _, err := c.Exec(fmt.Sprintf("PRAGMA journal_size_limit = %d", maxLog), nil); err != nil {
+		return err
+	}
+	return c.RegisterFunc("one_spelling", oneSpelling, true) // for schema/11.sql
 }
 
 // dsn opens as DESIGN asks: write-ahead log, an fsync at every commit, foreign keys, and a

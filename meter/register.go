@@ -3,6 +3,7 @@ package meter
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -224,8 +225,9 @@ func (l *Ledger) RemoveNetwork(ctx context.Context, name string, network netip.P
 		statement{"DELETE FROM network WHERE prefix = ? AND account = " + accountID, []any{network.String(), name}})
 }
 
-// AddMailbox makes a mailbox with its own log-in. Errors: [ErrNoAccount], [ErrNoDomain],
-// [ErrMailboxTaken], [ErrInvalid] where the account is not a pop3 account.
+// AddMailbox makes a mailbox with its own log-in. It begins empty: where the account had one of this address before,
+// it has another Maildir, because mail, deliveries and sessions of the former one may be there still, or come. Errors:
+// [ErrNoAccount], [ErrNoDomain], [ErrMailboxTaken], [ErrInvalid] where the account is not a pop3 account.
 func (l *Ledger) AddMailbox(ctx context.Context, name string, address Address, v *Verifier) error {
 	d, err := l.Load(ctx)
 	if err != nil {
@@ -240,17 +242,41 @@ func (l *Ledger) AddMailbox(ctx context.Context, name string, address Address, v
 		}
 	}
 	now := l.opt.Now().UnixMilli()
-	err = l.change(ctx, name, "mailbox add "+address.Key(),
-		statement{"INSERT INTO mailbox (address, account, domain, created) VALUES (?, " + accountID + ", ?, ?)",
-			[]any{address.Key(), name, address.Domain, now}},
-		setVerifier(address.Key(), name, v, now))
+	key := address.Key()
+	err = l.change(ctx, name, "mailbox add "+Written(key),
+		statement{`
+			INSERT INTO mailbox (address, account, domain, created, maildir)
+			SELECT ?, id, ?, ?, iif(` + hadMailbox + `, ?, '') FROM account WHERE name = ? AND deleted IS NULL`,
+			[]any{key, address.Domain, now, name, removal(key), "mailbox remove " + key, key + "," + freshToken(), name}},
+		setVerifier(key, name, v, now))
 	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "mailbox.address") {
 		return fmt.Errorf("%s: %w", address, ErrMailboxTaken)
 	}
 	return err
 }
 
-// RemoveMailbox takes a mailbox and its log-in from the account. Mail in its Maildir is not touched.
+// hadMailbox is whether the account of the first parameter had a mailbox whose removal is one of the others.
+const hadMailbox = "EXISTS (SELECT 1 FROM change WHERE account = " + accountID + " AND action IN (?, ?))"
+
+// HadMailbox reports whether the account had a mailbox of this address and has it no more. Its mail may be there still.
+func (l *Ledger) HadMailbox(ctx context.Context, name string, address Address) (had bool, err error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return false, err
+	}
+	key := address.Key()
+	err = db.QueryRowContext(ctx, "SELECT "+hadMailbox, name, removal(key), "mailbox remove "+key).Scan(&had)
+	return had, unavailable(err)
+}
+
+// freshToken makes the name of a Maildir one that none had before.
+func freshToken() string { return strings.ToLower(rand.Text()[:8]) }
+
+// removal is what the history has of a mailbox that was removed. Older mailbags wrote the key.
+func removal(key string) string { return "mailbox remove " + Written(key) }
+
+// RemoveMailbox takes a mailbox and its log-in from the account. Mail in its Maildir is not touched, and no other
+// mailbox has it.
 func (l *Ledger) RemoveMailbox(ctx context.Context, name string, address Address) error {
 	d, err := l.Load(ctx)
 	if err != nil {
@@ -260,7 +286,7 @@ func (l *Ledger) RemoveMailbox(ctx context.Context, name string, address Address
 	if a := d.Account(name); a != nil && !slices.Contains(d.Mailboxes(a), key) {
 		return fmt.Errorf("%s: %w", address, ErrNoMailbox)
 	}
-	return l.change(ctx, name, "mailbox remove "+key,
+	return l.change(ctx, name, removal(key),
 		statement{"DELETE FROM mailbox WHERE address = ? AND account = " + accountID, []any{key, name}},
 		statement{"DELETE FROM credential WHERE login = ? AND account = " + accountID, []any{key, name}})
 }

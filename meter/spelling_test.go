@@ -81,3 +81,49 @@ func TestUnicodeDomainIsTheSameDomain(t *testing.T) {
 		}
 	}
 }
+
+// TestALedgerWithAddressesInTwoSpellingsIsTakenOver opens one in which letters with marks were kept as they came.
+func TestALedgerWithAddressesInTwoSpellingsIsTakenOver(t *testing.T) {
+	t.Parallel()
+	credential := "', 1, zeroblob(16), 4096, zeroblob(32), zeroblob(32), NULL, 0)"
+	l := olderLedger(t, 10, `
+		INSERT INTO account (name, mode, created) VALUES ('dent', 'pop3', 1767225600000);
+		INSERT INTO domain (name, account) VALUES ('dent.example', 1);
+		INSERT INTO change (at, who, account, action) VALUES (1767225600000, 'operator', 1, 'account add');
+		INSERT INTO mailbox (address, account, domain, created) VALUES ('jo`+"\u0308"+`rg@dent.example', 1, 'dent.example', 0),
+			('info@dent.example', 1, 'dent.example', 0), ('zoe`+"\u0308"+`@dent.example', 1, 'dent.example', 0), ('zoë@dent.example', 1, 'dent.example', 0);
+		INSERT INTO credential VALUES ('jo`+"\u0308"+`rg@dent.example`+credential+`, ('zoe`+"\u0308"+`@dent.example`+credential+`, ('zoë@dent.example`+credential+`;
+		INSERT INTO recipient (account, address, domain) VALUES (1, 'jo`+"\u0308"+`rg@dent.example', 'dent.example'),
+			(1, 'zoe`+"\u0308"+`@dent.example', 'dent.example'), (1, 'zoë@dent.example', 'dent.example')`)
+	d := mustLoad(t, l)
+	if got := strings.Join(d.Mailboxes(d.Account("dent")), " "); got != "info@dent.example jörg@dent.example zoë@dent.example" {
+		t.Errorf("the mailboxes are %q", got)
+	}
+	for mailbox, want := range map[string]string{
+		"jörg@dent.example": "jo\u0308rg@dent.example", // where it was
+		"zoë@dent.example":  "zoë@dent.example",
+		"info@dent.example": "info@dent.example",
+	} {
+		if got := d.Maildir(mailbox); got != want {
+			t.Errorf("the mail of %s is in %+q, want %+q", mailbox, got, want)
+		}
+	}
+	for login, want := range map[string]bool{"jörg@dent.example": true, "zoë@dent.example": true, "jo\u0308rg@dent.example": false, "zoe\u0308@dent.example": false} {
+		if v, err := l.Verifier(t.Context(), login); err != nil || (v != nil) != want {
+			t.Errorf("the verifier of %+q is %v, %v", login, v, err)
+		}
+	}
+	var listed []string
+	for address, err := range l.Recipients(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed = append(listed, address)
+	}
+	if got := strings.Join(listed, " "); got != "jörg@dent.example zoë@dent.example" {
+		t.Errorf("the listed recipients are %q", got)
+	}
+	if faults, err := l.Check(t.Context()); err != nil || len(faults) > 0 {
+		t.Errorf("Check = %q, %v", faults, err)
+	}
+}

@@ -54,7 +54,7 @@ var large = []string{"message", "usage", "turn", "pop_session", "waiting", "chan
 // allowed are steps that go through a large table, or sort what they find there, in statements by a part of their text.
 var allowed = []struct{ text, step string }{
 	// What is read is all that there is, as of one moment.
-	{"account, address FROM mailbox", "SCAN mailbox USING COVERING INDEX"},
+	{"account, address, maildir FROM mailbox", "SCAN mailbox"},
 	{"account, address FROM recipient", "SCAN recipient USING COVERING INDEX"},
 	{"stored_key, server_key, cram_md5 FROM credential", "SCAN credential"},
 	{"FROM credential GROUP BY 1, 2, 3, 4", "SCAN credential USING INDEX credential_account"},
@@ -268,7 +268,7 @@ func (s *statements) list() (list []heardStatement) {
 type listener struct{}
 
 func (listener) Open(dsn string) (driver.Conn, error) {
-	c, err := (&sqlite3.SQLiteDriver{ConnectHook: boundLog}).Open(dsn)
+	c, err := (&sqlite3.SQLiteDriver{ConnectHook: prepare}).Open(dsn)
 	if err != nil {
 		return nil, err
 	}

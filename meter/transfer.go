@@ -1,10 +1,12 @@
 package meter
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +18,7 @@ type Transfer struct {
 	Account
 	Listed    []string             // keys of its recipient list, sorted
 	Mailboxes []string             // keys, sorted
+	Maildirs  map[string]string    // by mailbox, as [Directory.Maildir] where it is not the key
 	Verifiers map[string]*Verifier // by log-in: the account's name or a mailbox's key
 }
 
@@ -34,7 +37,13 @@ func (l *Ledger) Transfers(ctx context.Context) ([]Transfer, error) {
 		listed := map[int64][]string{}
 		gather(listed, pairs(ctx, conn, &err, "SELECT account, address FROM recipient"))
 		for a := range d.Accounts() {
-			all = append(all, Transfer{Account: *a, Listed: listed[a.ID], Mailboxes: d.Mailboxes(a), Verifiers: verifiers[a.ID]})
+			t := Transfer{Account: *a, Listed: listed[a.ID], Mailboxes: d.Mailboxes(a), Maildirs: map[string]string{}, Verifiers: verifiers[a.ID]}
+			for _, key := range t.Mailboxes {
+				if place := d.Maildir(key); place != key {
+					t.Maildirs[key] = place
+				}
+			}
+			all = append(all, t)
 		}
 		return err
 	})
@@ -85,12 +94,15 @@ func (t *Transfer) Faults() []error {
 			case err != nil:
 				fault("%w", err)
 			case !slices.Contains(t.Domains, domain):
-				fault("it %s %s, which is in none of its domains", list.verb, key)
+				fault("it %s %s, which is in none of its domains", list.verb, Written(key))
 			case seen[key]:
-				fault("it %s %s twice", list.verb, key)
+				fault("it %s %s twice", list.verb, Written(key))
 			}
 			seen[key] = true
 		}
+	}
+	if err := t.checkMaildirs(); err != nil {
+		fault("%w", err)
 	}
 	for _, login := range slices.Sorted(maps.Keys(t.Verifiers)) {
 		if login != t.Name && !slices.Contains(t.Mailboxes, login) {
@@ -169,8 +181,8 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer) error {
 		domains = append(domains, t.Domains...)
 		batch = append(batch, l.addAccount(&t.Account, nil, "account import")...)
 		for _, key := range t.Mailboxes {
-			batch = append(batch, statement{"INSERT INTO mailbox (address, account, domain, created) VALUES (?, " + accountID + ", ?, ?)",
-				[]any{key, t.Name, key[strings.LastIndexByte(key, '@')+1:], now}})
+			batch = append(batch, statement{"INSERT INTO mailbox (address, account, domain, created, maildir) VALUES (?, " + accountID + ", ?, ?, ?)",
+				[]any{key, t.Name, key[strings.LastIndexByte(key, '@')+1:], now, t.Maildirs[key]}})
 		}
 		if len(t.Listed) > 0 {
 			listed := make([][]any, len(t.Listed))
@@ -196,11 +208,33 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer) error {
 	return err
 }
 
+var maildirToken = regexp.MustCompile("^[a-z0-9]+$") // as freshToken makes it
+
+// checkMaildirs refuses Maildirs that two mailboxes would share, or that are none.
+func (t *Transfer) checkMaildirs() error {
+	owners := map[string]string{}
+	for _, key := range t.Mailboxes {
+		place := cmp.Or(t.Maildirs[key], key)
+		if other, found := owners[place]; found {
+			return fmt.Errorf("the mailboxes %s and %s have one Maildir", Written(other), Written(key))
+		}
+		owners[place] = key
+	}
+	for key, place := range t.Maildirs {
+		at := strings.LastIndexByte(place, '@')
+		domain, token, again := strings.Cut(place[at+1:], ",")
+		if owners[place] != key || oneSpelling(place[:at+1]+domain) != key || again && !maildirToken.MatchString(token) {
+			return fmt.Errorf("%q is no Maildir of a mailbox %s", place, Written(key))
+		}
+	}
+	return nil
+}
+
 // keyDomain is the domain of an address in the form of [Address.Key].
 func keyDomain(key string) (string, error) {
 	at := strings.LastIndexByte(key, '@')
-	if at < 1 || strings.ToLower(key) != key {
-		return "", fmt.Errorf("%q is not an address in lower case", key)
+	if at < 1 || oneSpelling(key) != key {
+		return "", fmt.Errorf("%q is not an address in lower case and NFC", key)
 	}
 	domain, err := NormalizeDomain(key[at+1:])
 	if err == nil && domain != key[at+1:] {

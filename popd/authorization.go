@@ -1,10 +1,12 @@
 package popd
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"strings"
 
+	"mailbag/meter"
 	"mailbag/meter/login"
 	"mailbag/popd/maildir"
 )
@@ -121,7 +123,13 @@ func (s *session) enter(id login.Identity, err error) error {
 	default:
 		return s.mistake("[AUTH] ", sentence(login.ErrFailed))
 	}
-	drop, err := openMaildrop(s.server.cfg.Store.Maildir(id.Account.Name, id.Mailbox))
+	switch same, err := s.server.stillHas(s.server.clients.Context(), id); {
+	case err != nil:
+		return s.mistake("[SYS/TEMP] ", sentence(login.ErrUnavailable))
+	case !same:
+		return s.mistake("[SYS/TEMP] The mailbox was changed at this moment; log in again")
+	}
+	drop, err := openMaildrop(s.server.cfg.Store.Maildir(id.Account.Name, id.Maildir))
 	if errors.Is(err, maildir.ErrInUse) {
 		return s.mistake("[IN-USE] Another session has this mailbox")
 	}
@@ -137,6 +145,20 @@ func (s *session) enter(id login.Identity, err error) error {
 	s.began(id, s.server.cfg.Now())
 	s.text("+OK ", int64(drop.count), " messages, ", drop.octets, " octets")
 	return nil
+}
+
+// stillHas reports whether the mailbox is the one that the name was looked up for: the password may be that of
+// the next owner of the address, or of the former, because it was checked later, and the answer may have been delayed.
+func (s *Server) stillHas(ctx context.Context, id login.Identity) (bool, error) {
+	d, err := s.cfg.Accounts.Fresh(ctx)
+	if err != nil {
+		return false, err
+	}
+	a := d.AccountByID(id.Account.ID)
+	if a == nil || id.Mailbox == "" {
+		return a != nil, nil
+	}
+	return d.Mailbox(meter.KeyAddress(id.Mailbox)) == a && d.Maildir(id.Mailbox) == id.Maildir, nil
 }
 
 // sentence is an error as a reply has it.

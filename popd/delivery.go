@@ -157,12 +157,12 @@ const copiesAtOnce = 16
 func (d *delivery) copies() []*letter {
 	type place struct {
 		account int64
-		mailbox string
+		maildir string
 	}
 	var all []*letter
 	single := map[place]*letter{}
 	for _, to := range d.to {
-		at := place{to.account.ID, to.mailbox}
+		at := place{to.account.ID, to.maildir}
 		if c := single[at]; c != nil {
 			c.to = append(c.to, to)
 			continue
@@ -179,7 +179,7 @@ func (d *delivery) copies() []*letter {
 // begin opens a copy's draft and writes the envelope into it. A Maildir is made when its first message comes.
 func (d *delivery) begin(c *letter) error {
 	to := c.to[0]
-	box := d.server.cfg.Store.Maildir(to.account.Name, to.mailbox)
+	box := d.server.cfg.Store.Maildir(to.account.Name, to.maildir)
 	draft, err := box.Draft(d.server.names)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = box.Create(); err == nil {

@@ -15,6 +15,7 @@ type recipient struct {
 	address meter.Address
 	account *meter.Account
 	mailbox string // key; empty: the catch-all
+	maildir string // of the mailbox
 }
 
 // What RCPT is answered where it is not accepted.
@@ -71,6 +72,7 @@ func (r *recipient) find(d *meter.Directory) *smtp.SMTPError {
 	if r.mailbox == "" && !r.account.CatchAll {
 		return noMailbox
 	}
+	r.maildir = d.Maildir(r.mailbox)
 	return nil
 }
 

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"mailbag/meter"
 	"mailbag/popd/maildir"
 )
 
@@ -21,7 +20,12 @@ import (
 //
 //	ACCOUNT/catch-all                  the Maildir of the account itself
 //	ACCOUNT/mailboxes/DOMAIN/USER      that of a mailbox; in USER all but a-z, 0-9, -, _, +, = and inner dots
-//	                                   is written as % and two digits
+//	                                   is written as % and two digits; where the address had a mailbox before,
+//	                                   a comma and a token stand behind
+//	ACCOUNT,TOKEN                      what was in the folder of an account before that was added
+//
+// No name is used for another account or mailbox afterwards: who comes after somebody never sees his mail, whatever
+// deliveries and sessions are under way.
 //
 // It knows nothing but these paths, and is safe for concurrent use by several processes.
 type Store struct {
@@ -37,21 +41,26 @@ func NewStore(root string, now func() time.Time) *Store {
 	return &Store{root: root, now: now, measured: map[string]*storage{}}
 }
 
-// Maildir is where mail of an account is kept: of one of its mailboxes, by its key, or, where that is empty,
-// of its catch-all.
+// Maildir is where mail of an account is kept: of one of its mailboxes, by what [meter.Directory.Maildir] names, or,
+// where that is empty, of its catch-all.
 func (s *Store) Maildir(account, mailbox string) *maildir.Maildir {
 	if mailbox == "" {
 		return maildir.At(filepath.Join(s.root, account, "catch-all"))
 	}
 	at := strings.LastIndexByte(mailbox, '@')
-	return maildir.At(filepath.Join(s.root, account, "mailboxes", mailbox[at+1:], folder(mailbox[:at])))
+	domain, token, again := strings.Cut(mailbox[at+1:], ",")
+	if again {
+		token = "," + token
+	}
+	return maildir.At(filepath.Join(s.root, account, "mailboxes", domain, folder(mailbox[:at], maxFolder-len(token))+token))
 }
 
 // maxFolder is the longest name of a directory (NAME_MAX).
 const maxFolder = 255
 
-// folder is a name for a local part that no other has, and that is neither hidden nor leads anywhere else.
-func folder(local string) string {
+// folder is a name for a local part that no other has, and that is neither hidden nor leads anywhere else. The longest
+// has so many octets.
+func folder(local string, longest int) string {
 	var b strings.Builder
 	for i := range len(local) {
 		c := local[i]
@@ -61,16 +70,22 @@ func folder(local string) string {
 			fmt.Fprintf(&b, "%%%02X", c)
 		}
 	}
-	if b.Len() > maxFolder {
+	if b.Len() > longest {
 		sum := sha256.Sum256([]byte(local))
 		return "%-" + hex.EncodeToString(sum[:])
 	}
 	return b.String()
 }
 
-// Maildirs are all Maildirs of an account that are there.
-func (s *Store) Maildirs(account string) ([]*maildir.Maildir, error) {
-	candidates := []*maildir.Maildir{s.Maildir(account, "")}
+// A place is where a Maildir is, or what is left of one.
+type place struct {
+	*maildir.Maildir
+	mailbox string // address; empty: the catch-all
+}
+
+// places are where an account has Maildirs, or had.
+func (s *Store) places(account string) ([]place, error) {
+	all := []place{{s.Maildir(account, ""), ""}}
 	mailboxes := filepath.Join(s.root, account, "mailboxes")
 	domains, err := subdirectories(mailboxes)
 	if err != nil {
@@ -82,17 +97,7 @@ func (s *Store) Maildirs(account string) ([]*maildir.Maildir, error) {
 			return nil, err
 		}
 		for _, user := range users {
-			candidates = append(candidates, maildir.At(filepath.Join(mailboxes, domain, user)))
-		}
-	}
-	var all []*maildir.Maildir
-	for _, d := range candidates {
-		there, err := d.Exists()
-		if err != nil {
-			return nil, err
-		}
-		if there {
-			all = append(all, d)
+			all = append(all, place{maildir.At(filepath.Join(mailboxes, domain, user)), resident(user) + "@" + domain})
 		}
 	}
 	return all, nil
@@ -122,27 +127,32 @@ type Stored struct {
 // Stored is what an account has stored, in all its mailboxes, also those that were removed.
 func (s *Store) Stored(account string) (Stored, error) {
 	var all Stored
-	maildirs, err := s.Maildirs(account)
+	places, err := s.places(account)
 	if err != nil {
 		return all, fmt.Errorf("the mail of %s cannot be counted: %w", account, err)
 	}
-	for _, d := range maildirs {
-		messages, octets, err := d.Usage()
+	for _, p := range places {
+		here, err := stored(p.Maildir)
 		if err != nil {
-			return all, fmt.Errorf("the mail of %s cannot be counted: %w", account, err)
+			return all, err
 		}
-		all.Messages += messages
-		all.Bytes += octets
+		all.Messages += here.Messages
+		all.Bytes += here.Bytes
 	}
 	return all, nil
 }
 
-// Purge removes all the mail of an account, with its folder.
-func (s *Store) Purge(account string) error {
-	if !meter.ValidName(account) {
-		return fmt.Errorf("%q is not the name of an account", account)
+// StoredIn is what one mailbox of an account has stored, named as for [Store.Maildir].
+func (s *Store) StoredIn(account, mailbox string) (Stored, error) {
+	return stored(s.Maildir(account, mailbox))
+}
+
+func stored(d *maildir.Maildir) (Stored, error) {
+	messages, octets, err := d.Usage()
+	if err != nil {
+		return Stored{}, fmt.Errorf("the mail in %s cannot be counted: %w", d.Path(), err)
 	}
-	return os.RemoveAll(filepath.Join(s.root, account))
+	return Stored{messages, octets}, nil
 }
 
 // Sweep removes what deliveries began and gave up ([maildir.Abandoned] ago), in all accounts, and returns how
@@ -155,13 +165,13 @@ func (s *Store) Sweep(ctx context.Context) (removed int, err error) {
 	}
 	var errs []error
 	for _, account := range accounts {
-		maildirs, err := s.Maildirs(account)
+		places, err := s.places(account)
 		errs = append(errs, err)
-		for _, d := range maildirs {
+		for _, p := range places {
 			if ctx.Err() != nil {
 				return removed, ctx.Err()
 			}
-			n, err := d.Sweep(before)
+			n, err := p.Sweep(before)
 			removed += n
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)

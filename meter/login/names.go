@@ -11,6 +11,7 @@ type Identity struct {
 	Login   string // under which the ledger has the verifier
 	Account *meter.Account
 	Mailbox string // the key of the mailbox's address; empty: the account itself
+	Maildir string // the mailbox's, by which it is told from others that had the address ([meter.Directory.Maildir])
 }
 
 // Names finds out whose log-in a name is. For one that is nobody's it returns false, and an identity
@@ -55,6 +56,7 @@ func mailbox(d *meter.Directory, name string) (Identity, bool) {
 	if err != nil {
 		return Identity{Login: strings.ToLower(name)}, false
 	}
-	id := Identity{Login: addr.Key(), Account: d.Mailbox(addr), Mailbox: addr.Key()}
+	key := addr.Key()
+	id := Identity{Login: key, Account: d.Mailbox(addr), Mailbox: key, Maildir: d.Maildir(key)}
 	return id, id.Account != nil
 }
