@@ -139,9 +139,12 @@ func (d *desk) addAccount(ctx context.Context, cmd *cobra.Command, a *meter.Acco
 	if err != nil {
 		return err
 	}
+	// The ledger says so too, but not before a password was asked for and mail of a deleted account was set aside.
 	if all.Account(a.Name) != nil {
-		// The ledger says so too, but not before a password was asked for.
 		return fmt.Errorf("%s: %w", a.Name, meter.ErrNameTaken)
+	}
+	if _, err := d.ledger.History(ctx, a.Name); err == nil {
+		return fmt.Errorf("%s: %w (names of deleted accounts are not used again)", a.Name, meter.ErrNameTaken)
 	}
 	if err := d.refuseConflicts(ctx, a.Domains...); err != nil {
 		return err
@@ -155,6 +158,9 @@ func (d *desk) addAccount(ctx context.Context, cmd *cobra.Command, a *meter.Acco
 		if v, err = p.verifier(a.CRAMMD5); err != nil {
 			return err
 		}
+	}
+	if err := d.clear(a.Name, "", "account"); err != nil {
+		return err
 	}
 	if err := d.ledger.AddAccount(ctx, *a, v); err != nil {
 		return err

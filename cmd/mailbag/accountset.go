@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -84,11 +85,9 @@ func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, 
 	if after.Mode == meter.Backup && after.TLS != before.TLS {
 		d.note(`Postfix's smtp processes go on with what they know of the TLS of %s until they end; "postfix reload" puts the change into force at once`, name)
 	}
+	d.pointOutStored(before, after)
 	if before.Mode == after.Mode {
 		return nil
-	}
-	if before.Mode == meter.POP3 {
-		d.pointOutStored(name)
 	}
 	return d.moveWaiting(ctx, after)
 }
@@ -178,8 +177,9 @@ func (c *console) accountDeleteCommand() *cobra.Command {
 		Short: "Take an account out of service for good",
 		Long: `Take an account out of service with all that is its own. Its usage and history stay, it is billed for
 the months in which it was used, and its name is not used again. Refused while mail waits for it in
-Postfix's queue: have it delivered first, or return it to the senders. Refused as well while mail is
-stored in the account's Maildirs, unless one of --keep-mail and --purge-mail says what becomes of it.`,
+Postfix's queue: have it delivered first, or return it to the senders.
+
+` + keepOrPurgeMeaning,
 		Example: `  mailbag account delete acme
   mailbag account delete acme --return
   mailbag account delete dent --purge-mail`,
@@ -187,18 +187,20 @@ stored in the account's Maildirs, unless one of --keep-mail and --purge-mail say
 		ValidArgsFunction: c.completeAccounts,
 	}
 	returnFlag(cmd, &back)
-	cmd.Flags().BoolVar(&mail.keep, "keep-mail", false, "leave stored mail in its Maildirs")
-	cmd.Flags().BoolVar(&mail.purge, "purge-mail", false, "remove stored mail for good")
+	mail.flags(cmd)
 	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, cmd *cobra.Command, args []string) error {
-		if mail.keep && mail.purge {
-			return wrongUsage(cmd, "--keep-mail and --purge-mail contradict each other")
+		if err := together(cmd, "keep-mail", "purge-mail"); err != nil {
+			return err
 		}
 		_, a, err := d.account(ctx, args[0])
 		if err != nil {
 			return err
 		}
-		stored, err := d.settle(a.Name, mail)
+		stored, err := d.store().Stored(a.Name)
 		if err != nil {
+			return d.unreadable(err)
+		}
+		if err := mail.settle(stored, a.Name); err != nil {
 			return err
 		}
 		if err := d.emptyQueue(ctx, accountScope(a), back); err != nil {
@@ -208,7 +210,7 @@ stored in the account's Maildirs, unless one of --keep-mail and --purge-mail say
 			return err
 		}
 		d.say("deleted %s", a.Name)
-		return d.dispose(a.Name, stored, mail)
+		return d.settled(stored, mail, a.Name, filepath.Join(d.settings.POP.Maildirs, a.Name), func() error { return d.store().Purge(a.Name) })
 	})
 	return cmd
 }

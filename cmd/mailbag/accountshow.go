@@ -62,14 +62,15 @@ type shownAccount struct {
 	Month          string        `json:"month"`
 	Usage          meter.Usage   `json:"usage"`
 	Waiting        meter.Waiting `json:"waiting"`
-	Stored         *popd.Stored  `json:"stored"` // null: it cannot be counted
+	Stored         *popd.Stored  `json:"stored"`   // null: it cannot be counted
+	Orphaned       *popd.Stored  `json:"orphaned"` // what nobody can fetch any more; null likewise
 }
 
 func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
 	t := d.tariff().For(a)
 	l := listedAccount{
 		Name: a.Name, Mode: a.Mode, Suspended: a.Suspended, Domains: append([]string{}, a.Domains...), Host: a.Host,
-		TLS: a.TLS, Networks: []string{}, Recipients: a.Recipients, Mailboxes: append([]string{}, all.Mailboxes(a)...),
+		TLS: a.TLS, Networks: []string{}, Recipients: a.Recipients, Mailboxes: written(all.Mailboxes(a)),
 		Messages: a.Messages, Bytes: a.Bytes, OnLimit: a.OnLimit, MaxTiers: a.MaxTiers,
 		BasePrice: ownPrice(a.BasePrice), TierPrice: ownPrice(a.TierPrice), Hold: int64(a.Hold / time.Second),
 		Contact: a.Contact, Copies: a.Copies, CatchAll: a.CatchAll, Quota: a.Quota, CRAMMD5: a.CRAMMD5, Created: a.Created,
@@ -182,12 +183,28 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 	if s.Waiting, err = d.ledger.Waiting(ctx, a.ID); err != nil {
 		return nil, err
 	}
-	if stored, err := d.store().Stored(a.Name); err != nil {
+	if s.Stored, s.Orphaned, err = d.counted(all, a.Name); err != nil {
 		d.note("warning: %v", err)
-	} else {
-		s.Stored = &stored
 	}
 	return s, nil
+}
+
+// counted is the mail in an account's mailboxes, and that which is nobody's; neither where it cannot be counted.
+func (d *desk) counted(all *meter.Directory, name string) (stored, orphaned *popd.Stored, err error) {
+	in, err := d.store().Stored(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	holdings, err := d.store().Orphans(all, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	var nobodys popd.Stored
+	for _, o := range holdings {
+		nobodys.Messages += o.Messages
+		nobodys.Bytes += o.Bytes
+	}
+	return &in, &nobodys, nil
 }
 
 // showAccount writes an account for a reader: what is in force, and where it comes from.
@@ -228,6 +245,9 @@ func (d *desk) showAccount(s *shownAccount) {
 		line("stored", "not known")
 	case s.Mode == meter.POP3 || s.Stored.Messages > 0:
 		line("stored", "%s", amount(s.Stored.Messages, s.Stored.Bytes))
+	}
+	if s.Orphaned != nil && s.Orphaned.Messages > 0 {
+		line("orphaned", "%s", amount(s.Orphaned.Messages, s.Orphaned.Bytes))
 	}
 	if hasLogin(&meter.Account{Mode: s.Mode, CatchAll: s.CatchAll}) {
 		line("password", "%s%s", map[bool]string{true: "set", false: "none"}[s.PasswordSet],
@@ -303,9 +323,18 @@ func difference(change meter.Change) string {
 	}
 	var texts []string
 	for _, key := range slices.Sorted(maps.Keys(after)) {
-		if was, is := string(before[key]), string(after[key]); was != is {
+		if was, is := plain(before[key]), plain(after[key]); was != is {
 			texts = append(texts, fmt.Sprintf("%s %s -> %s", key, was, is))
 		}
 	}
 	return strings.Join(texts, "; ")
+}
+
+// plain is a value in JSON as people write it: of a list its members, so that addresses can be given back.
+func plain(value json.RawMessage) string {
+	var members []string
+	if json.Unmarshal(value, &members) != nil || members == nil {
+		return string(value)
+	}
+	return "[" + strings.Join(members, ", ") + "]"
 }

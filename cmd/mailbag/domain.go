@@ -26,7 +26,8 @@ Postfix's queue: have it delivered first, or return it to the senders.`,
 		return d.removeDomain(ctx, cmd, args[0], args[1], back)
 	})
 	return group("domain", "Add and remove the domains of an account",
-		"A domain belongs to one account at a time. It is kept in lower case, and as A-labels.",
+		`A domain belongs to one account at a time. It may be given in its own letters or as A-labels (xn--…). Commands show
+A-labels, as Postfix's log does; what customers read, such as sheets and notices, has its own letters.`,
 		&cobra.Command{
 			Use:               "add NAME DOMAIN",
 			Short:             "Give an account a domain",
@@ -81,7 +82,7 @@ func (d *desk) removeDomain(ctx context.Context, cmd *cobra.Command, name, text 
 	for _, mailbox := range all.Mailboxes(a) {
 		// The ledger says so too, but not before mail was returned.
 		if strings.HasSuffix(mailbox, "@"+domain) {
-			return fmt.Errorf(`%s has mailboxes, %s for one; "mailbag mailbox remove" takes them away first`, domain, mailbox)
+			return fmt.Errorf(`%s has mailboxes, %s for one; "mailbag mailbox remove" takes them away first`, domain, meter.Written(mailbox))
 		}
 	}
 	if err := d.emptyQueue(ctx, scope{domain, []string{domain}, []*meter.Account{a}}, back); err != nil {

@@ -1,52 +1,140 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"mailbag/cmd/internal/units"
+	"mailbag/meter"
 	"mailbag/popd"
 )
 
 // store is where mailbag-popd keeps mail.
 func (d *desk) store() *popd.Store { return popd.NewStore(d.settings.POP.Maildirs, time.Now) }
 
-// keepOrPurge is what to do with the mail of an account that is deleted.
+// keepOrPurge is what to do with the stored mail of what is taken away.
 type keepOrPurge struct{ keep, purge bool }
 
-// settle refuses to leave stored mail behind unless the operator has said what becomes of it. It returns what
-// is stored.
-func (d *desk) settle(account string, what keepOrPurge) (popd.Stored, error) {
-	stored, err := d.store().Stored(account)
-	if err != nil {
-		return stored, fmt.Errorf("%w; run mailbag as a user who may read %s", err, d.settings.POP.Maildirs)
-	}
-	if stored.Messages > 0 && !what.keep && !what.purge {
-		return stored, fmt.Errorf("%s in the Maildirs of %s; --keep-mail leaves them where they are, --purge-mail removes them for good",
-			amount(stored.Messages, stored.Bytes)+" "+verb(stored.Messages, "is", "are"), account)
-	}
-	return stored, nil
+const keepOrPurgeMeaning = `Refused while mail is stored, unless one of --keep-mail and --purge-mail says what becomes of it. What is kept
+belongs to nobody from then on, whoever gets the address next; "mailbag mailbox list --orphaned" shows it.`
+
+func (k *keepOrPurge) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&k.keep, "keep-mail", false, "leave stored mail where it is, for nobody to fetch")
+	cmd.Flags().BoolVar(&k.purge, "purge-mail", false, "remove stored mail for good")
 }
 
-// dispose does with the mail of a deleted account what was said.
-func (d *desk) dispose(account string, stored popd.Stored, what keepOrPurge) error {
-	switch {
-	case what.purge:
-		if err := d.store().Purge(account); err != nil {
-			return fmt.Errorf("%s is deleted, but its mail is not: %w", account, err)
+// settle refuses to leave stored mail behind unless the operator has said what becomes of it.
+func (k keepOrPurge) settle(stored popd.Stored, of string) error {
+	if stored.Messages == 0 || k.keep || k.purge {
+		return nil
+	}
+	return fmt.Errorf("%s stored for %s, nothing was changed; --keep-mail leaves it where it is, for nobody to fetch, --purge-mail removes it for good",
+		isAmount(stored), of)
+}
+
+// settled does with the mail of what was taken away what was said.
+func (d *desk) settled(stored popd.Stored, k keepOrPurge, of, path string, purge func() error) error {
+	if k.purge {
+		if err := purge(); err != nil {
+			return fmt.Errorf("%s is taken away, but its mail in %s is not: %w", of, path, err)
 		}
 		if stored.Messages > 0 {
 			d.say("removed %s", amount(stored.Messages, stored.Bytes))
 		}
-	case stored.Messages > 0:
-		d.note("its mail stays in %s/%s", d.settings.POP.Maildirs, account)
+	} else if stored.Messages > 0 {
+		d.note(`its mail stays in %s, for nobody to fetch; "mailbag mailbox list --orphaned" shows such mail`, path)
 	}
 	return nil
 }
 
-// pointOutStored says what stays in the Maildirs of an account that is not a pop3 account any more.
-func (d *desk) pointOutStored(account string) {
-	if stored, err := d.store().Stored(account); err == nil && stored.Messages > 0 {
-		d.note("%s %s in the Maildirs of %s, and nobody can fetch it while the account is not a pop3 account",
-			amount(stored.Messages, stored.Bytes), verb(stored.Messages, "stays", "stay"), account)
+// isAmount is "1 message, 4.1 kB is".
+func isAmount(s popd.Stored) string {
+	return amount(s.Messages, s.Bytes) + " " + verb(s.Messages, "is", "are")
+}
+
+// unreadable is the error of whoever may not look at stored mail.
+func (d *desk) unreadable(err error) error {
+	return fmt.Errorf("%w; run mailbag as a user who may read %s", err, d.settings.POP.Maildirs)
+}
+
+// clear sees to it that an account, or a mailbox of it, begins empty: whatever lies there was somebody else's, in
+// another ledger or before it.
+func (d *desk) clear(account, mailbox, of string) error {
+	path, was, err := d.store().SetAside(account, mailbox)
+	if err != nil {
+		return d.unreadable(err)
 	}
+	if was.Messages > 0 {
+		d.note(`mail of an earlier %s was there (%s), and is set aside in %s, for nobody to fetch; "mailbag mailbox list --orphaned" shows such mail`,
+			of, amount(was.Messages, was.Bytes), path)
+	}
+	return nil
+}
+
+// pointOutStored says what a change of the mode or the catch-all means for mail that is stored: it stays the account's.
+func (d *desk) pointOutStored(before, after *meter.Account) {
+	had, has := before.Mode == meter.POP3, after.Mode == meter.POP3
+	stored, err := d.store().Stored(after.Name)
+	of, out := "the Maildirs of "+after.Name, "the account is not a pop3 account"
+	if had && has {
+		if before.CatchAll == after.CatchAll {
+			return
+		}
+		had, has = before.CatchAll, after.CatchAll
+		stored, err = d.store().StoredIn(after.Name, "")
+		of, out = "the catch-all of "+after.Name, "the account has none"
+	}
+	switch {
+	case err != nil || stored.Messages == 0 || had == has:
+	case had:
+		d.note("%s %s in %s, and nobody can fetch it while %s", amount(stored.Messages, stored.Bytes), verb(stored.Messages, "stays", "stay"), of, out)
+	default:
+		d.note("%s in %s from before, and can be fetched again", isAmount(stored), of)
+	}
+}
+
+// showOrphans lists the mail that nobody can fetch any more, of all accounts or of one, also of such that are deleted.
+func (d *desk) showOrphans(ctx context.Context, account string, asJSON bool) error {
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return err
+	}
+	orphans, err := d.store().Orphans(all, account)
+	if err != nil {
+		return d.unreadable(err)
+	}
+	if len(orphans) == 0 && !asJSON {
+		d.note("there is no orphaned mail")
+		return nil
+	}
+	return d.showHoldings(orphans, asJSON)
+}
+
+// showStored lists where an account has its mail.
+func (d *desk) showStored(ctx context.Context, account string, asJSON bool) error {
+	all, a, err := d.account(ctx, account)
+	if err != nil {
+		return err
+	}
+	holdings, err := d.store().Holdings(all, a)
+	if err != nil {
+		return d.unreadable(err)
+	}
+	return d.showHoldings(holdings, asJSON)
+}
+
+func (d *desk) showHoldings(holdings []popd.Holding, asJSON bool) error {
+	if asJSON {
+		return d.json(append([]popd.Holding{}, holdings...))
+	}
+	t := table{heads: []string{"ACCOUNT", "MAILBOX", ">MESSAGES", ">SIZE", "PATH"}}
+	for _, h := range holdings {
+		t.add(h.Account, cmp.Or(h.Mailbox, "catch-all"), grouped(h.Messages), units.RoundSize(h.Bytes), h.Path)
+	}
+	d.table(&t)
+	return nil
 }

@@ -118,7 +118,7 @@ func strictly(v jsonValue, into any) []fault {
 // strictlyField reads one value into a field.
 func strictlyField(v jsonValue, field reflect.Value) []fault {
 	kind := field.Type()
-	if kind.Kind() == reflect.Map && v.text[0] == '{' {
+	if kind.Kind() == reflect.Map && kind.Elem().Kind() == reflect.Struct && v.text[0] == '{' {
 		field.Set(reflect.MakeMap(kind))
 		var faults []fault
 		for key, v := range v.members() {
@@ -135,8 +135,13 @@ func strictlyField(v jsonValue, field reflect.Value) []fault {
 		return nil
 	}
 	null := string(v.text) == "null"
-	if kind.Kind() == reflect.Slice && kind.Elem().Kind() == reflect.String {
+	switch {
+	case kind.Kind() == reflect.Slice && kind.Elem().Kind() == reflect.String:
 		for _, entry := range v.elements() {
+			null = null || string(entry.text) == "null"
+		}
+	case kind.Kind() == reflect.Map && v.text[0] == '{':
+		for _, entry := range v.members() {
 			null = null || string(entry.text) == "null"
 		}
 	}
@@ -158,6 +163,9 @@ func described(t reflect.Type) string {
 	case reflect.Pointer:
 		return described(t.Elem()) + " or null"
 	case reflect.Map:
+		if t.Elem().Kind() == reflect.String {
+			return "an object in {} with texts"
+		}
 		return "an object in {}"
 	case reflect.Slice:
 		switch t.Elem().Kind() {

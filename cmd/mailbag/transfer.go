@@ -33,6 +33,7 @@ type transferAccount struct {
 	Recipients meter.RecipientCheck        `json:"recipients"`
 	Listed     []string                    `json:"recipient_list"`
 	Mailboxes  []string                    `json:"mailboxes"`
+	Maildirs   map[string]string           `json:"maildirs,omitempty"` // by mailbox, where its address had one before
 	Messages   int64                       `json:"messages"`
 	Bytes      int64                       `json:"bytes"`
 	OnLimit    meter.OnLimit               `json:"on_limit"`
@@ -191,7 +192,7 @@ func accountsOf(n int) string { return grouped(int64(n)) + " " + verb(int64(n), 
 func packed(t meter.Transfer) transferAccount {
 	p := transferAccount{
 		Name: t.Name, Mode: t.Mode, Suspended: t.Suspended, Domains: append([]string{}, t.Domains...), Host: t.Host, TLS: t.TLS, Networks: []string{},
-		Recipients: t.Recipients, Listed: append([]string{}, t.Listed...), Mailboxes: append([]string{}, t.Mailboxes...),
+		Recipients: t.Recipients, Listed: append([]string{}, t.Listed...), Mailboxes: append([]string{}, t.Mailboxes...), Maildirs: t.Maildirs,
 		Messages: t.Messages, Bytes: t.Bytes, OnLimit: t.OnLimit, MaxTiers: t.MaxTiers,
 		BasePrice: ownPrice(t.BasePrice), TierPrice: ownPrice(t.TierPrice), Hold: int64(t.Hold / time.Second),
 		Contact: t.Contact, Copies: t.Copies, CatchAll: t.CatchAll, Quota: t.Quota, CRAMMD5: t.CRAMMD5, Verifiers: map[string]transferVerifier{},

@@ -120,7 +120,7 @@ func (p transferAccount) unpacked() (meter.Transfer, []error) {
 			Name: p.Name, Mode: p.Mode, Suspended: p.Suspended, Host: p.Host, TLS: p.TLS, Recipients: p.Recipients, Messages: p.Messages, Bytes: p.Bytes,
 			OnLimit: p.OnLimit, MaxTiers: p.MaxTiers, Contact: p.Contact, Copies: p.Copies, CatchAll: p.CatchAll, Quota: p.Quota, CRAMMD5: p.CRAMMD5,
 		},
-		Listed: p.Listed, Mailboxes: p.Mailboxes, Verifiers: map[string]*meter.Verifier{},
+		Listed: p.Listed, Mailboxes: p.Mailboxes, Maildirs: p.Maildirs, Verifiers: map[string]*meter.Verifier{},
 	}
 	var faults []error
 	if p.Hold < 0 || p.Hold > int64(meter.MaxHold/time.Second) {
