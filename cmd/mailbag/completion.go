@@ -95,7 +95,7 @@ func (c *console) completeLogins(cmd *cobra.Command, args []string, prefix strin
 		}
 		logins := names(all)
 		for a := range all.Accounts() {
-			logins = append(logins, all.Mailboxes(a)...)
+			logins = append(logins, written(all.Mailboxes(a))...)
 		}
 		return logins
 	})(cmd, args, prefix)
@@ -117,7 +117,7 @@ func (c *console) completeNetworks(cmd *cobra.Command, args []string, prefix str
 
 func (c *console) completeMailboxes(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	return c.suggestOf(cmd, args, prefix, func(_ context.Context, _ *desk, all *meter.Directory, a *meter.Account) []string {
-		return all.Mailboxes(a)
+		return written(all.Mailboxes(a))
 	})
 }
 
@@ -131,7 +131,7 @@ func (c *console) completeRecipients(cmd *cobra.Command, args []string, prefix s
 			if err != nil || len(addresses) == maxSuggested {
 				break
 			}
-			addresses = append(addresses, address)
+			addresses = append(addresses, meter.Written(address))
 		}
 		return addresses
 	})

@@ -165,7 +165,8 @@ kept of it where the account is set to --cram-md5.`,
 		if err != nil {
 			return err
 		}
-		p, err := d.password(cmd, flags, login)
+		shown := meter.Written(login)
+		p, err := d.password(cmd, flags, shown)
 		if err != nil {
 			return err
 		}
@@ -176,8 +177,8 @@ kept of it where the account is set to --cram-md5.`,
 		if err := d.ledger.SetPassword(ctx, a.Name, login, v); err != nil {
 			return err
 		}
-		d.say("%s has a new password", login)
-		return d.show(p, login)
+		d.say("%s has a new password", shown)
+		return d.show(p, shown)
 	})
 	return cmd
 }
@@ -191,13 +192,13 @@ func (d *desk) login(ctx context.Context, cmd *cobra.Command, text string) (*met
 		}
 		return a, text, err
 	}
-	address, err := meter.ParseAddress(text)
-	if err != nil {
-		return nil, "", wrongUsage(cmd, "%w", err)
-	}
 	all, err := d.ledger.Load(ctx)
 	if err != nil {
 		return nil, "", err
+	}
+	address, err := existing(text, func(address meter.Address) bool { return all.Mailbox(address) != nil })
+	if err != nil {
+		return nil, "", wrongUsage(cmd, "%w", err)
 	}
 	a := all.Mailbox(address)
 	if a == nil {

@@ -16,12 +16,15 @@ func (c *console) recipientCommand() *cobra.Command {
 	return group("recipient", "Keep the list of an account's recipients",
 		`Mail for an account set to --recipients list is accepted for the addresses on its list only. An address
 with an extension (user+x) is accepted where the one without is listed.`,
-		c.recipientEditCommand("add", "Put addresses on an account's list", (*desk).addRecipients, c.completeAccounts),
-		c.recipientEditCommand("remove", "Take addresses off an account's list", (*desk).removeRecipients, c.completeRecipients),
+		c.recipientEditCommand("add", "Put addresses on an account's list", meter.ParseAddress, (*desk).addRecipients, c.completeAccounts),
+		c.recipientEditCommand("remove", "Take addresses off an account's list",
+			func(text string) (meter.Address, error) {
+				return existing(text, func(meter.Address) bool { return true }) // what is not there is not taken off
+			}, (*desk).removeRecipients, c.completeRecipients),
 		c.recipientListCommand(), c.recipientImportCommand())
 }
 
-func (c *console) recipientEditCommand(verb, short string, edit func(*desk, context.Context, *meter.Account, []meter.Address) error,
+func (c *console) recipientEditCommand(verb, short string, read func(string) (meter.Address, error), edit func(*desk, context.Context, *meter.Account, []meter.Address) error,
 	complete cobra.CompletionFunc) *cobra.Command {
 	return &cobra.Command{
 		Use:               verb + " NAME ADDRESS...",
@@ -36,7 +39,7 @@ func (c *console) recipientEditCommand(verb, short string, edit func(*desk, cont
 			}
 			var addresses []meter.Address
 			for _, text := range args[1:] {
-				address, err := meter.ParseAddress(text)
+				address, err := read(text)
 				if err != nil {
 					return wrongUsage(cmd, "%w", err)
 				}
@@ -60,6 +63,7 @@ func (d *desk) addRecipients(ctx context.Context, a *meter.Account, addresses []
 		return err
 	}
 	d.say("%d on the list of %s", len(keys), a.Name)
+	d.pointOutDeaf(addresses...)
 	d.pointOutList(a)
 	return nil
 }
@@ -104,9 +108,9 @@ func (c *console) recipientListCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				addresses = append(addresses, address)
+				addresses = append(addresses, meter.Written(address))
 			} else {
-				d.say("%s", address)
+				d.say("%s", meter.Written(address))
 			}
 		}
 		if asJSON {
@@ -155,13 +159,15 @@ one moment. A line that is no address, or one outside the account's domains, cha
 }
 
 func (d *desk) importRecipients(ctx context.Context, a *meter.Account, file io.Reader, name string, replace bool) error {
-	done, err := d.ledger.ImportRecipients(ctx, a.Name, replace, within(a, readAddresses(file, name)),
+	var deaf []meter.Address
+	done, err := d.ledger.ImportRecipients(ctx, a.Name, replace, noting(&deaf, within(a, readAddresses(file, name))),
 		func(staged int) { d.showProgress("%s addresses read", grouped(int64(staged))) })
 	d.endProgress()
 	if err != nil {
 		return fmt.Errorf("%w; the list of %s is as it was", err, a.Name)
 	}
 	d.say("%s listed in %s: %s added, %s removed", grouped(int64(done.Listed)), name, grouped(int64(done.Added)), grouped(int64(done.Removed)))
+	d.pointOutDeaf(deaf...)
 	d.pointOutList(a)
 	return nil
 }

@@ -74,6 +74,7 @@ func (d *desk) sessions(ctx context.Context, limit int, names ...string) ([]show
 	}
 	shown := []shownSession{}
 	for _, s := range recorded {
+		s.Mailbox = meter.Written(s.Mailbox)
 		shown = append(shown, shownSession{s, max(0, s.Ended.Sub(s.Began).Seconds())})
 	}
 	return shown, nil
