@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -11,16 +12,26 @@ import (
 	"mailbag/cmd/internal/postfix"
 )
 
-func TestManualHasAPageForEachCommandThatTroffTakes(t *testing.T) {
-	dir := t.TempDir()
+// manualPages writes all manual pages, those that are written by hand too.
+func manualPages(t *testing.T) (dir string, pages []string) {
+	t.Helper()
+	dir = t.TempDir()
 	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
 	if status := run([]string{"manual", dir}, os.Stdin, os.Stdout, os.Stderr, postfix.Instance{}, time.Now); status != done {
 		t.Fatalf("the status is %d", status)
 	}
-	pages, err := filepath.Glob(filepath.Join(dir, "*.8"))
-	if err != nil || len(pages) < 30 {
-		t.Errorf("the pages are %v, %v", pages, err)
+	if out, err := exec.Command("../../packaging/man/pages", "1.0", dir).CombinedOutput(); err != nil {
+		t.Fatalf("the pages written by hand: %v\n%s", err, out)
 	}
+	pages, err := filepath.Glob(filepath.Join(dir, "*.[578]"))
+	if err != nil || len(pages) < 30 {
+		t.Fatalf("the pages are %v, %v", pages, err)
+	}
+	return dir, pages
+}
+
+func TestManualHasAPageForEachCommandThatTroffTakes(t *testing.T) {
+	dir, pages := manualPages(t)
 	text, err := os.ReadFile(filepath.Join(dir, "mailbag-account-add.8"))
 	if err != nil {
 		t.Fatal(err)
@@ -31,6 +42,9 @@ func TestManualHasAPageForEachCommandThatTroffTakes(t *testing.T) {
 		}
 	}
 	for _, page := range pages {
+		if strings.HasSuffix(page, ".7") { // about no program
+			continue
+		}
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -47,6 +61,23 @@ func TestManualHasAPageForEachCommandThatTroffTakes(t *testing.T) {
 	}
 	if out, err := exec.Command(mandoc, append([]string{"-T", "lint", "-W", "warning"}, pages...)...).CombinedOutput(); err != nil {
 		t.Errorf("mandoc: %v\n%s", err, out)
+	}
+}
+
+func TestManualRefersToPagesThatThereAre(t *testing.T) {
+	dir, pages := manualPages(t)
+	reference := regexp.MustCompile(`(?m)^\.BR (mailbag\S*) ?\(([578])\)`)
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range reference.FindAllStringSubmatch(string(text), -1) {
+			name := strings.ReplaceAll(to[1], `\-`, "-") + "." + to[2]
+			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+				t.Errorf("%s refers to %s: %v", filepath.Base(page), name, err)
+			}
+		}
 	}
 }
 
