@@ -35,7 +35,7 @@ func (c *console) accountAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME --mode MODE --domain DOMAIN...",
 		Short: "Add an account",
-		Long: `Add an account with its domains. Mail for them is accepted within a second.
+		Long: `Add an account with its domains. Mail for them is accepted within 15 seconds.
 
 An atrn account, and a pop3 account with a catch-all, has a log-in of the account's name; its
 password is asked for at the terminal unless a flag gives another way. The ledger is made where it

@@ -31,7 +31,7 @@ A-labels, as Postfix's log does; what customers read, such as sheets and notices
 		&cobra.Command{
 			Use:               "add NAME DOMAIN",
 			Short:             "Give an account a domain",
-			Long:              "Give an account a domain. Its mail is accepted within a second.",
+			Long:              "Give an account a domain. Its mail is accepted within 15 seconds.",
 			Example:           "  mailbag domain add acme acme.test\n  mailbag domain add acme bücher.example",
 			Args:              arguments("NAME", "DOMAIN"),
 			ValidArgsFunction: c.completeAccounts,
