@@ -2,11 +2,14 @@ package meter
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Backup writes a whole and consistent copy of the ledger to a new file while everything goes on. It
@@ -69,4 +72,39 @@ func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 		}
 	}
 	return faults, nil
+}
+
+// CheckBackup looks whether a copy that [Ledger.Backup] made is whole, and returns how many accounts it has. It
+// writes nothing, beside the copy neither.
+func CheckBackup(ctx context.Context, path string) (accounts int64, err error) {
+	db, err := sql.Open(driverName, (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "mode=ro&immutable=1"}).String())
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	var damage string
+	if err := db.QueryRowContext(ctx, "SELECT quick_check FROM pragma_quick_check LIMIT 1").Scan(&damage); err != nil {
+		return 0, err
+	}
+	if damage != "ok" {
+		return 0, fmt.Errorf("it is damaged: %s", damage)
+	}
+	err = db.QueryRowContext(ctx, "SELECT count(*) FROM account WHERE deleted IS NULL").Scan(&accounts)
+	return accounts, err
+}
+
+// Newest is the time of the newest record of a message, a turn or a change; zero: there is none.
+func (l *Ledger) Newest(ctx context.Context) (time.Time, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var at int64
+	// By the index of each account's messages: there may be millions.
+	err = db.QueryRowContext(ctx, `SELECT max(coalesce((SELECT max((SELECT max(at) FROM message WHERE account = account.id)) FROM account), 0),
+		coalesce((SELECT max(began) FROM turn), 0), coalesce((SELECT max(at) FROM change), 0))`).Scan(&at)
+	if err != nil || at == 0 {
+		return time.Time{}, unavailable(err)
+	}
+	return time.UnixMilli(at).UTC(), nil
 }

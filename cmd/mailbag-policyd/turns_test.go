@@ -64,7 +64,7 @@ func TestETRNGetsTheTurnsOfTurnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := control.New(d, d, nil)
+	server := control.New(d, d, nil, nil)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	defer func() {

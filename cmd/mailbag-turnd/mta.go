@@ -80,6 +80,34 @@ func (m *mta) missing(setting string) func(context.Context, []string) ([]string,
 	}
 }
 
+// An mtaTrial tries what turns do with the mail system, without touching a message. It is control's MTA.
+type mtaTrial struct {
+	*mta
+	setting string // turn.release
+}
+
+// nobodysID is a queue ID that no message has: Postfix's are longer.
+const nobodysID = "00000"
+
+// Try lists the beginning of the queue, and releases a message that is not there. A command that releases would fail at
+// that, and is not run.
+func (m mtaTrial) Try(ctx context.Context) error {
+	if m.setting != "postfix" {
+		return nil
+	}
+	for _, err := range (postfix.Instance{}).Queue(ctx) {
+		if err != nil {
+			return err
+		}
+		break
+	}
+	releaser, err := m.releaser(ctx, m.setting)
+	if err != nil {
+		return err
+	}
+	return releaser.Release(ctx, nobodysID)
+}
+
 // askTime bounds what is asked of Postfix when a turn is dialled.
 const askTime = 10 * time.Second
 

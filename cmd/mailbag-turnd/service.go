@@ -74,7 +74,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err != nil {
 		return err
 	}
-	controls := control.New(follower, turns, d.log)
+	controls := control.New(follower, turns, mtaTrial{mta, d.settings.Turn.Release}, d.log)
 	defer daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics, d.log).Close(immediate)
 
 	fronts.Serve("odmr", front.Serve)

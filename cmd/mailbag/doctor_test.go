@@ -2,25 +2,28 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
 	"mailbag/testdata/certificate"
+	postfixtest "mailbag/testdata/postfix"
 )
 
-func TestDoctorFindsAServiceThatIsNotThereIll(t *testing.T) {
+func TestDoctorSaysBeforeTheSetupThatItIsMissing(t *testing.T) {
 	t.Parallel()
-	w := newWorkplace(t, storyMail{})
+	in := postfixtest.Prepare(t, postfixtest.Config{})
+	w := newWorkplace(t, postfix.Instance{ConfigDir: in.ConfigDir()})
 	status, out, _ := w.run("doctor", "--json")
 	if status != failed {
 		t.Errorf("the status is %d", status)
@@ -29,20 +32,58 @@ func TestDoctorFindsAServiceThatIsNotThereIll(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &found); err != nil {
 		t.Fatal(err)
 	}
-	results := map[string]verdict{}
+	setups := 0
 	for _, d := range found {
-		if results[d.Part] != illness {
-			results[d.Part] = d.Result
-		}
 		if d.Result != well && (d.Text == "" || d.Remedy == "") {
 			t.Errorf("%+v does not say what is so and what to do", d)
 		}
+		if strings.Contains(d.Remedy, "mailbag postfix setup") {
+			setups++
+		}
 	}
-	if results["settings"] != well || results["ledger"] != illness || results["policyd"] != illness {
-		t.Errorf("the results are %v", results)
+	if setups != 1 {
+		t.Errorf("setup is asked for %d times: %s", setups, out)
 	}
-	if status, out, _ := w.run("doctor"); status != failed || !strings.Contains(out, "failed   ledger      there is no ledger "+w.path("mailbag.db")) {
-		t.Errorf("doctor: %d\n%s", status, out)
+	for _, want := range []string{"failed   setup       Postfix does not know of mailbag", "there is no ledger either", "failed   postfix     Postfix does not run"} {
+		if _, out, _ := w.run("doctor"); !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+}
+
+func TestWhatFollowsFromAnIllnessIsLeftOut(t *testing.T) {
+	t.Parallel()
+	const remedy = "run: do"
+	got := sift([]diagnosis{
+		{Part: "settings", Result: well, Text: "read"},
+		{Part: "popd", Result: illness, Text: "mail cannot be stored", after: []cause{fullDisk}, readings: []reading{{name: "lost", value: 1}}},
+		{Part: "popd", Result: illness, Text: "another thing", after: []cause{noLedger}},
+		{Part: "disk", Result: illness, Text: "full", cause: fullDisk},
+		{Part: "ledger", Result: doubt, Text: "a doubt is no cause", cause: noLedger},
+		{Part: "postfix", Result: illness, Text: "the first", Remedy: remedy}, {Part: "postfix", Result: illness, Text: "the second", Remedy: remedy},
+		{Part: "units", readings: []reading{{name: "unit", value: 1}}},
+	})
+	var texts []string
+	for _, d := range got {
+		texts = append(texts, d.Text)
+	}
+	if want := []string{"read", "another thing", "full", "a doubt is no cause", "the first; and 1 more of the kind"}; !slices.Equal(texts, want) {
+		t.Errorf("what is told: %q, want %q", texts, want)
+	}
+	if len(got[0].readings) != 2 {
+		t.Errorf("what was measured is lost: %+v", got[0].readings)
+	}
+}
+
+func TestLookThatHangsIsAFindingAndHoldsUpNone(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	hang := make(chan struct{})
+	defer close(hang)
+	got := sideBySide(ctx, look{"one", func(context.Context) []diagnosis { <-hang; return nil }},
+		look{"two", func(context.Context) []diagnosis { cancel(); return []diagnosis{{Part: "two", Text: "well"}} }})
+	if len(got) != 2 || got[0].Part != "one" || got[0].Result != illness || got[0].Remedy == "" || got[1].Text != "well" {
+		t.Errorf("found: %+v", got)
 	}
 }
 
@@ -65,156 +106,138 @@ func TestCertificateIsJudgedByWhatCustomersWouldSay(t *testing.T) {
 func TestCertificateIsLookedAtWhereCustomersGetIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var s settings.Settings
-	s.TLS = settings.TLS{Certificate: filepath.Join(dir, "chain.pem"), Key: filepath.Join(dir, "key.pem")}
-	shown, other := certificate.New(t, "mx.example"), certificate.New(t, "mx.example")
-	config := &tls.Config{Certificates: []tls.Certificate{shown.Pair}}
-	s.POP.ListenTLS = []settings.Address{answering(t, config, false, "+OK\r\n")}
-	s.Turn.Listen = []settings.Address{startingTLS(t, config)}
-	examined := func() (texts []string) {
-		for _, d := range examineTLS(t.Context(), &s, "mx.example", time.Now())[1:] {
-			texts = append(texts, string(d.Result)+": "+d.Text)
-		}
-		return texts
+	s := &settings.Settings{TLS: settings.TLS{Certificate: filepath.Join(dir, "chain.pem"), Key: filepath.Join(dir, "key.pem")}}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	p := &patient{settings: s}
+	inFile, other := certificate.New(t, "mx.example"), certificate.New(t, "mx.example")
+	inFile.Write(t, s.TLS.Certificate, s.TLS.Key)
+	serve := func(config *tls.Config, script ...string) settings.Address {
+		return scripted(t, config, false, script...)
 	}
-	shown.Write(t, s.TLS.Certificate, s.TLS.Key)
-	if got := examined(); got != nil {
-		t.Errorf("where the daemons show what is in the files: %q", got)
+	shows := func(c *certificate.Certificate) *tls.Config {
+		return &tls.Config{Certificates: []tls.Certificate{c.Pair}}
 	}
-	other.Write(t, s.TLS.Certificate, s.TLS.Key)
-	got := examined()
-	if len(got) != 2 || !strings.HasPrefix(got[0], "warning: mailbag-turnd shows another certificate") || !strings.HasPrefix(got[1], "warning: mailbag-popd shows another certificate") {
-		t.Errorf("where they show another one: %q", got)
-	}
-	s.POP.ListenTLS, s.Turn.Listen = nil, []settings.Address{startingTLS(t, nil)}
-	if got := examined(); len(got) != 1 || !strings.HasPrefix(got[0], "failed: mailbag-turnd offers no TLS") {
-		t.Errorf("where there is no STARTTLS: %q", got)
-	}
-}
-
-// startingTLS runs a server that knows EHLO, QUIT and, with a configuration, STARTTLS.
-func startingTLS(t *testing.T, config *tls.Config) settings.Address {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	serve := func(c net.Conn) {
-		io.WriteString(c, "220 mx\r\n")
-		for lines := bufio.NewReader(c); ; {
-			line, err := lines.ReadString('\n')
-			switch verb, _, _ := strings.Cut(strings.TrimSpace(line), " "); {
-			case err != nil:
-				return
-			case verb == "STARTTLS" && config != nil:
-				io.WriteString(c, "220 go on\r\n")
-				c = tls.Server(c, config)
-				lines = bufio.NewReader(c)
-			case verb == "QUIT":
-				io.WriteString(c, "221 bye\r\n")
-				return
-			case verb == "EHLO":
-				io.WriteString(c, "250 mx\r\n")
-			default:
-				io.WriteString(c, "502 no\r\n")
-			}
-		}
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serve(c)
-			c.Close()
-		}
-	}()
-	return settings.Address{Network: "tcp", Address: l.Addr().String()}
-}
-
-func TestKeyIsReadableOnlyByWhomItIsFor(t *testing.T) {
-	t.Parallel()
-	const other = "nobody"
-	if _, err := user.Lookup(other); err != nil {
-		t.Skip(err)
-	}
-	dir := t.TempDir()
-	key := filepath.Join(dir, "key.pem")
-	if err := os.WriteFile(key, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range []string{filepath.Dir(dir), dir} { // the first is closed to others
-		if err := os.Chmod(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, c := range []struct {
-		path string
-		mode os.FileMode
+	turnd := []string{"220 mx", "EHLO", "250-mx\r\n250-STARTTLS\r\n250 ATRN", "STARTTLS", "220 go on", "EHLO", "250-mx\r\n250-AUTH PLAIN\r\n250 ATRN"}
+	for what, c := range map[string]struct {
+		at   settings.Address
 		want string
 	}{
-		{key, 0o600, "the daemons' user nobody cannot read " + key}, {key, 0o604, ""}, {dir, 0o700, "cannot read " + key + ": " + dir + " has the mode 0700"}, {dir, 0o755, ""},
+		"that in the files": {serve(shows(inFile), turnd...), ""},
+		"another one":       {serve(shows(other), turnd...), "warning: mailbag-turnd shows another certificate"},
+		"none":              {serve(nil, "220 mx", "EHLO", "250-mx\r\n250 ATRN"), "failed: mailbag-turnd offers no TLS"},
 	} {
-		if err := os.Chmod(c.path, c.mode); err != nil {
-			t.Fatal(err)
+		f := front{at: c.at}
+		leaf, err := p.askTurnd(ctx, f)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
 		}
-		if got := unreadable(key, other); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
-			t.Errorf("%s with the mode %04o: %q", c.path, c.mode, got)
+		found := p.comparePresented("mailbag-turnd", []presented{{f, leaf}})
+		if c.want == "" && found != nil || c.want != "" && (len(found) != 1 || !strings.HasPrefix(string(found[0].Result)+": "+found[0].Text, c.want)) {
+			t.Errorf("%s: %+v", what, found)
 		}
 	}
-}
-
-// answering runs a server that says something to each client, having read a line where that is asked for.
-func answering(t *testing.T, config *tls.Config, ask bool, answer string) settings.Address {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			if config != nil {
-				c = tls.Server(c, config)
-			}
-			r := bufio.NewReader(c)
-			if ask {
-				r.ReadString('\n')
-			}
-			io.WriteString(c, answer)
-			r.ReadString('\n')
-			c.Close()
-		}
-	}()
-	return settings.Address{Network: "tcp", Address: l.Addr().String()}
 }
 
 func TestDaemonIsWellWhenItSaysWhatItShould(t *testing.T) {
 	t.Parallel()
 	secure := &tls.Config{Certificates: []tls.Certificate{certificate.New(t, "mx.example").Pair}}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	p := &patient{settings: &settings.Settings{}}
+	policy := packet{text: "a=b\n\n", end: '\n', answer: "action="}.ask
+	capa := "+OK\r\nSTLS\r\nUSER\r\n."
 	for name, c := range map[string]struct {
-		at       settings.Address
-		question question
-		err      string
+		at  settings.Address
+		tls bool
+		ask func(context.Context, front) (*x509.Certificate, error)
+		err string
 	}{
-		"a greeting":          {answering(t, nil, false, "220 mx\r\n"), question{end: '\n', answer: "220 ", farewell: "QUIT\r\n"}, ""},
-		"a greeting by TLS":   {answering(t, secure, false, "+OK\r\n"), question{end: '\n', answer: "+OK", farewell: "QUIT\r\n", tls: true}, ""},
-		"an answer":           {answering(t, nil, true, "6:OK yes,"), question{end: ',', text: "question\n", answer: ":OK "}, ""},
-		"another answer":      {answering(t, nil, false, "421 go away\r\n"), question{end: '\n', answer: "220 "}, `the answer is "421 go away\r\n"`},
-		"an answer cut off":   {answering(t, nil, true, "22"), question{end: '\n', text: "a\nb\n", answer: "220 "}, `the answer "22" is cut off`},
-		"nobody":              {settings.Address{Network: "unix", Address: filepath.Join(t.TempDir(), "none")}, question{end: '\n'}, "nobody answers"},
-		"no TLS where it is ": {answering(t, nil, false, "220 mx\r\n"), question{end: '\n', answer: "220 ", tls: true}, "no answer"},
+		"policyd":            {scripted(t, nil, false, "", "", "", "", "action=DUNNO"), false, policy, ""},
+		"policyd of others":  {scripted(t, nil, false, "220 mx"), false, policy, `the answer "220 mx\r\n" is none of the protocol`},
+		"POP3":               {scripted(t, nil, false, "+OK", "CAPA", "+OK\r\nUSER\r\n."), false, askPOP3, ""},
+		"POP3 with STLS":     {scripted(t, secure, false, "+OK", "CAPA", capa, "STLS", "+OK", "CAPA", capa), false, askPOP3, ""},
+		"POP3 by TLS":        {scripted(t, secure, true, "+OK", "CAPA", "+OK\r\nUSER\r\n."), true, askPOP3, ""},
+		"POP3 without users": {scripted(t, secure, true, "+OK", "CAPA", "+OK\r\nTOP\r\n."), true, askPOP3, "no log-in is offered"},
+		"POP3 of a SMTP":     {scripted(t, nil, false, "220 mx"), false, askPOP3, `what answers says "220 mx"`},
+		"no TLS":             {scripted(t, nil, false, "+OK"), true, askPOP3, "no TLS comes about"},
+		"one that hangs up":  {scripted(t, nil, false), false, askPOP3, "no answer: the connection is closed at once"},
+		"LMTP":               {scripted(t, nil, false, "220 mx", "LHLO", "250 mx", "MAIL", "250 yes", "RSET", "250 yes"), false, p.askDelivery, ""},
+		"LMTP that refuses":  {scripted(t, nil, false, "220 mx", "LHLO", "250 mx", "MAIL", "451 4.3.0 no"), false, p.askDelivery, "451 4.3.0 no in answer to MAIL"},
+		"LMTP of garbage":    {scripted(t, nil, false, "\x00\x01hello"), false, p.askDelivery, "is no SMTP or LMTP"},
+		"turnd of others":    {scripted(t, nil, false, "220 mx", "EHLO", "250 mx"), false, p.askTurnd, "knows no ATRN"},
+		"nobody":             {settings.Address{Network: "unix", Address: filepath.Join(t.TempDir(), "none")}, false, askPOP3, "nobody answers: there is no such socket"},
 	} {
-		c.question.at = c.at
-		err := c.question.ask(t.Context())
-		if fmt.Sprint(err) != "<nil>" && c.err == "" || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+		_, err := c.ask(ctx, front{at: c.at, tls: c.tls})
+		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+func TestDaemonThatHangsIsNamedWithItsSocket(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "deliver.sock")
+	l, err := net.Listen("unix", path) // and nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*lastWord)
+	defer cancel()
+	p := &patient{settings: &settings.Settings{}}
+	at := settings.Address{Network: "unix", Address: path}
+	found := p.examineDaemon(ctx, "popd", settings.Address{}, []front{{at: at, ask: p.askDelivery}, {at: at, ask: askPOP3}})
+	got := sift(append([]diagnosis{{Part: "settings", Text: "read"}}, found...))
+	if len(got) != 2 || got[1].Result != illness || !strings.HasPrefix(got[1].Text, "mailbag-popd at "+at.String()+", "+at.String()+": no answer within") || got[1].cause != down("mailbag-popd") {
+		t.Errorf("found: %+v", got)
+	}
+}
+
+// scripted runs a server that says the even lines of a script, and between them waits for a line that begins with the odd
+// one. An empty one is any, and is not answered.
+func scripted(t *testing.T, config *tls.Config, fromTheStart bool, script ...string) settings.Address {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if fromTheStart {
+				c = tls.Server(c, config)
+			}
+			play(c, config, script)
+			c.Close()
+		}
+	}()
+	return settings.Address{Network: "tcp", Address: l.Addr().String()}
+}
+
+func play(c net.Conn, config *tls.Config, script []string) {
+	if len(script) == 0 {
+		return
+	}
+	lines := bufio.NewReader(c)
+	for i, text := range script {
+		if i%2 == 0 {
+			if text != "" {
+				io.WriteString(c, text+"\r\n")
+			}
+			continue
+		}
+		if i > 1 && (script[i-2] == "STARTTLS" || script[i-2] == "STLS") {
+			c = tls.Server(c, config)
+			lines = bufio.NewReader(c)
+		}
+		if line, err := lines.ReadString('\n'); err != nil || !strings.HasPrefix(line, text) {
+			return
+		}
+	}
+	lines.ReadString('\n') // the farewell
 }

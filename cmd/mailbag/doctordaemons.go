@@ -3,179 +3,296 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/pires/go-proxyproto"
 
 	"mailbag/cmd/internal/settings"
+	"mailbag/meter"
 	"mailbag/turnd/control"
 )
 
-// answerTime bounds what a daemon is asked. systemd may have to start it first.
-const answerTime = 15 * time.Second
+// A front is where a daemon is asked something, as Postfix or a customer would.
+type front struct {
+	at      settings.Address
+	proxies []netip.Addr
+	tls     bool   // from the beginning
+	socket  string // the unit that holds it
+	// ask says what is wrong, and returns the certificate that was shown, where one was.
+	ask func(ctx context.Context, at front) (*x509.Certificate, error)
+}
 
-// maxReply bounds what is read of an answer, in octets.
-const maxReply = 4 << 10
+// foremost is the first of the addresses: the others are for other kinds of network, which this machine need not have.
+func foremost(f front, at []settings.Address) []front {
+	if len(at) == 0 {
+		return nil
+	}
+	f.at = at[0]
+	return []front{f}
+}
 
-// A question is one that a daemon is asked as Postfix or a customer would, or none where the daemon greets.
-type question struct {
-	at       settings.Address
-	proxies  []netip.Addr
-	tls      bool
+func (p *patient) examinePolicyd(ctx context.Context) []diagnosis {
+	return p.examineDaemon(ctx, "policyd", p.settings.Policy.Metrics, []front{
+		// VRFY, because a recipient of a message would be noted.
+		{at: p.settings.Policy.Listen, socket: "mailbag-policyd.socket", ask: packet{
+			text: "request=smtpd_access_policy\nprotocol_state=VRFY\nrecipient=postmaster@doctor.invalid\n\n", end: '\n', answer: "action="}.ask},
+		// Options that the MTA offers, and the end of the session (SMFIC_OPTNEG and SMFIC_QUIT).
+		{at: p.settings.Policy.Milter, socket: "mailbag-milter.socket", ask: packet{
+			text: framed("O\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff"), end: 'O', answer: "\x00\x00\x00", farewell: framed("Q")}.ask},
+	})
+}
+
+func (p *patient) examineTurnd(ctx context.Context) []diagnosis {
+	odmr := front{proxies: p.settings.Proxies, socket: "mailbag-turnd.socket", ask: p.askTurnd}
+	odmrs := odmr
+	odmrs.tls = true
+	fronts := slices.Concat(foremost(odmr, p.settings.Turn.Listen), foremost(odmrs, p.settings.Turn.ListenTLS))
+	fronts = append(fronts, front{at: p.settings.Turn.Control, socket: "mailbag-turnd-control.socket",
+		ask: func(ctx context.Context, at front) (*x509.Certificate, error) {
+			_, err := control.NewClient(at.at.Address).List(ctx)
+			return nil, err
+		}})
+	return append(p.examineDaemon(ctx, "turnd", p.settings.Turn.Metrics, fronts), p.examineRelease(ctx)...)
+}
+
+func (p *patient) examinePopd(ctx context.Context) []diagnosis {
+	pop3 := front{proxies: p.settings.Proxies, socket: "mailbag-pop3.socket", ask: askPOP3}
+	pop3s := front{proxies: p.settings.Proxies, socket: "mailbag-pop3s.socket", tls: true, ask: askPOP3}
+	fronts := slices.Concat(foremost(pop3, p.settings.POP.Listen), foremost(pop3s, p.settings.POP.ListenTLS))
+	fronts = append(fronts, front{at: p.settings.POP.Deliver, socket: "mailbag-deliver.socket", ask: p.askDelivery})
+	return p.examineDaemon(ctx, "popd", p.settings.POP.Metrics, fronts)
+}
+
+// examineDaemon asks at all fronts at the same time, and for the metrics.
+func (p *patient) examineDaemon(ctx context.Context, name string, metrics settings.Address, fronts []front) []diagnosis {
+	program := "mailbag-" + name
+	fronts = slices.DeleteFunc(fronts, func(f front) bool { return f.at.IsZero() })
+	holders := begin(ctx, func(context.Context) (map[string]holder, error) { return foreignHolders(fronts, program), nil })
+	var waits []func() (*x509.Certificate, error)
+	for _, f := range fronts {
+		waits = append(waits, begin(ctx, func(ctx context.Context) (*x509.Certificate, error) { return f.ask(ctx, f) }))
+	}
+	taken, _ := holders()
+	var found []diagnosis
+	silent := map[string][]string{} // where, by what is wrong
+	var shown []presented
+	for i, wait := range waits {
+		f := fronts[i]
+		leaf, err := wait()
+		if leaf != nil || err == nil {
+			shown = append(shown, presented{f, leaf})
+		}
+		if h, ok := taken[f.at.Address]; ok {
+			found = append(found, diagnosis{Part: name, Result: illness, cause: down(program),
+				Text:   fmt.Sprintf("%s cannot have %s, which %s has", program, f.at, h),
+				Remedy: fmt.Sprintf("stop that program, and %s has the port within seconds; README.md, \"Names, ports and a certificate\", shows how to do without the port", program)})
+			continue
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w within %v", errSilence, examineTime)
+		}
+		if err != nil {
+			silent[err.Error()] = append(silent[err.Error()], f.at.String())
+		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(silent)) {
+		found = append(found, diagnosis{Part: name, Result: illness, Text: fmt.Sprintf("%s at %s: %s", program, list(silent[why]), why),
+			Remedy: p.units.revive(program, fronts), cause: down(program), after: []cause{down(program)}})
+	}
+	if len(taken) == 0 && len(found) > 0 {
+		found[0].after = nil // it is the one that is told
+	}
+	if len(found) == 0 {
+		found = p.examineMetrics(ctx, name, metrics)
+		found = append(found, p.comparePresented(program, shown)...)
+	}
+	if len(found) == 0 {
+		found = []diagnosis{{Part: name, Result: well, Text: fmt.Sprintf("%s answers as it should (%d questions)", program, len(fronts))}}
+	}
+	return found
+}
+
+// A packet is a question in octets: to the policy service, or to the milter.
+type packet struct {
 	text     string
 	end      byte   // of the answer
 	answer   string // what is in it
 	farewell string
 }
 
-// examineDaemons asks each daemon something at each of its sockets, and for its metrics.
-func examineDaemons(ctx context.Context, s *settings.Settings) []diagnosis {
-	policyd := []question{
-		// VRFY, because a recipient of a message would be noted.
-		{at: s.Policy.Listen, end: '\n', text: "request=smtpd_access_policy\nprotocol_state=VRFY\nrecipient=postmaster@doctor.invalid\n\n", answer: "action=DUNNO"},
-		// Options that the MTA offers, and the end of the session (SMFIC_OPTNEG and SMFIC_QUIT).
-		{at: s.Policy.Milter, end: 'O', text: packet("O\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff"), answer: "\x00\x00\x00", farewell: packet("Q")},
-	}
-	smtp := question{end: '\n', answer: "220 ", farewell: "QUIT\r\n"}
-	pop3 := question{end: '\n', answer: "+OK ", farewell: "QUIT\r\n"}
-	deliver := smtp
-	deliver.at = s.POP.Deliver
-	smtp.proxies, pop3.proxies = s.Proxies, s.Proxies
-	turnd := slices.Concat(questions(s.Turn.Listen, false, smtp), questions(s.Turn.ListenTLS, true, smtp))
-	popd := slices.Concat(questions(s.POP.Listen, false, pop3), questions(s.POP.ListenTLS, true, pop3), []question{deliver})
-
-	found := examineDaemon(ctx, "policyd", policyd, s.Policy.Metrics, nil)
-	found = append(found, examineDaemon(ctx, "turnd", turnd, s.Turn.Metrics, func(ctx context.Context) error {
-		_, err := control.NewClient(s.Turn.Control.Address).List(ctx)
-		return err
-	})...)
-	return append(found, examineDaemon(ctx, "popd", popd, s.POP.Metrics, nil)...)
-}
-
-// questions asks at the first of the addresses: the others are for other kinds of network, which this machine need not have.
-func questions(at []settings.Address, tls bool, q question) []question {
-	if len(at) == 0 {
-		return nil
-	}
-	q.at, q.tls = at[0], tls
-	return []question{q}
-}
-
-// packet is one of the milter protocol.
-func packet(content string) string {
+// framed is a packet of the milter protocol.
+func framed(content string) string {
 	return string(binary.BigEndian.AppendUint32(nil, uint32(len(content)))) + content
 }
 
-func examineDaemon(ctx context.Context, name string, all []question, metrics settings.Address, also func(context.Context) error) []diagnosis {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	remedy := "see: systemctl status 'mailbag-*', journalctl -u mailbag-" + name
-	var found []diagnosis
-	asked := 0
-	for _, q := range all {
-		if q.at.IsZero() {
-			continue
-		}
-		asked++
-		if err := q.ask(ctx); err != nil {
-			found = append(found, diagnosis{Part: name, Result: illness, Text: fmt.Sprintf("at %s: %v", q.at, err), Remedy: remedy})
-		}
-	}
-	if also != nil {
-		if err := also(ctx); err != nil {
-			found = append(found, diagnosis{Part: name, Result: illness, Text: err.Error(), Remedy: remedy})
-		}
-	}
-	if !metrics.IsZero() {
-		found = append(found, examineMetrics(ctx, name, metrics, remedy)...)
-	}
-	if found == nil {
-		found = []diagnosis{{Part: name, Result: well, Text: fmt.Sprintf("mailbag-%s answers as it should (%d questions)", name, asked)}}
-	}
-	return found
-}
-
-// errNobody says that no connection came about.
-var errNobody = errors.New("nobody answers")
-
-// call connects to a daemon, until ctx ends. Whoever listens on every address of the machine is called at its loopback. Where
-// the daemon expects a PROXY header from there, the call has one by which it is the proxy's own (LOCAL).
-func call(ctx context.Context, at settings.Address, proxies []netip.Addr) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, at.Network, at.Address)
+func (q packet) ask(ctx context.Context, f front) (*x509.Certificate, error) {
+	d, err := converse(ctx, f.at, f.proxies, f.tls)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNobody, err)
+		return nil, err
 	}
-	if end, ok := ctx.Deadline(); ok {
-		conn.SetDeadline(end)
+	defer d.conn.Close()
+	if _, err := io.WriteString(d.conn, q.text); err != nil {
+		return nil, d.broken(err)
 	}
-	if from, ok := conn.LocalAddr().(*net.TCPAddr); ok && slices.Contains(proxies, from.AddrPort().Addr().Unmap()) {
-		if _, err := (&proxyproto.Header{Version: 2, Command: proxyproto.LOCAL}).WriteTo(conn); err != nil {
-			conn.Close()
-			return nil, err
-		}
-	}
-	return conn, nil
-}
-
-// ask asks the question.
-func (q question) ask(ctx context.Context) error {
-	conn, err := call(ctx, q.at, q.proxies)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if q.tls {
-		// Whether customers can trust the certificate is looked at in its file; there may be no name here to verify it by.
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
-	}
-	if _, err := io.WriteString(conn, q.text); err != nil {
-		return fmt.Errorf("no answer: %w", err)
-	}
-	answers := bufio.NewReader(io.LimitReader(conn, maxReply))
-	got, err := answers.ReadString(q.end)
-	if err != nil {
-		return fmt.Errorf("the answer %q is cut off: %w", got, err)
-	}
-	if !strings.Contains(got, q.answer) {
-		return fmt.Errorf("the answer is %q, where %q should be in it", got, q.answer)
+	got, err := d.lines.R.ReadString(q.end)
+	switch {
+	case err != nil && got == "":
+		return nil, d.broken(err)
+	case err != nil || !strings.Contains(got, q.answer):
+		return nil, fmt.Errorf("the answer %.80q is none of the protocol", got)
 	}
 	if q.farewell != "" {
 		// A daemon that could not say good-bye would log it.
-		if _, err = io.WriteString(conn, q.farewell); err == nil {
-			_, err = io.Copy(io.Discard, answers)
+		if _, err = io.WriteString(d.conn, q.farewell); err == nil {
+			_, err = io.Copy(io.Discard, d.lines.R)
 		}
 		if err != nil {
-			return fmt.Errorf("the connection broke off: %w", err)
+			return nil, d.broken(err)
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// helloName is by what the doctor says EHLO and LHLO.
+const helloName = "doctor.invalid"
+
+// askTurnd looks whether a customer could log in.
+func (p *patient) askTurnd(ctx context.Context, f front) (*x509.Certificate, error) {
+	d, err := converse(ctx, f.at, f.proxies, f.tls)
+	if err != nil {
+		return nil, err
+	}
+	defer d.bye()
+	if _, err := d.demand(""); err != nil {
+		return nil, err
+	}
+	hello, err := d.hello("EHLO " + helloName)
+	if err != nil {
+		return d.leaf, err
+	}
+	if _, ok := hello.offers("ATRN"); !ok {
+		return d.leaf, errors.New("what answers knows no ATRN (RFC 2645)")
+	}
+	if mechanisms, _ := hello.offers("AUTH"); len(mechanisms) == 0 && p.desk != nil && d.leaf != nil {
+		return d.leaf, errors.New("no AUTH is offered, so nobody can fetch mail by ATRN")
+	}
+	return d.leaf, nil
+}
+
+// askPOP3 looks whether a customer could log in. A password is not tried: it would count as a guess.
+func askPOP3(ctx context.Context, f front) (*x509.Certificate, error) {
+	d, err := converse(ctx, f.at, f.proxies, f.tls)
+	if err != nil {
+		return nil, err
+	}
+	defer d.bye()
+	if _, err := d.pop3(""); err != nil {
+		return nil, err
+	}
+	capable, err := d.capabilities()
+	if err != nil {
+		return d.leaf, err
+	}
+	if slices.Contains(capable, "STLS") {
+		if _, err := d.pop3("STLS"); err != nil {
+			return nil, err
+		}
+		if err := d.encrypt(); err != nil {
+			return nil, err
+		}
+		if capable, err = d.capabilities(); err != nil {
+			return d.leaf, err
+		}
+	}
+	if d.leaf != nil && !slices.Contains(capable, "USER") {
+		return d.leaf, errors.New("no log-in is offered under TLS, so nobody can fetch mail")
+	}
+	return d.leaf, nil
+}
+
+// capabilities are what CAPA names (RFC 2449), without parameters.
+func (d *dialogue) capabilities() ([]string, error) {
+	if _, err := d.pop3("CAPA"); err != nil {
+		return nil, err
+	}
+	lines, err := d.lines.ReadDotLines()
+	if err != nil {
+		return nil, d.broken(err)
+	}
+	for i, line := range lines {
+		lines[i], _, _ = strings.Cut(line, " ")
+	}
+	return lines, nil
+}
+
+// askDelivery offers a message for a mailbox, as Postfix does, and takes the offer back.
+func (p *patient) askDelivery(ctx context.Context, f front) (*x509.Certificate, error) {
+	d, err := converse(ctx, f.at, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	defer d.bye()
+	if _, err := d.demand(""); err != nil {
+		return nil, err
+	}
+	if _, err := d.demand("LHLO " + helloName); err != nil {
+		return nil, err
+	}
+	if _, err := d.demand("MAIL FROM:<>"); err != nil {
+		return nil, err
+	}
+	for _, t := range p.trials(ctx) {
+		if t.account.Mode != meter.POP3 {
+			continue
+		}
+		if r, err := d.smtp("RCPT TO:<" + t.address + ">"); err != nil {
+			return nil, err
+		} else if !r.positive() && !r.ofAccount() {
+			return nil, fmt.Errorf("mail for %s cannot be stored: %s", t.account.Name, r)
+		}
+	}
+	_, err = d.demand("RSET")
+	return nil, err
+}
+
+// examineRelease has mailbag-turnd try what root may in any case.
+func (p *patient) examineRelease(ctx context.Context) []diagnosis {
+	err := control.NewClient(p.settings.Turn.Control.Address).TryMTA(ctx)
+	if !errors.Is(err, control.ErrMTA) || p.settings.Turn.Release != "postfix" {
+		return nil // of a daemon that does not answer enough is said
+	}
+	return []diagnosis{{Part: "turnd", Result: illness, Text: "mailbag-turnd cannot list Postfix's queue or release mail, so held mail stays where it is: " + err.Error(),
+		Remedy: "run: postfix set-permissions; systemctl restart mailbag-turnd; its unit needs SupplementaryGroups=postdrop", after: []cause{noPostfix, noSetup}}}
 }
 
 // examineMetrics looks at those that tell of trouble.
-func examineMetrics(ctx context.Context, name string, at settings.Address, remedy string) []diagnosis {
+func (p *patient) examineMetrics(ctx context.Context, name string, at settings.Address) []diagnosis {
+	if at.IsZero() {
+		return nil
+	}
+	program := "mailbag-" + name
+	doubtful := func(err error) []diagnosis {
+		return []diagnosis{{Part: name, Result: doubt, Text: fmt.Sprintf("the metrics of %s cannot be had at %s: %v", program, at, err), Remedy: "see that no other program has the port, and: journalctl -u " + program}}
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.Address+"/metrics", nil)
 	if err != nil {
-		return []diagnosis{{Part: name, Result: doubt, Text: err.Error(), Remedy: remedy}}
+		return doubtful(err)
 	}
 	var client http.Client
 	defer client.CloseIdleConnections()
 	response, err := client.Do(request)
 	if err != nil {
-		return []diagnosis{{Part: name, Result: doubt, Text: "its metrics cannot be had: " + err.Error(), Remedy: remedy}}
+		return doubtful(errors.Unwrap(err))
 	}
 	defer response.Body.Close()
-	var found []diagnosis
 	sums := map[string]float64{}
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
@@ -185,21 +302,19 @@ func examineMetrics(ctx context.Context, name string, at settings.Address, remed
 			sums[metric] += n
 		}
 	}
-	if err := errors.Join(lines.Err(), statusError(response)); err != nil {
-		return []diagnosis{{Part: name, Result: doubt, Text: "its metrics cannot be read: " + err.Error(), Remedy: remedy}}
+	if response.StatusCode != http.StatusOK {
+		return doubtful(errors.New(response.Status))
 	}
+	if err := lines.Err(); err != nil {
+		return doubtful(err)
+	}
+	var found []diagnosis
+	remedy := "see: journalctl -u " + program
 	if available, ok := sums["mailbag_ledger_available"]; ok && available == 0 {
-		found = append(found, diagnosis{Part: name, Result: illness, Text: "the daemon cannot use the ledger, and defers the accounts' mail", Remedy: remedy})
+		found = append(found, diagnosis{Part: name, Result: illness, Text: program + " cannot use the ledger, and defers the accounts' mail", Remedy: remedy, after: []cause{noLedger, noSetup, fullDisk}})
 	}
 	if current, ok := sums["mailbag_tables_current"]; ok && current == 0 {
-		found = append(found, diagnosis{Part: name, Result: illness, Text: "the tables that Postfix reads are not those of the accounts", Remedy: remedy})
+		found = append(found, diagnosis{Part: name, Result: illness, Text: "the tables that Postfix reads are not those of the accounts", Remedy: remedy, after: []cause{noLedger, noSetup, fullDisk}})
 	}
 	return found
-}
-
-func statusError(r *http.Response) error {
-	if r.StatusCode != http.StatusOK {
-		return errors.New(r.Status)
-	}
-	return nil
 }

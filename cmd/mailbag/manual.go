@@ -134,7 +134,7 @@ var ownRemarks = map[string]struct{ security, diagnostics, limits string }{
 	"mailbag completion":         {security: "It prints a script, and anybody may run it."},
 	"mailbag database backup":    {security: "The copy has the verifiers of passwords, and is readable by its owner alone."},
 	"mailbag database check":     {diagnostics: "Each damage is a line on stdout, and the status 1."},
-	"mailbag doctor":             {security: "It asks as root, with TLS whose certificate it does not verify, and sends no password.", diagnostics: "A line for each part; --json has the same.", limits: "It waits 15 seconds for each daemon."},
+	"mailbag doctor":             {security: "It asks as root, with TLS whose certificate it does not verify, and sends no password.", diagnostics: "A line for each part; --json has the same.", limits: "It takes 5 seconds at the most: what does not answer within that is named. Of Maildirs it looks at a sample, and of access control lists at none."},
 	"mailbag expire":             {security: "It runs Postfix's postsuper, which needs root. What goes back is bounced by Postfix itself."},
 	"mailbag notify":             {security: "It runs sendmail(1), with the operator's texts, which nobody else should be able to write.", limits: "A run that is killed leaves its notices to the next one, which sends one of them a second time at the most, with the same Message-ID."},
 	"mailbag passwd":             {security: "A password is never an argument and is printed only when it was made here; a verifier of it is kept.", limits: "A password has at most 128 octets."},

@@ -61,7 +61,7 @@ func turnd(ts *testscript.TestScript, _ bool, _ []string) {
 	l, err := net.Listen("unix", ts.MkAbs("turnd.sock"))
 	ts.Check(err)
 	turns := storyTurns{storyLedger(ts)}
-	server := control.New(turns, turns, nil)
+	server := control.New(turns, turns, nil, nil)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	ts.Defer(func() {

@@ -107,15 +107,19 @@ func (d *desk) countQueue(ctx context.Context, all *meter.Directory) (map[int64]
 		m := e.Waiting()
 		accounts, _ := m.Accounts(all)
 		for _, a := range accounts {
-			w := waiting[a.ID]
-			if w.Messages++; w.Messages == 1 || m.Arrived.Before(w.Oldest) {
-				w.Oldest = m.Arrived
-			}
-			w.Bytes += m.Size
-			waiting[a.ID] = w
+			waiting[a.ID] = add(waiting[a.ID], m)
 		}
 	}
 	return waiting, nil
+}
+
+// add is what waits with one message more.
+func add(w meter.Waiting, m meter.QueuedMessage) meter.Waiting {
+	if w.Messages++; w.Messages == 1 || m.Arrived.Before(w.Oldest) {
+		w.Oldest = m.Arrived
+	}
+	w.Bytes += m.Size
+	return w
 }
 
 // countIndex asks the ledger, which knows held mail only.

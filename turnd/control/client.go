@@ -62,6 +62,12 @@ func (c *Client) End(ctx context.Context, account string) error {
 	return c.ask(ctx, http.MethodDelete, turnPath(account), nil)
 }
 
+// TryMTA has the daemon list the queue and ask for a release, with its own rights. No message is touched. The error is
+// [ErrMTA] where it could not.
+func (c *Client) TryMTA(ctx context.Context) error {
+	return c.ask(ctx, http.MethodGet, "/mta", nil)
+}
+
 func turnPath(account string) string { return "/turns/" + url.PathEscape(account) }
 
 // ask makes one request; into takes the answer where there is one.

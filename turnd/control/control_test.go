@@ -69,7 +69,7 @@ func serve(t *testing.T, a Accounts, turns Turns) (*Client, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return start(t, New(a, turns, nil), l), path
+	return start(t, New(a, turns, stuckMTA{}, nil), l), path
 }
 
 func start(t *testing.T, s *Server, l net.Listener) *Client {
@@ -171,6 +171,19 @@ func TestTurnsAreListedAndEnded(t *testing.T) {
 	}
 }
 
+// stuckMTA cannot be had.
+type stuckMTA struct{}
+
+func (stuckMTA) Try(context.Context) error { return errors.New("postqueue: fatal: Permission denied") }
+
+func TestWhatKeepsTheDaemonFromItsMTAIsSaid(t *testing.T) {
+	t.Parallel()
+	c, _ := serve(t, customers(t), &openTurns{})
+	if err := c.TryMTA(t.Context()); !errors.Is(err, ErrMTA) || !strings.HasSuffix(err.Error(), "postqueue: fatal: Permission denied") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestNobodyOnTheSocketIsErrDown(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "turnd.sock")
@@ -220,7 +233,7 @@ func TestOpeningMayTakeLongerThanAskingForIt(t *testing.T) {
 		case <-time.After(200 * time.Millisecond):
 			return nil
 		}
-	}}, nil)
+	}}, nil, nil)
 	s.http.ReadTimeout = 20 * time.Millisecond
 	if err := start(t, s, l).Open(t.Context(), "bolt", ""); err != nil {
 		t.Error(err)

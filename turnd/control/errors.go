@@ -21,6 +21,9 @@ var (
 	// ErrNoTurn says that no turn to the account is open.
 	ErrNoTurn = errors.New("no turn is open")
 
+	// ErrMTA says that the daemon cannot list or release what waits.
+	ErrMTA = errors.New("the mail of turns cannot be had")
+
 	errRequest = errors.New("not a request that the control socket takes")
 )
 
@@ -42,6 +45,7 @@ var refusals = []struct {
 	{"not-dialled", http.StatusConflict, ErrNotDialled},
 	{"suspended", http.StatusConflict, ErrSuspended},
 	{"no-turn", http.StatusNotFound, ErrNoTurn},
+	{"mta", http.StatusBadGateway, ErrMTA},
 	{"request", http.StatusBadRequest, errRequest},
 }
 

@@ -5,6 +5,7 @@
 //	GET    /turns/ACCOUNT         {"open": true}
 //	POST   /turns/ACCOUNT         opens one to the account's host; ?client=ADDRESS says who asked
 //	DELETE /turns/ACCOUNT         ends it after what is in flight
+//	GET    /mta                   has the daemon try what turns need of the MTA; no message is touched
 //
 // What goes wrong is {"code": "unreachable", "error": "…"}, from which [Client] makes the error that the server had: its
 // text, and for errors.Is what it is.
@@ -24,6 +25,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -50,6 +52,11 @@ type Turns interface {
 	End(account string) bool
 }
 
+// An MTA is what turns take their mail from. Try returns nil where its queue can be listed and mail released.
+type MTA interface {
+	Try(ctx context.Context) error
+}
+
 // Bounds of the peers: programs of this machine that may be slow, or broken.
 const (
 	maxConnections = 1000 // a Postfix has some hundred processes that may say ETRN at once
@@ -63,20 +70,22 @@ const (
 type Server struct {
 	accounts Accounts
 	turns    Turns
+	mta      MTA
 	http     *http.Server
 }
 
 // New returns a Server. Log may be nil.
-func New(accounts Accounts, turns Turns, log *slog.Logger) *Server {
+func New(accounts Accounts, turns Turns, mta MTA, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{accounts: accounts, turns: turns}
+	s := &Server{accounts: accounts, turns: turns, mta: mta}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /turns", s.list)
 	mux.HandleFunc("GET /turns/{account}", s.show)
 	mux.HandleFunc("POST /turns/{account}", s.open)
 	mux.HandleFunc("DELETE /turns/{account}", s.end)
+	mux.HandleFunc("GET /mta", s.tryMTA)
 	s.http = &http.Server{
 		Handler:           http.MaxBytesHandler(mux, 0),
 		ReadHeaderTimeout: headerTime,
@@ -166,6 +175,14 @@ func (s *Server) dialled(name string) (*meter.Account, error) {
 func (s *Server) end(w http.ResponseWriter, r *http.Request) {
 	if !s.turns.End(r.PathValue("account")) {
 		refuse(w, ErrNoTurn)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) tryMTA(w http.ResponseWriter, r *http.Request) {
+	if err := s.mta.Try(r.Context()); err != nil {
+		refuse(w, fmt.Errorf("%w: %w", ErrMTA, err))
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)

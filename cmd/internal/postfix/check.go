@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
+
+	"mailbag/cmd/internal/access"
 )
 
 // A Severity says how bad a finding is.
@@ -29,7 +29,12 @@ type Finding struct {
 	Remedy   string   `json:"remedy"` // what to do
 }
 
-const runSetup = "run: mailbag postfix setup"
+// Remedies by which findings that have one cause are told.
+const (
+	runSetup     = "run: mailbag postfix setup"
+	StartPolicyd = "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"
+	StepIn       = "see why mailbag-policyd does not run; when it does, run: mailbag postfix step-in"
+)
 
 // Check compares this Postfix with the wiring and names what is missing or works against it, faults first. The error
 // is as with Plan. Needs root.
@@ -100,7 +105,7 @@ func sockets(c configuration) []Finding {
 	for _, socket := range []struct{ name, refused string }{{PolicySocket, "all mail for the accounts' domains"}, {MilterSocket, "all mail"}} {
 		path := filepath.Join(c.expanded["queue_directory"], socket.name)
 		if problem := Unreachable(path, c.expanded["mail_owner"]); problem != "" {
-			out = append(out, Finding{Fault, problem + "; Postfix answers 451 to " + socket.refused + " without it", "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"})
+			out = append(out, Finding{Fault, problem + "; Postfix answers 451 to " + socket.refused + " without it", StartPolicyd})
 		}
 	}
 	return out
@@ -130,17 +135,15 @@ func Unreachable(path, owner string) string {
 	if err != nil {
 		return "there is no socket " + path
 	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if st.Mode().Type() != fs.ModeSocket || !ok {
+	if st.Mode().Type() != fs.ModeSocket {
 		return path + " is not a socket"
 	}
-	u, err := user.Lookup(owner)
+	u, err := access.LookupAlone(owner)
 	if err != nil {
 		return fmt.Sprintf("there is no user %s, who is Postfix's mail_owner", owner)
 	}
-	mode := st.Mode().Perm()
-	if !(strconv.Itoa(int(sys.Uid)) == u.Uid && mode&0o200 != 0 || strconv.Itoa(int(sys.Gid)) == u.Gid && mode&0o020 != 0 || mode&0o002 != 0) {
-		return fmt.Sprintf("the user %s may not connect to %s (mode %o, uid %d, gid %d)", owner, path, mode, sys.Uid, sys.Gid)
+	if err := u.Denied(path, access.Write); err != nil {
+		return err.Error()
 	}
 	return ""
 }

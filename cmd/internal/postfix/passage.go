@@ -18,7 +18,7 @@ func asideSince(c configuration) []Finding {
 		return nil
 	}
 	out := []Finding{{Fault, fmt.Sprintf("mailbag stands aside since %s: mail for its domains is put off, turns are refused, and what programs on this host send to them is not metered", since.Format(time.RFC3339)),
-		"see why mailbag-policyd does not run; when it does, run: mailbag postfix step-in"}}
+		StepIn}}
 	for _, s := range c.smtpds() {
 		for _, name := range slices.Sorted(maps.Keys(s.options)) {
 			if value := s.options[name]; strings.Contains(value, MilterSocket) || strings.Contains(value, PolicySocket) {

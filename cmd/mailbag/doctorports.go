@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bufio"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mailbag/cmd/internal/settings"
+)
+
+// A holder is a process that listens on a port.
+type holder struct {
+	program string
+	pid     int
+}
+
+func (h holder) String() string { return fmt.Sprintf("%s (process %d)", h.program, h.pid) }
+
+// foreignHolders are who listens, by address, in the place of a program or of systemd, which holds its sockets. Who
+// listens in another network namespace is not seen.
+func foreignHolders(fronts []front, program string) map[string]holder {
+	foreign := map[string]holder{}
+	for _, f := range fronts {
+		if f.at.Network == "unix" {
+			continue
+		}
+		if holders := listening(f.at); len(holders) > 0 && !slices.ContainsFunc(holders, func(h holder) bool { return h.program == program || h.pid == 1 }) {
+			foreign[f.at.Address] = holders[0]
+		}
+	}
+	return foreign
+}
+
+// listening is who listens where a call to an address arrives (proc_net(5) and proc_pid_fd(5)).
+func listening(at settings.Address) []holder {
+	to, err := netip.ParseAddrPort(strings.Replace(at.Address, "localhost:", "127.0.0.1:", 1))
+	if err != nil { // every address, or a name
+		_, port, _ := strings.Cut(at.Address, ":")
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return nil
+		}
+		to = netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(n))
+	}
+	sockets := map[string]bool{}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		for _, inode := range listeners(table, to) {
+			sockets["socket:["+inode+"]"] = true
+		}
+	}
+	if len(sockets) == 0 {
+		return nil
+	}
+	var holders []holder
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, process := range processes {
+		descriptors, err := os.ReadDir(process + "/fd")
+		if err != nil {
+			continue // it has ended
+		}
+		for _, d := range descriptors {
+			if target, err := os.Readlink(process + "/fd/" + d.Name()); err == nil && sockets[target] {
+				pid, _ := strconv.Atoi(filepath.Base(process))
+				program, _ := os.Readlink(process + "/exe")
+				holders = append(holders, holder{filepath.Base(strings.TrimSuffix(program, " (deleted)")), pid})
+				break
+			}
+		}
+	}
+	return holders
+}
+
+// stateListen is TCP_LISTEN.
+const stateListen = "0A"
+
+// listeners are the inodes of the sockets in a table of the kernel that listen on an address.
+func listeners(table string, to netip.AddrPort) []string {
+	file, err := os.Open(table)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	var inodes []string
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		f := strings.Fields(lines.Text())
+		if len(f) < 10 || f[3] != stateListen {
+			continue
+		}
+		local, err := kernelAddress(f[1])
+		if err != nil || local.Port() != to.Port() {
+			continue
+		}
+		if a, b := local.Addr().Unmap(), to.Addr().Unmap(); a == b || a.IsUnspecified() || b.IsUnspecified() {
+			inodes = append(inodes, f[9])
+		}
+	}
+	return inodes
+}
+
+// kernelAddress reads an address as the kernel shows it: each four octets of it as a number of this machine.
+func kernelAddress(text string) (netip.AddrPort, error) {
+	address, port, _ := strings.Cut(text, ":")
+	octets, err := hex.DecodeString(address)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	for word := range slices.Chunk(octets, 4) {
+		slices.Reverse(word) // little-endian, as all that the package is made for
+	}
+	addr, ok := netip.AddrFromSlice(octets)
+	n, err := strconv.ParseUint(port, 16, 16)
+	if !ok || err != nil {
+		return netip.AddrPort{}, fmt.Errorf("%q is no address", text)
+	}
+	return netip.AddrPortFrom(addr, uint16(n)), nil
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"mailbag/cmd/internal/units"
+	"mailbag/meter"
+)
+
+// examineQueue names accounts whose mail waits for so long that it may soon go back to its senders.
+func (p *patient) examineQueue(ctx context.Context) []diagnosis {
+	if p.desk == nil || p.postfix == nil {
+		return nil
+	}
+	waiting := map[int64]meter.Waiting{}
+	whole := true
+	for e, err := range p.mta.Queue(ctx) {
+		if err != nil && ctx.Err() == nil {
+			return []diagnosis{{Part: "queue", Result: illness, Text: err.Error(), Remedy: "see that Postfix runs, and its log", after: []cause{noPostfix}}}
+		}
+		if whole = err == nil; !whole {
+			break
+		}
+		m := e.Waiting()
+		accounts, _ := m.Accounts(p.accounts)
+		for _, a := range accounts {
+			waiting[a.ID] = add(waiting[a.ID], m)
+		}
+	}
+	return p.tellWaiting(waiting, whole)
+}
+
+func (p *patient) tellWaiting(waiting map[int64]meter.Waiting, whole bool) []diagnosis {
+	var found []diagnosis
+	var messages int64
+	var greatest float64
+	for a := range p.accounts.Accounts() {
+		w := waiting[a.ID]
+		if w.Messages == 0 {
+			continue
+		}
+		messages += w.Messages
+		age := p.now().Sub(w.Oldest)
+		greatest = max(greatest, float64(age)/float64(a.HoldTime()))
+		if age > a.HoldTime()/2 {
+			found = append(found, diagnosis{Part: "queue", Result: doubt, Text: fmt.Sprintf("%s for %s, the oldest for %s of the %s after which it goes back",
+				amountOf(int(w.Messages)), a.Name, units.FormatDuration(age.Truncate(time.Hour)), units.FormatDuration(a.HoldTime())), Remedy: "tell the customer, and see what mailbag turns " + a.Name + " shows"})
+		}
+	}
+	if !whole {
+		found = append(found, diagnosis{Part: "queue", Result: doubt, Text: fmt.Sprintf("the queue is too long to be read in %v: %s so far", examineTime, amountOf(int(messages))), Remedy: "run: mailbag queue"})
+	}
+	if found == nil {
+		found = []diagnosis{{Part: "queue", Result: well, Text: fmt.Sprintf("%s, none for long", amountOf(int(messages)))}}
+	}
+	found[0].readings = []reading{{"mailbag_waiting_oldest_ratio", nil, greatest}}
+	return found
+}

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/settings"
+	"mailbag/meter"
+)
+
+// examineTime bounds an examination, so that it ends within 5 s. What everything else builds on has a part of it.
+const (
+	examineTime = 4500 * time.Millisecond
+	firstTime   = 2 * time.Second
+)
+
+// A cause is an illness from which others follow, which are then not told.
+type cause string
+
+const (
+	noSetup     cause = "mailbag is not set up"
+	noLedger    cause = "the ledger cannot be had"
+	noPostfix   cause = "Postfix does not run"
+	takenPort   cause = "another program has Postfix's port"
+	standsAside cause = "mailbag stands aside"
+	fullDisk    cause = "a disk is full"
+	badNotice   cause = "the text of a notice has a mistake"
+)
+
+// down is that a daemon does not answer.
+func down(daemon string) cause { return cause(daemon + " does not answer") }
+
+// A patient is the service as far as it is known before the examination.
+type patient struct {
+	*console
+	settings *settings.Settings
+	in       postfix.Instance
+	postfix  *postfix.Identity // nil: it cannot be asked
+	running  bool              // Postfix
+	desk     *desk             // nil: the ledger cannot be had
+	accounts *meter.Directory  // in the ledger
+	units    unitList
+}
+
+// A look is the examination of one part.
+type look struct {
+	part string
+	take func(context.Context) []diagnosis
+}
+
+// examine looks at everything. What cannot be looked at without something that failed is left out.
+func (c *console) examine(ctx context.Context) []diagnosis {
+	if os.Geteuid() != 0 {
+		return []diagnosis{{Part: "doctor", Result: illness, Text: "this needs root, who alone can see whether others may do what they have to", Remedy: "run as root: mailbag doctor"}}
+	}
+	s, err := settings.Load(c.config)
+	if err != nil {
+		return []diagnosis{{Part: "settings", Result: illness, Text: err.Error(), Remedy: "correct them; mailbag-policyd --check validates them"}}
+	}
+	ctx, cancel := context.WithTimeout(ctx, examineTime)
+	defer cancel()
+	p := &patient{console: c, settings: s}
+	p.in, _ = c.mta.(postfix.Instance)
+	found := append([]diagnosis{{Part: "settings", Result: well, Text: "read from " + orDefaults(s.File)}}, p.admit(ctx)...)
+	if p.desk != nil {
+		defer p.desk.ledger.Close()
+	}
+	return sift(append(found, sideBySide(ctx, p.looks()...)...))
+}
+
+func orDefaults(file string) string {
+	if file == "" {
+		return "nowhere: all is default"
+	}
+	return file
+}
+
+// admit finds out what the other looks build on.
+func (p *patient) admit(ctx context.Context) []diagnosis {
+	ctx, cancel := context.WithTimeout(ctx, firstTime)
+	defer cancel()
+	ledger := begin(ctx, p.openLedger)
+	mta := begin(ctx, p.in.Identity)
+	running := begin(ctx, p.in.Running)
+	services := begin(ctx, lookAtUnits)
+
+	id, mtaErr := mta()
+	if mtaErr == nil {
+		p.postfix = &id
+	}
+	var found []diagnosis
+	open, err := ledger()
+	switch {
+	case err == nil:
+		p.desk, p.accounts = open.desk, open.accounts
+	case errors.Is(err, meter.ErrNoLedger) && (p.postfix == nil || !p.postfix.Wired):
+	default:
+		found = append(found, p.ledgerAway(err))
+	}
+	if p.postfix != nil && !p.postfix.Wired {
+		text := "Postfix does not know of mailbag, and takes no mail for accounts"
+		if p.desk == nil {
+			text += "; there is no ledger either"
+		}
+		found = append(found, diagnosis{Part: "setup", Result: illness, Text: text, Remedy: "run: mailbag postfix setup", cause: noSetup})
+	}
+	if mtaErr != nil {
+		found = append(found, diagnosis{Part: "postfix", Result: illness, Text: mtaErr.Error(), Remedy: "install Postfix, or correct its configuration: postconf shows what is wrong", cause: noPostfix})
+	}
+	if p.units, err = services(); err != nil {
+		found = append(found, diagnosis{Part: "units", Result: doubt, Text: "systemd does not say how its units are: " + err.Error(), Remedy: "see: systemctl status 'mailbag-*'"})
+	}
+	runs, err := running()
+	if p.running = runs && err == nil; !p.running && mtaErr == nil {
+		found = append(found, p.postfixDown(err))
+	}
+	return found
+}
+
+// looks are those that can be taken, in the order in which they are shown.
+func (p *patient) looks() []look {
+	return []look{
+		{"ledger", p.examineLedger},
+		{"files", p.examineFiles},
+		{"policyd", p.examinePolicyd},
+		{"turnd", p.examineTurnd},
+		{"popd", p.examinePopd},
+		{"units", p.examineUnits},
+		{"notices", p.examineNotices},
+		{"postfix", p.examinePostfix},
+		{"smtp", p.examineSMTP},
+		{"certificate", p.examineCertificate},
+		{"clock", p.examineClock},
+		{"disk", p.examineDisks},
+		{"backup", p.examineBackup},
+		{"queue", p.examineQueue},
+	}
+}
+
+// begin starts to find something out. What it returns waits for that, until ctx ends: then the answer is of no use any more.
+func begin[T any](ctx context.Context, find func(context.Context) (T, error)) (wait func() (T, error)) {
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		value, err := find(ctx)
+		answers <- answer{value, err}
+	}()
+	return func() (T, error) {
+		select {
+		case a := <-answers:
+			return a.value, a.err
+		case <-ctx.Done():
+		}
+		// Who saw that ctx ended has something to say.
+		select {
+		case a := <-answers:
+			return a.value, a.err
+		case <-time.After(lastWord):
+			var none T
+			return none, ctx.Err()
+		}
+	}
+}
+
+// lastWord is for what ends with its context.
+const lastWord = 200 * time.Millisecond
+
+// sideBySide takes all looks at the same time, so that one that hangs holds up none. That one is left behind, for the
+// process ends soon.
+func sideBySide(ctx context.Context, looks ...look) []diagnosis {
+	var waits []func() ([]diagnosis, error)
+	for _, l := range looks {
+		waits = append(waits, begin(ctx, func(ctx context.Context) ([]diagnosis, error) { return l.take(ctx), nil }))
+	}
+	var all []diagnosis
+	for i, wait := range waits {
+		found, err := wait()
+		if err != nil {
+			found = []diagnosis{{Part: looks[i].part, Result: illness, Text: fmt.Sprintf("it could not be looked at within %v", examineTime), Remedy: "see what the machine waits for, a disk or a name server: dmesg, journalctl --since -5min"}}
+		}
+		all = append(all, found...)
+	}
+	return all
+}
+
+// sift leaves out what follows from something else that was found, and tells what has one remedy once.
+func sift(found []diagnosis) []diagnosis {
+	causes := map[cause]bool{}
+	for _, d := range found {
+		causes[d.cause] = d.cause != "" && d.Result == illness || causes[d.cause]
+	}
+	type complaint struct {
+		part, remedy string
+		result       verdict
+	}
+	var told []diagnosis
+	first := map[complaint]int{} // its place
+	more := map[int]int{}
+	for _, d := range found {
+		if d.Text == "" || slices.ContainsFunc(d.after, func(c cause) bool { return causes[c] }) {
+			told[0].readings = append(told[0].readings, d.readings...) // of the settings, which are always told
+			continue
+		}
+		of := complaint{d.Part, d.Remedy, d.Result}
+		at, again := first[of]
+		if !again || d.Remedy == "" {
+			first[of] = len(told)
+			told = append(told, d)
+			continue
+		}
+		more[at]++
+		told[at].readings = append(told[at].readings, d.readings...)
+	}
+	for at, n := range more {
+		told[at].Text += fmt.Sprintf("; and %d more of the kind", n)
+	}
+	return told
+}
+
+// opened is a ledger that could be read.
+type opened struct {
+	desk     *desk
+	accounts *meter.Directory
+}
+
+// lockedTime is how long somebody else's write is waited for.
+const lockedTime = time.Second
+
+func (p *patient) openLedger(ctx context.Context) (opened, error) {
+	l, err := meter.Open(ctx, p.settings.Database, meter.Options{Location: p.settings.Billing.Location, Now: p.now, BusyTimeout: lockedTime})
+	if err != nil {
+		return opened{}, err
+	}
+	all, err := l.Load(ctx)
+	if err != nil {
+		l.Close()
+		return opened{}, err
+	}
+	return opened{&desk{console: p.console, settings: p.settings, ledger: l}, all}, nil
+}
+
+// ledgerAway says what to do without the ledger. An empty one in its place would have everybody's mail refused.
+func (p *patient) ledgerAway(err error) diagnosis {
+	d := diagnosis{Part: "ledger", Result: illness, Text: err.Error(), Remedy: "see that the file can be read and written, or restore a backup", cause: noLedger, after: []cause{fullDisk}}
+	if errors.Is(err, meter.ErrNoLedger) {
+		d.Text = "there is no ledger " + p.settings.Database + ", so mail for accounts is put off"
+		d.Remedy = "put it back, or restore the newest backup" + newestNamed() + " as README.md shows; only if there was none ever, run: mailbag postfix setup"
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		d.Text = fmt.Sprintf("the ledger %s cannot be read within %v", p.settings.Database, firstTime)
+		d.Remedy = "see who has it locked: fuser -v " + p.settings.Database
+	}
+	return d
+}
+
+// newestNamed is the path of the newest backup, where there is one, behind a comma.
+func newestNamed() string {
+	if path, _, err := newestBackup(backups); err == nil && path != "" {
+		return ", " + path + ","
+	}
+	return ""
+}
+
+func (p *patient) examineLedger(ctx context.Context) []diagnosis {
+	if p.desk == nil {
+		return nil
+	}
+	faults, err := p.desk.ledger.Check(ctx)
+	text := fmt.Sprintf("%s is sound and has %s accounts", p.settings.Database, grouped(int64(p.accounts.Len())))
+	switch {
+	case ctx.Err() != nil:
+		text = fmt.Sprintf("%s can be read and has %s accounts; to look for damage in all of it takes longer: mailbag database check", p.settings.Database, grouped(int64(p.accounts.Len())))
+	case err != nil:
+		return []diagnosis{p.ledgerAway(err)}
+	case len(faults) > 0:
+		return []diagnosis{{Part: "ledger", Result: illness, Text: strings.Join(faults, "; "), Remedy: "stop the daemons, keep a copy of the file, and restore the latest backup that is sound", cause: noLedger}}
+	}
+	return []diagnosis{{Part: "ledger", Result: well, Text: text}}
+}
+
+// examineNotices reads the operator's texts as mailbag notify does, which sends nothing with a mistake in them.
+func (p *patient) examineNotices(context.Context) []diagnosis {
+	d := &desk{console: p.console, settings: p.settings}
+	if _, err := d.readNotices("mx.example"); err != nil {
+		return []diagnosis{{Part: "notices", Result: illness, Text: err.Error(), cause: badNotice,
+			Remedy: "correct it (mailbag notify --template limit and --template waiting show what was built in) or move it out of " + filepath.Clean(p.settings.Notices.Templates) + ", and run: systemctl start mailbag-notify"}}
+	}
+	return nil
+}

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/settings"
+	"mailbag/meter"
+)
+
+// A trial is an address that takes mail; of an account, or of the host itself.
+type trial struct {
+	account *meter.Account // nil: the host's
+	address string
+}
+
+func (t trial) String() string {
+	if t.account == nil {
+		return t.address
+	}
+	return fmt.Sprintf("%s, account %s", t.address, t.account.Name)
+}
+
+// trials are an address of an account of each mode, suspended ones left out. Of accounts that ask the customer's server for
+// each recipient there is one besides.
+func (p *patient) trials(ctx context.Context) []trial {
+	if p.accounts == nil {
+		return nil
+	}
+	type kind struct {
+		mode     meter.Mode
+		verified bool
+	}
+	tried := map[kind]bool{}
+	var all []trial
+	for a := range p.accounts.Accounts() {
+		of := kind{a.Mode, a.Recipients == meter.VerifiedRecipient}
+		if a.Suspended || tried[of] || len(a.Domains) == 0 {
+			continue
+		}
+		if address := p.accepted(ctx, a); address != "" {
+			tried[of] = true
+			all = append(all, trial{a, address})
+		}
+	}
+	return all
+}
+
+// accepted is an address that the account accepts; empty: there is none. Where every one is accepted it is a new one each
+// time, because smtpd(8) remembers what it found out about an address.
+func (p *patient) accepted(ctx context.Context, a *meter.Account) string {
+	switch {
+	case a.Mode == meter.POP3 && !a.CatchAll:
+		if all := p.accounts.Mailboxes(a); len(all) > 0 {
+			return all[0]
+		}
+		return ""
+	case a.Recipients == meter.ListedRecipient:
+		for address, err := range p.desk.ledger.Recipients(ctx, a.ID) {
+			if err != nil {
+				return ""
+			}
+			return address
+		}
+		return ""
+	case a.Recipients == meter.VerifiedRecipient:
+		return "postmaster@" + a.Domains[0] // which every server has (RFC 5321, section 4.5.1)
+	}
+	return "doctor-" + strings.ToLower(rand.Text()[:8]) + "@" + a.Domains[0]
+}
+
+// ofAccount reports whether a refusal is what the operator or the customer has said: suspended, a limit, a full mailbox
+// (RFC 3463, section 3.3).
+func (r reply) ofAccount() bool { return r.class(".2.") }
+
+// class reports whether a reply's enhanced status code (RFC 3463) goes on like this behind its first digit.
+func (r reply) class(subject string) bool {
+	return len(r.lines) > 0 && len(r.lines[0]) > 1 && strings.HasPrefix(r.lines[0][1:], subject)
+}
+
+// examineSMTP does what a sender does, up to RCPT.
+func (p *patient) examineSMTP(ctx context.Context) []diagnosis {
+	if p.postfix == nil {
+		return nil
+	}
+	if len(p.postfix.Doors) == 0 {
+		return []diagnosis{{Part: "smtp", Result: doubt, Text: "no service in master.cf takes mail by SMTP", Remedy: "restore the line: smtp inet n - y - - smtpd"}}
+	}
+	s := sender{patient: p, door: p.postfix.Doors[0]}
+	s.at = settings.Address{Network: "tcp", Address: s.door.Address}
+	for _, h := range foreignHolders([]front{{at: s.at}}, "master") {
+		return []diagnosis{{Part: "smtp", Result: illness, Text: fmt.Sprintf("Postfix cannot have %s, which %s has: no mail comes in", s.at, h),
+			Remedy: "stop that program, and run: systemctl restart postfix", cause: takenPort}}
+	}
+	if !p.running {
+		return []diagnosis{{Part: "smtp", readings: accepts("local", false)}}
+	}
+	// Verification may take some seconds, for which the others do not wait.
+	others, verified := []trial{{address: "postmaster@" + p.postfix.Hostname}}, []trial(nil)
+	if p.postfix.Wired {
+		for _, t := range p.trials(ctx) {
+			if t.account.Recipients == meter.VerifiedRecipient {
+				verified = append(verified, t)
+			} else {
+				others = append(others, t)
+			}
+		}
+	}
+	slow := begin(ctx, func(ctx context.Context) ([]diagnosis, error) {
+		if verified == nil {
+			return nil, nil
+		}
+		return s.offer(ctx, verified), nil
+	})
+	found := s.offer(ctx, others)
+	if more, err := slow(); err == nil && len(found) < 2 { // else the same is to be said
+		found = append(found, more...)
+	}
+	var untold int
+	for _, d := range found {
+		if d.Text == "" {
+			untold++
+		}
+	}
+	if untold == len(found) {
+		found = append(found, diagnosis{Part: "smtp", Result: well, Text: fmt.Sprintf("at %s mail is accepted for %s", s.at, told(append(others, verified...)))})
+	}
+	return found
+}
+
+// told names the accounts that were tried.
+func told(all []trial) string {
+	names := []string{"this host"}
+	for _, t := range all[1:] {
+		names = append(names, fmt.Sprintf("%s (%s)", t.account.Name, t.account.Mode))
+	}
+	return list(names)
+}
+
+// accepts is the reading whether mail is accepted.
+func accepts(what string, is bool) []reading {
+	value := 0.0
+	if is {
+		value = 1
+	}
+	return []reading{{"mailbag_smtp_accepts", []string{"what", what}, value}}
+}
+
+// A sender is a stranger's mail server, as far as RCPT.
+type sender struct {
+	*patient
+	door postfix.Door
+	at   settings.Address
+}
+
+// offer offers a message to each of the addresses, and never sends one.
+func (s sender) offer(ctx context.Context, to []trial) []diagnosis {
+	d, err := converse(ctx, s.at, nil, s.door.TLS)
+	if err != nil {
+		return s.unheard(err)
+	}
+	defer d.bye()
+	greeting, err := d.smtp("")
+	if err != nil {
+		return s.unheard(err)
+	}
+	if !greeting.positive() {
+		return s.refusedByHost("a connection from "+d.conn.LocalAddr().String(), greeting)
+	}
+	if _, err = d.demand("EHLO " + s.patient.postfix.Hostname); err != nil {
+		return s.unheard(err)
+	}
+	from, err := d.smtp("MAIL FROM:<>")
+	if from.code == 530 { // TLS is wanted first (RFC 3207, section 4)
+		if _, err = d.hello("EHLO " + s.patient.postfix.Hostname); err == nil {
+			from, err = d.smtp("MAIL FROM:<>")
+		}
+	}
+	if err != nil {
+		return s.unheard(err)
+	}
+	if !from.positive() {
+		return s.judge(trial{address: "anybody"}, from)
+	}
+	var found []diagnosis
+	for _, t := range to {
+		r, err := d.smtp("RCPT TO:<" + t.address + ">")
+		if err != nil {
+			return append(found, s.unanswered(t, err)...)
+		}
+		found = append(found, s.judge(t, r)...)
+	}
+	if _, err := d.demand("RSET"); err != nil {
+		return append(found, s.unheard(err)...)
+	}
+	return found
+}
+
+const seeMaillog = "see Postfix's log: journalctl -t postfix/smtpd -t postfix/master, or /var/log/mail.log"
+
+// unheard is that Postfix does not answer as it should.
+func (s sender) unheard(err error) []diagnosis {
+	d := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("Postfix at %s: %v", s.at, err), Remedy: seeMaillog + "; then run: systemctl restart postfix", readings: accepts("local", false),
+		after: []cause{noPostfix, down("mailbag-policyd"), takenPort}}
+	if s.door.Screen && errors.Is(err, errSilence) {
+		d.Result, d.Remedy = doubt, "postscreen lets even this host wait; see postscreen_access_list and postscreen_greet_wait in main.cf"
+		d.readings = nil
+	}
+	return []diagnosis{d}
+}
+
+// unanswered is that Postfix took too long for a recipient.
+func (s sender) unanswered(t trial, err error) []diagnosis {
+	if t.account != nil && t.account.Recipients == meter.VerifiedRecipient && errors.Is(err, errSilence) {
+		return []diagnosis{{Part: "smtp", Result: doubt, Text: fmt.Sprintf("whether %s exists is being asked at the customer's server, which does not answer yet; until it does every recipient is accepted", t),
+			Remedy: "see whether the customer's server can be reached: mailbag account show " + t.account.Name, after: []cause{down("mailbag-policyd")}}}
+	}
+	return s.unheard(fmt.Errorf("RCPT for %s: %w", t, err))
+}
+
+// judge tells a fault of the service from what the host's operator, or the customer, wants.
+func (s sender) judge(t trial, r reply) []diagnosis {
+	what := "account"
+	if t.account == nil {
+		what = "local"
+	}
+	if r.positive() {
+		return []diagnosis{{Part: "smtp", readings: accepts(what, true)}}
+	}
+	if t.account != nil && (r.ofAccount() || t.account.Recipients == meter.VerifiedRecipient && r.code/100 == 5) {
+		return nil
+	}
+	ill := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("mail for %s is not accepted at %s: %s", t, s.at, r), Remedy: seeMaillog, readings: accepts(what, false),
+		after: []cause{noPostfix, down("mailbag-policyd"), fullDisk}}
+	relay := strings.Contains(strings.Join(r.lines, " "), "elay access denied")
+	switch {
+	case t.account != nil && t.account.Recipients == meter.VerifiedRecipient && r.code/100 == 4 && !r.class(".3."):
+		return []diagnosis{{Part: "smtp", Result: doubt, Text: fmt.Sprintf("recipients of account %s cannot be verified: %s", t.account.Name, r),
+			Remedy: "see whether the customer's server can be reached: mailbag account show " + t.account.Name}}
+	case t.account != nil && relay && s.freshTables():
+		ill.Result, ill.Remedy, ill.readings = doubt, "look again in 15 seconds, within which Postfix reads the tables that were just written", nil
+	case t.account != nil && (relay || r.class(".1.")):
+		ill.Remedy = "run: postfix reload; if that changes nothing: mailbag postfix check"
+		ill.after = append(ill.after, noLedger, standsAside)
+	case r.code == 451 && r.class(".3."), r.code == 452 && r.class(".3."):
+		// "Temporary lookup failure", "Server configuration error", "Insufficient system storage", and our own words.
+		if t.account != nil {
+			ill.after = append(ill.after, noLedger, standsAside)
+		}
+	default:
+		return s.refusedByHost("mail for "+t.String(), r)
+	}
+	return []diagnosis{ill}
+}
+
+// refusedByHost is a refusal that may well be meant: greylisting, or what the operator says of clients.
+func (s sender) refusedByHost(what string, r reply) []diagnosis {
+	return []diagnosis{{Part: "smtp", Result: doubt, Text: fmt.Sprintf("%s is refused at %s, as this host's own policy may want: %s", what, s.at, r),
+		Remedy: "see whether that is meant: " + seeMaillog, after: []cause{down("mailbag-policyd"), noPostfix}}}
+}
+
+// freshTime is within which Postfix may not have read new tables yet.
+const freshTime = 20 * time.Second
+
+func (s sender) freshTables() bool {
+	info, err := os.Stat(filepath.Join(s.settings.Policy.Tables, "routes.cdb"))
+	return err == nil && time.Since(info.ModTime()) < freshTime
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A unit is what systemd says of one, by the names of its properties.
+type unit map[string]string
+
+func (u unit) masked() bool { return u["LoadState"] == "masked" }
+func (u unit) active() bool { return u["ActiveState"] == "active" }
+
+// A unitList is mailbag's units, by name; nil where systemd does not run them.
+type unitList map[string]unit
+
+// A job is what runs by the clock.
+type job struct {
+	name   string        // of its timer and service
+	does   string        // what is not done without it
+	within time.Duration // after its last run it begins again
+}
+
+var jobs = []job{
+	{"mailbag-expire", "mail is not returned after its hold time, and the ledger grows", 3 * time.Hour},
+	{"mailbag-notify", "customers get no notices", 3 * time.Hour},
+	{"mailbag-backup", "the ledger is not backed up", 50 * time.Hour},
+}
+
+// stuckTime is how long a job may run.
+const stuckTime = 2 * time.Hour
+
+var daemonUnits = []string{"mailbag-policyd.service", "mailbag-turnd.service", "mailbag-popd.service", "mailbag-standby.service"}
+
+// lookAtUnits asks systemd for all that are mailbag's.
+func lookAtUnits(ctx context.Context) (unitList, error) {
+	if _, err := os.Stat("/run/systemd/system"); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // sd_booted(3)
+	}
+	names := append([]string{"postfix.service", "mailbag-policyd.socket", "mailbag-milter.socket", "mailbag-turnd.socket", "mailbag-turnd-control.socket",
+		"mailbag-pop3.socket", "mailbag-pop3s.socket", "mailbag-deliver.socket"}, daemonUnits...)
+	for _, j := range jobs {
+		names = append(names, j.name+".timer", j.name+".service")
+	}
+	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"show", "--no-pager",
+		"--property=Id,LoadState,ActiveState,UnitFileState,Result,LastTriggerUSec,ExecMainStartTimestamp,StateChangeTimestamp"}, names...)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	return readUnits(string(out)), nil
+}
+
+// readUnits reads what systemctl show prints, without units that are not there.
+func readUnits(text string) unitList {
+	var all unitList
+	for block := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
+		u := unit{}
+		for line := range strings.Lines(block) {
+			if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
+				u[name] = value
+			}
+		}
+		if u["LoadState"] == "not-found" || u["Id"] == "" {
+			continue
+		}
+		if all == nil {
+			all = unitList{}
+		}
+		all[u["Id"]] = u
+	}
+	return all
+}
+
+// moment is when something was; zero: never.
+func (u unit) moment(property string) time.Time {
+	at, err := time.Parse("Mon 2006-01-02 15:04:05 MST", u[property])
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+// revive is how a daemon that does not answer is brought back with its sockets. While it runs systemd opens none of
+// them, so it has to be stopped before.
+func (u unitList) revive(program string, fronts []front) string {
+	service, ok := u[program+".service"]
+	if !ok {
+		return "start " + program + ", or see its log"
+	}
+	var masked []string
+	inactive := !service.active()
+	names := []string{program + ".service"}
+	for _, f := range fronts {
+		names = append(names, f.socket)
+	}
+	for _, name := range names {
+		if u[name].masked() {
+			masked = append(masked, name)
+		}
+		if _, ok := u[name]; ok && !u[name].active() {
+			inactive = true
+		}
+	}
+	again := fmt.Sprintf("systemctl stop %s; systemctl start %[1]s", program)
+	switch {
+	case masked != nil:
+		return fmt.Sprintf("run: systemctl unmask %s; %s", strings.Join(masked, " "), again)
+	case inactive:
+		return fmt.Sprintf("run: %s; why it does not run: journalctl -u %s", again, program)
+	}
+	return fmt.Sprintf("run: systemctl restart %s; what it did: journalctl -u %[1]s", program)
+}
+
+func (p *patient) examineUnits(context.Context) []diagnosis { return p.units.examine(p.now()) }
+
+// examine looks at what runs by the clock, and at what has to start with the machine. Whether daemons and sockets do now is
+// seen where they are asked.
+func (u unitList) examine(now time.Time) []diagnosis {
+	var found []diagnosis
+	for _, j := range jobs {
+		found = append(found, u.examineJob(j, now)...)
+	}
+	for _, name := range append([]string{"postfix.service"}, daemonUnits...) {
+		unit, ok := u[name]
+		if !ok {
+			continue
+		}
+		d := diagnosis{Part: "units", Result: doubt}
+		switch state := unit["UnitFileState"]; {
+		case unit["ActiveState"] == "failed" && name == "mailbag-standby.service":
+			d.Text = name + " failed (" + unit["Result"] + "), which has others' mail go on while mailbag-policyd is away"
+			d.Remedy = fmt.Sprintf("see: journalctl -u %s; when that is mended, run: systemctl start %[1]s", name)
+		case strings.HasPrefix(state, "masked"):
+			d.Text, d.Remedy = name+" is masked, and does not start any more once it ends", "run: systemctl unmask "+name
+			d.after = []cause{down(strings.TrimSuffix(name, ".service"))}
+		case state == "disabled":
+			d.Text, d.Remedy = name+" is disabled, and does not start with the machine", "run: systemctl enable "+name
+		}
+		found = append(found, rated(name, d)...)
+	}
+	if u != nil && !slices.ContainsFunc(found, func(d diagnosis) bool { return d.Text != "" }) {
+		found = append(found, diagnosis{Part: "units", Result: well, Text: fmt.Sprintf("timers run, jobs succeed, and all starts with the machine (%d units)", len(u))})
+	}
+	return found
+}
+
+// rated is a finding of a unit, or, where it has no text, the reading alone that all is well.
+func rated(name string, found ...diagnosis) []diagnosis {
+	ok := 1.0
+	for _, d := range found {
+		if d.Text != "" {
+			ok = 0
+		}
+	}
+	found[0].readings = []reading{{"mailbag_unit_ok", []string{"unit", name}, ok}}
+	return found
+}
+
+// examineJob looks at a timer and at the last run of its service.
+func (u unitList) examineJob(j job, now time.Time) []diagnosis {
+	timer, service := j.name+".timer", j.name+".service"
+	if _, ok := u[timer]; !ok {
+		return nil
+	}
+	t, s := diagnosis{Part: "units", Result: illness}, diagnosis{Part: "units", Result: illness}
+	last := u[timer].moment("LastTriggerUSec")
+	switch state := u[timer]["UnitFileState"]; {
+	case u[timer].masked():
+		t.Text, t.Remedy = fmt.Sprintf("%s is masked: %s", timer, j.does), fmt.Sprintf("run: systemctl unmask %s; systemctl enable --now %[1]s", timer)
+	case !u[timer].active():
+		t.Text, t.Remedy = fmt.Sprintf("%s does not run: %s", timer, j.does), "run: systemctl enable --now "+timer
+	case state == "disabled":
+		t.Result = doubt
+		t.Text, t.Remedy = fmt.Sprintf("%s is disabled, and does not run after the next start of the machine", timer), "run: systemctl enable "+timer
+	case !last.IsZero() && now.Sub(last) > j.within:
+		t.Text, t.Remedy = fmt.Sprintf("%s ran last on %s UTC: %s", timer, last.Format(time.DateTime), j.does), fmt.Sprintf("run: systemctl restart %s; see: systemctl list-timers %[1]s", timer)
+	}
+	begun := u[service].moment("ExecMainStartTimestamp")
+	switch u[service]["ActiveState"] {
+	case "failed":
+		s.Text = fmt.Sprintf("%s failed (%s) on %s UTC: %s", service, u[service]["Result"], u[service].moment("StateChangeTimestamp").Format(time.DateTime), j.does)
+		s.Remedy = fmt.Sprintf("see: journalctl -u %s; when that is mended, run: systemctl start %[1]s", j.name)
+		s.after = []cause{noLedger, fullDisk}
+		if j.name == "mailbag-notify" {
+			s.after = append(s.after, badNotice)
+		}
+	case "activating":
+		if now.Sub(begun) > stuckTime {
+			s.Text = fmt.Sprintf("%s runs since %s UTC: %s", service, begun.Format(time.DateTime), j.does)
+			s.Remedy = fmt.Sprintf("see: journalctl -u %s; then run: systemctl restart %[1]s", j.name)
+		}
+	}
+	return append(rated(timer, t), rated(service, s)...)
+}
