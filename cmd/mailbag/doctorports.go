@@ -48,11 +48,13 @@ func listening(at settings.Address) []holder {
 		}
 		to = netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(n))
 	}
-	sockets := map[string]bool{}
+	exact, every := map[string]bool{}, map[string]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		for _, inode := range listeners(table, to) {
-			sockets["socket:["+inode+"]"] = true
-		}
+		listeners(table, to, exact, every)
+	}
+	sockets := exact // which get the call where there are both
+	if len(exact) == 0 {
+		sockets = every
 	}
 	if len(sockets) == 0 {
 		return nil
@@ -79,14 +81,14 @@ func listening(at settings.Address) []holder {
 // stateListen is TCP_LISTEN.
 const stateListen = "0A"
 
-// listeners are the inodes of the sockets in a table of the kernel that listen on an address.
-func listeners(table string, to netip.AddrPort) []string {
+// listeners finds the sockets in a table of the kernel that listen on an address, and on every one, by what their
+// descriptors are links to.
+func listeners(table string, to netip.AddrPort, exact, every map[string]bool) {
 	file, err := os.Open(table)
 	if err != nil {
-		return nil
+		return
 	}
 	defer file.Close()
-	var inodes []string
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		f := strings.Fields(lines.Text())
 		if len(f) < 10 || f[3] != stateListen {
@@ -96,11 +98,26 @@ func listeners(table string, to netip.AddrPort) []string {
 		if err != nil || local.Port() != to.Port() {
 			continue
 		}
-		if a, b := local.Addr().Unmap(), to.Addr().Unmap(); a == b || a.IsUnspecified() || b.IsUnspecified() {
-			inodes = append(inodes, f[9])
+		socket := "socket:[" + f[9] + "]"
+		switch at := local.Addr().Unmap(); {
+		case slices.Contains(arrivals(to.Addr().Unmap()), at):
+			exact[socket] = true
+		case at.IsUnspecified():
+			every[socket] = true
 		}
 	}
-	return inodes
+}
+
+// arrivals are where a call to an address arrives: one to every address at the machine's own.
+func arrivals(a netip.Addr) []netip.Addr {
+	loopback4 := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	switch a {
+	case netip.IPv4Unspecified():
+		return []netip.Addr{loopback4}
+	case netip.IPv6Unspecified():
+		return []netip.Addr{loopback4, netip.IPv6Loopback()}
+	}
+	return []netip.Addr{a}
 }
 
 // kernelAddress reads an address as the kernel shows it: each four octets of it as a number of this machine.

@@ -203,11 +203,11 @@ func (s sender) offer(ctx context.Context, to []trial) []diagnosis {
 	return found
 }
 
-const seeMaillog = "see Postfix's log: journalctl -t postfix/smtpd -t postfix/master, or /var/log/mail.log"
+const maillog = "Postfix's log: journalctl -t postfix/smtpd -t postfix/master, or /var/log/mail.log"
 
 // unheard is that Postfix does not answer as it should.
 func (s sender) unheard(err error) []diagnosis {
-	d := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("Postfix at %s: %v", s.at, err), Remedy: seeMaillog + "; then run: systemctl restart postfix", readings: accepts("local", false),
+	d := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("Postfix at %s: %v", s.at, err), Remedy: "see " + maillog + "; then run: systemctl restart postfix", readings: accepts("local", false),
 		after: []cause{noPostfix, down("mailbag-policyd"), takenPort}}
 	if s.door.Screen && errors.Is(err, errSilence) {
 		d.Result, d.Remedy = doubt, "postscreen lets even this host wait; see postscreen_access_list and postscreen_greet_wait in main.cf"
@@ -237,7 +237,7 @@ func (s sender) judge(t trial, r reply) []diagnosis {
 	if t.account != nil && (r.ofAccount() || t.account.Recipients == meter.VerifiedRecipient && r.code/100 == 5) {
 		return nil
 	}
-	ill := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("mail for %s is not accepted at %s: %s", t, s.at, r), Remedy: seeMaillog, readings: accepts(what, false),
+	ill := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("mail for %s is not accepted at %s: %s", t, s.at, r), Remedy: "see " + maillog, readings: accepts(what, false),
 		after: []cause{noPostfix, down("mailbag-policyd"), fullDisk}}
 	relay := strings.Contains(strings.Join(r.lines, " "), "elay access denied")
 	switch {
@@ -249,11 +249,9 @@ func (s sender) judge(t trial, r reply) []diagnosis {
 	case t.account != nil && (relay || r.class(".1.")):
 		ill.Remedy = "run: postfix reload; if that changes nothing: mailbag postfix check"
 		ill.after = append(ill.after, noLedger, standsAside)
-	case r.code == 451 && r.class(".3."), r.code == 452 && r.class(".3."):
-		// "Temporary lookup failure", "Server configuration error", "Insufficient system storage", and our own words.
-		if t.account != nil {
-			ill.after = append(ill.after, noLedger, standsAside)
-		}
+	case t.account != nil && r.class(".3.") && !s.door.Screen:
+		ill.after = append(ill.after, noLedger, standsAside)
+	case r.class(".3.") && (r.code == 451 || r.code == 452): // a lookup, the configuration, or the disk failed
 	default:
 		return s.refusedByHost("mail for "+t.String(), r)
 	}
@@ -263,7 +261,7 @@ func (s sender) judge(t trial, r reply) []diagnosis {
 // refusedByHost is a refusal that may well be meant: greylisting, or what the operator says of clients.
 func (s sender) refusedByHost(what string, r reply) []diagnosis {
 	return []diagnosis{{Part: "smtp", Result: doubt, Text: fmt.Sprintf("%s is refused at %s, as this host's own policy may want: %s", what, s.at, r),
-		Remedy: "see whether that is meant: " + seeMaillog, after: []cause{down("mailbag-policyd"), noPostfix}}}
+		Remedy: "see whether that is meant, in " + maillog, after: []cause{down("mailbag-policyd"), noPostfix}}}
 }
 
 // freshTime is within which Postfix may not have read new tables yet.

@@ -256,6 +256,9 @@ func TestCheckLooksAtTheSockets(t *testing.T) {
 	t.Parallel()
 	postfixtest.RequirePostfix(t)
 	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // which is closed to others
+		t.Fatal(err)
+	}
 	file, closed, open := filepath.Join(dir, "file"), filepath.Join(dir, "closed"), filepath.Join(dir, "open")
 	if err := os.WriteFile(file, nil, 0o666); err != nil {
 		t.Fatal(err)

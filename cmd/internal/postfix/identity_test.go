@@ -22,7 +22,7 @@ func TestIdentityIsWhereMailComesIn(t *testing.T) {
 	want := Identity{
 		Hostname: "mx.provider.example", QueueDirectory: p.QueueDir(), Owner: "postfix", Ports: []uint16{25, 587, 10026},
 		Proxies: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
-		Doors: []Door{{Address: "127.0.0.1:25", Screen: true}, {Address: "127.0.0.1:587"}, {Address: "[::1]:10026"}, {Address: "127.0.0.1:10026"}},
+		Doors:   []Door{{Address: "127.0.0.1:25", Screen: true}, {Address: "127.0.0.1:587"}, {Address: "[::1]:10026"}, {Address: "127.0.0.1:10026"}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)

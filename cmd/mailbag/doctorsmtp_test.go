@@ -1,0 +1,104 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/settings"
+	"mailbag/meter"
+	postfixtest "mailbag/testdata/postfix"
+)
+
+func TestRefusalIsToldFromWhatIsMeant(t *testing.T) {
+	t.Parallel()
+	s := sender{patient: &patient{settings: &settings.Settings{}}}
+	local := trial{address: "postmaster@mx.example"}
+	of := func(check meter.RecipientCheck) trial {
+		return trial{&meter.Account{Name: "acme", Mode: meter.Backup, Recipients: check}, "a@acme.example"}
+	}
+	anybody, verified := of(meter.AnyRecipient), of(meter.VerifiedRecipient)
+	for _, c := range []struct {
+		to     trial
+		screen bool
+		reply  string
+		want   verdict // empty: nothing is said
+	}{
+		{anybody, false, "250 2.1.5 Ok", ""},
+		{anybody, false, "450 4.2.1 Mail for this domain is suspended", ""},
+		{anybody, false, "552 5.2.2 The recipient's mail limit is reached", ""},
+		{anybody, false, "451 4.3.0 Temporary lookup failure", illness},
+		{anybody, false, "450 4.3.0 Mail cannot be accounted for at the moment", illness},
+		{anybody, true, "450 4.3.2 Service currently unavailable", doubt},
+		{anybody, false, "454 4.7.1 Relay access denied", illness},
+		{anybody, false, "550 5.1.1 User unknown", illness},
+		{anybody, false, "450 4.2.0 Greylisted", ""},
+		{anybody, false, "451 4.7.1 Greylisting in action", doubt},
+		{anybody, false, "554 5.7.1 Client host rejected", doubt},
+		{verified, false, "450 4.1.1 unverified address: connect to mail.acme.example: Connection refused", doubt},
+		{verified, false, "550 5.1.1 undeliverable address", ""},
+		{verified, false, "451 4.3.0 Temporary lookup failure", illness},
+		{local, false, "250 2.1.5 Ok", ""},
+		{local, false, "451 4.3.5 Server configuration error", illness},
+		{local, false, "452 4.3.1 Insufficient system storage", illness},
+		{local, false, "450 4.2.0 Greylisted", doubt},
+	} {
+		code, text, _ := strings.Cut(c.reply, " ")
+		r := reply{code: int(code[0]-'0')*100 + int(code[1]-'0')*10 + int(code[2]-'0'), lines: []string{text}}
+		s.door.Screen = c.screen
+		found := slices.DeleteFunc(s.judge(c.to, r), func(d diagnosis) bool { return d.Text == "" })
+		switch {
+		case c.want == "" && len(found) > 0, c.want != "" && (len(found) != 1 || found[0].Result != c.want || found[0].Remedy == "" || !strings.Contains(found[0].Text, c.reply)):
+			t.Errorf("%s for %s: %+v, want %q", c.reply, c.to, found, c.want)
+		}
+	}
+}
+
+func TestMailIsOfferedToAPostfixAndNeverSent(t *testing.T) {
+	t.Parallel()
+	in := postfixtest.Run(t, postfixtest.Config{})
+	p := &patient{console: &console{now: storyClock}, settings: &settings.Settings{}, in: postfix.Instance{ConfigDir: in.ConfigDir()}}
+	examined := func() diagnosis {
+		t.Helper()
+		p.admit(t.Context())
+		found := slices.DeleteFunc(p.examineSMTP(t.Context()), func(d diagnosis) bool { return d.Text == "" })
+		if len(found) != 1 {
+			t.Fatalf("found %+v", found)
+		}
+		return found[0]
+	}
+	if d := examined(); d.Result != well || d.Text != "at "+in.Addr()+" mail is accepted for this host" {
+		t.Errorf("found %+v", d)
+	}
+	if err := in.Set("smtpd_client_restrictions", "check_client_access static:{554 5.7.1 Not from here}"); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if d := examined(); d.Result != doubt || !strings.Contains(d.Text, "Not from here") {
+		t.Errorf("where the host's policy refuses: %+v", d)
+	}
+	if err := in.Set("smtpd_client_restrictions", "check_client_access cdb:/nowhere"); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if d := examined(); d.Result != illness || !strings.Contains(d.Text, "451 4.3.") {
+		t.Errorf("where a table is missing: %+v", d)
+	}
+	if queue, err := in.Queue(); err != nil || len(queue) > 0 {
+		t.Errorf("something was sent: %v, %v", queue, err)
+	}
+	if err := in.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	found := sift(append([]diagnosis{{Part: "settings", Text: "read"}}, append(p.admit(t.Context()), p.examineSMTP(t.Context())...)...))
+	if !slices.ContainsFunc(found, func(d diagnosis) bool {
+		return d.Result == illness && strings.HasPrefix(d.Text, "Postfix does not run")
+	}) {
+		t.Errorf("where it is stopped: %+v", found)
+	}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestUnitsAreJudgedByWhatSystemdSays has what systemctl show printed on a Debian 12 where all was well.
+func TestUnitsAreJudgedByWhatSystemdSays(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/doctor/units")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 26, 2, 20, 0, 0, time.UTC)
+	for _, c := range []struct {
+		unit, property, value string
+		at                    time.Time
+		want, remedy          string
+	}{
+		{"mailbag-expire.timer", "ActiveState", "active", now, "ok: timers run", ""},
+		{"mailbag-expire.timer", "ActiveState", "inactive", now, "failed: mailbag-expire.timer does not run", "run: systemctl enable --now mailbag-expire.timer"},
+		{"mailbag-backup.timer", "LoadState", "masked", now, "failed: mailbag-backup.timer is masked", "run: systemctl unmask mailbag-backup.timer; systemctl enable --now mailbag-backup.timer"},
+		{"mailbag-notify.timer", "UnitFileState", "disabled", now, "warning: mailbag-notify.timer is disabled", "run: systemctl enable mailbag-notify.timer"},
+		{"mailbag-expire.timer", "LastTriggerUSec", "Wed 2026-11-25 20:17:00 UTC", now, "failed: mailbag-expire.timer ran last on 2026-11-25 20:17:00 UTC", "run: systemctl restart mailbag-expire.timer"},
+		{"mailbag-backup.service", "ActiveState", "failed", now, "failed: mailbag-backup.service failed", "systemctl start mailbag-backup"},
+		{"mailbag-expire.service", "ActiveState", "activating", now.Add(5 * time.Hour), "failed: mailbag-expire.service runs since", "systemctl restart mailbag-expire"},
+		{"mailbag-policyd.service", "UnitFileState", "disabled", now, "warning: mailbag-policyd.service is disabled", "run: systemctl enable mailbag-policyd.service"},
+		{"postfix.service", "UnitFileState", "disabled", now, "warning: postfix.service is disabled", "run: systemctl enable postfix.service"},
+		{"mailbag-standby.service", "ActiveState", "failed", now, "warning: mailbag-standby.service failed", "systemctl start mailbag-standby.service"},
+	} {
+		all := readUnits(string(text))
+		all[c.unit][c.property] = c.value
+		found := all.examine(c.at)
+		at := slices.IndexFunc(found, func(d diagnosis) bool { return strings.HasPrefix(string(d.Result)+": "+d.Text, c.want) })
+		if at < 0 || !strings.Contains(found[at].Remedy, c.remedy) {
+			t.Errorf("%s: %s=%s: found %+v", c.unit, c.property, c.value, found)
+		}
+		for _, d := range found {
+			for _, r := range d.readings {
+				if ill := d.Text != ""; r.labels[1] == c.unit && ill != (r.value == 0) {
+					t.Errorf("%s: %s=%s: the reading is %v", c.unit, c.property, c.value, r.value)
+				}
+			}
+		}
+	}
+	if all := readUnits("Id=mailbag-expire.timer\nLoadState=not-found\n"); all != nil || all.examine(now) != nil {
+		t.Errorf("where systemd knows none of them: %v", all)
+	}
+}
+
+func TestDaemonIsRevivedByWhatItsUnitsLack(t *testing.T) {
+	t.Parallel()
+	fronts := []front{{socket: "mailbag-pop3.socket"}, {socket: "mailbag-deliver.socket"}}
+	for _, c := range []struct{ service, pop3, deliver, want string }{
+		{"active", "active", "active", "run: systemctl restart mailbag-popd; what it did: journalctl -u mailbag-popd"},
+		{"active", "active", "inactive", "run: systemctl stop mailbag-popd; systemctl start mailbag-popd; why it does not run"},
+		{"failed", "active", "active", "run: systemctl stop mailbag-popd; systemctl start mailbag-popd; why it does not run"},
+		{"active", "masked", "active", "run: systemctl unmask mailbag-pop3.socket; systemctl stop mailbag-popd; systemctl start mailbag-popd"},
+	} {
+		state := func(s string) unit {
+			if s == "masked" {
+				return unit{"LoadState": "masked", "ActiveState": "inactive"}
+			}
+			return unit{"LoadState": "loaded", "ActiveState": s}
+		}
+		u := unitList{"mailbag-popd.service": state(c.service), "mailbag-pop3.socket": state(c.pop3), "mailbag-deliver.socket": state(c.deliver)}
+		if got := u.revive("mailbag-popd", fronts); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+	if got := unitList(nil).revive("mailbag-popd", fronts); got != "start mailbag-popd, or see its log" {
+		t.Errorf("without systemd: %s", got)
+	}
+}
