@@ -56,10 +56,7 @@ func (p *patient) examineTurnd(ctx context.Context) []diagnosis {
 	odmrs.tls = true
 	fronts := slices.Concat(foremost(odmr, p.settings.Turn.Listen), foremost(odmrs, p.settings.Turn.ListenTLS))
 	fronts = append(fronts, front{at: p.settings.Turn.Control, socket: "mailbag-turnd-control.socket",
-		ask: func(ctx context.Context, at front) (*x509.Certificate, error) {
-			_, err := control.NewClient(at.at.Address).List(ctx)
-			return nil, err
-		}})
+		ask: askControl})
 	return append(p.examineDaemon(ctx, "turnd", p.settings.Turn.Metrics, fronts), p.examineRelease(ctx)...)
 }
 
@@ -185,6 +182,17 @@ func (p *patient) askTurnd(ctx context.Context, f front) (*x509.Certificate, err
 		return d.leaf, errors.New("no AUTH is offered, so nobody can fetch mail by ATRN")
 	}
 	return d.leaf, nil
+}
+
+// askControl has the open turns listed.
+func askControl(ctx context.Context, f front) (*x509.Certificate, error) {
+	conn, err := call(ctx, f.at, nil) // which has fewer words for a socket that is not there
+	if err != nil {
+		return nil, err
+	}
+	conn.Close()
+	_, err = control.NewClient(f.at.Address).List(ctx)
+	return nil, err
 }
 
 // askPOP3 looks whether a customer could log in. A password is not tried: it would count as a guess.

@@ -1,0 +1,91 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"mailbag/testdata/certificate"
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// TestDoctorTriesTheRealThing has one thing after another fail, and looks whether it is told, once.
+func TestDoctorTriesTheRealThing(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	certificate.New(t, "mx.provider.example").Write(t, s.Certificate(), s.Key())
+	// The sockets of turns get its group, by which lmtp(8) reaches them.
+	postfix, err := user.Lookup("postfix")
+	s.must(err)
+	gid, err := strconv.Atoi(postfix.Gid)
+	s.must(err)
+	turns := filepath.Dir(s.TurnSocket("bolt"))
+	s.must(errors.Join(os.Chown(turns, 0, gid), os.Chmod(turns, 0o755|os.ModeSetgid)))
+	s.must(errors.Join(s.Turnd.Start(), s.Popd.Start()))
+	s.etrn("bolt", "bolt.example")
+	s.account("dent", "pop3", "dent.example", "--generate-password")
+	s.account("list", "atrn", "list.example", "--generate-password", "--recipients", "list")
+	s.mailbag("recipient", "add", "list", "joe@list.example")
+	s.must(s.Wire())
+	s.must(s.postfix.Reload())
+
+	ill := func() (all []string) {
+		t.Helper()
+		begun := time.Now()
+		out, _, _ := s.Mailbag("doctor", "--json")
+		if took := time.Since(begun); took > 30*time.Second { // of which it says that it takes 5
+			t.Errorf("it took %v", took)
+		}
+		var found []struct{ Part, Result, Text, Remedy string }
+		s.must(json.Unmarshal([]byte(out), &found))
+		for _, d := range found {
+			if d.Result == "failed" {
+				all = append(all, d.Part+": "+d.Text)
+			}
+		}
+		return all
+	}
+	wants := func(when, part string) {
+		t.Helper()
+		if all := ill(); len(all) != 1 || !strings.HasPrefix(all[0], part) {
+			t.Errorf("%s: found %q, want one of %s", when, all, part)
+		}
+	}
+	// The daemons read the certificate when they see it, and Postfix its tables.
+	s.content(ill)
+	if out := s.mailbag("doctor"); !strings.Contains(out, "mail is accepted for this host, list (atrn), bolt (etrn), dent (pop3)") &&
+		!strings.Contains(out, "mail is accepted for this host, bolt (etrn), dent (pop3), list (atrn)") {
+		t.Errorf("not every kind of account was tried:\n%s", out)
+	}
+	if queued, counted := s.queued(), s.usage("bolt"); queued != 0 || counted != (used{}) {
+		t.Errorf("%d messages were queued, %+v counted", queued, counted)
+	}
+
+	s.must(s.postfix.Stop())
+	wants("while Postfix is stopped", "postfix: Postfix does not run")
+	s.must(s.postfix.Start())
+	s.must(s.Popd.Stop())
+	wants("while mailbag-popd is stopped", "popd: mailbag-popd at ")
+	s.must(s.Popd.Start())
+	s.must(s.Daemon.Stop())
+	wants("while mailbag-policyd is stopped", "policyd: mailbag-policyd at ")
+	s.must(s.Daemon.Start())
+	s.must(os.Rename(s.Ledger, s.Ledger+".away"))
+	wants("while the ledger is away", "ledger: there is no ledger")
+	s.must(os.Rename(s.Ledger+".away", s.Ledger))
+	s.content(ill)
+}
+
+// content waits until nothing is ill.
+func (s *story) content(ill func() []string) {
+	s.t.Helper()
+	var last []string
+	if err := postfixtest.Wait(30*time.Second, "the doctor to be content", func() bool { last = ill(); return last == nil }); err != nil {
+		s.t.Fatalf("%v; it finds %q", err, last)
+	}
+}
