@@ -265,11 +265,11 @@ func (d *desk) showAccount(s *shownAccount) {
 	if s.Contact != "" {
 		line("contact", "%s", s.Contact)
 	}
-	line("created", "%s", s.Created.In(d.settings.Billing.Location).Format(time.DateTime))
+	line("created", "%s", d.stamp(s.Created))
 	line(s.Month, "%s", amount(s.Usage.Messages, s.Usage.Bytes))
 	if s.Waiting.Messages > 0 {
 		line("waiting", "%s, oldest of %s", amount(s.Waiting.Messages, s.Waiting.Bytes),
-			s.Waiting.Oldest.In(d.settings.Billing.Location).Format(time.DateTime))
+			d.stamp(s.Waiting.Oldest))
 	} else if s.Mode.Held() || s.Suspended {
 		line("waiting", "nothing")
 	}
@@ -306,7 +306,7 @@ func (c *console) historyCommand() *cobra.Command {
 		}
 		t := table{heads: []string{"WHEN", "WHO", "ACTION", "WHAT"}}
 		for _, change := range changes {
-			t.add(change.At.In(d.settings.Billing.Location).Format(time.DateTime), change.Who, change.Action, difference(change))
+			t.add(d.stamp(change.At), change.Who, change.Action, difference(change))
 		}
 		d.table(&t)
 		return nil

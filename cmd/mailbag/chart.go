@@ -18,7 +18,7 @@ func (d *desk) showDays(used []usedMonth, month meter.Month) {
 		if i > 0 {
 			d.say("")
 		}
-		d.say("%s %s: %s, charge %s %s", m.Account, month, amount(m.Messages, m.Bytes), m.Charge, m.Currency)
+		d.say("%s %s: %s, charge %s %s", m.Account, month, amount(m.Messages, m.Bytes), money(m.invoice.Total()), m.Currency)
 		t := d.dayTable(m, month)
 		d.table(&t)
 	}
@@ -28,7 +28,7 @@ func (d *desk) dayTable(m usedMonth, month meter.Month) table {
 	total, limit, bytes := m.invoice.Tariff.Nearer(m.invoice.Usage())
 	of := grouped(limit) + " MESSAGES"
 	if bytes {
-		of = units.FormatSize(limit)
+		of = exactSize(limit)
 	}
 	s := scale{limit: limit, full: max(limit+limit/10, total)}
 	t := table{heads: []string{"DAY", fmt.Sprintf("TO THE LIMIT (│) OF %s", of), ">MESSAGES", ">SIZE"}}
@@ -44,7 +44,7 @@ func (d *desk) dayTable(m usedMonth, month meter.Month) table {
 	}
 	days := month.Days()
 	if month == d.thisMonth() {
-		days = d.now().In(d.settings.Billing.Location).Day()
+		days = d.local(d.now()).Day()
 	}
 	byDay := map[string]meter.Usage{}
 	for _, day := range m.Days {

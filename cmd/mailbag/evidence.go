@@ -16,7 +16,7 @@ import (
 func (d *desk) evidence(ctx context.Context, account int64, month meter.Month) error {
 	if kept := d.now().Add(-d.settings.Retention.Messages); month.Start(d.settings.Billing.Location).Before(kept) {
 		d.note("messages from before %s are not kept any more ([retention] messages is %s); the days' sums are, see --daily",
-			kept.In(d.settings.Billing.Location).Format(time.DateOnly), units.FormatDuration(d.settings.Retention.Messages))
+			d.local(kept).Format(time.DateOnly), units.FormatDuration(d.settings.Retention.Messages))
 	}
 	w := csv.NewWriter(d.out)
 	w.UseCRLF = true // RFC 4180, section 2
@@ -27,7 +27,7 @@ func (d *desk) evidence(ctx context.Context, account int64, month meter.Month) e
 		if err != nil {
 			return err
 		}
-		if err := w.Write([]string{m.At.In(d.settings.Billing.Location).Format("2006-01-02T15:04:05.000Z07:00"), m.QueueID,
+		if err := w.Write([]string{d.local(m.At).Format("2006-01-02T15:04:05.000Z07:00"), m.QueueID,
 			strconv.FormatInt(m.Size, 10), m.Client, m.Instance}); err != nil {
 			return outputError(err)
 		}
@@ -77,7 +77,7 @@ history keeps it, and nothing takes it away again but another adjustment.`,
 			if err != nil {
 				return err
 			}
-			d.say("%s has used %s in %s now, charge %s %s", args[0], amount(used[0].Messages, used[0].Bytes), m, used[0].Charge, used[0].Currency)
+			d.say("%s has used %s in %s now, charge %s %s", args[0], amount(used[0].Messages, used[0].Bytes), m, money(used[0].invoice.Total()), used[0].Currency)
 			return nil
 		})(cmd, args)
 	}

@@ -38,7 +38,7 @@ Then delete records older than [retention] in the settings says. Run it by a tim
 			if asJSON {
 				return listing.add(m)
 			}
-			d.say("%-18s %s %9s  %s", m.ID, m.Arrived.In(d.settings.Billing.Location).Format(time.DateTime),
+			d.say("%-18s %s %9s  %s", m.ID, d.stamp(m.Arrived),
 				units.RoundSize(m.Bytes), m.whose())
 			return nil
 		}

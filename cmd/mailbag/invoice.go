@@ -214,14 +214,14 @@ func (d *desk) showBills(all *meter.Invoices) {
 	if all.Closed.IsZero() {
 		d.say("%s, provisional: the month is not closed", all.Month)
 	} else {
-		d.say("%s, closed on %s by %s", all.Month, all.Closed.Format("2006-01-02 15:04 MST"), all.ClosedBy)
+		d.say("%s, closed on %s by %s", all.Month, d.moment(all.Closed), all.ClosedBy)
 	}
 	t := table{heads: []string{"ACCOUNT", "DOMAINS", ">MESSAGES", ">SIZE", ">TIERS", "BY", ">BASE", ">ADDITIONAL", ">TOTAL", ""}}
 	totals := map[string]meter.Cents{}
 	for _, i := range all.Accounts {
 		u := i.Usage()
 		t.add(called(i), few(i.Domains), grouped(u.Messages), units.RoundSize(u.Bytes), grouped(i.Tiers()), i.Decided(),
-			i.Tariff.BasePrice.String(), i.Additional().String(), i.Total().String(), i.Tariff.Currency)
+			money(i.Tariff.BasePrice), money(i.Additional()), money(i.Total()), i.Tariff.Currency)
 		totals[i.Tariff.Currency] = totals[i.Tariff.Currency].Plus(i.Total())
 		for _, a := range i.Adjustments {
 			t.add("", "  adjusted: "+a.Reason, signed(a.Messages, grouped), signed(a.Bytes, units.RoundSize), "", "", "", "", "", "")
@@ -229,19 +229,8 @@ func (d *desk) showBills(all *meter.Invoices) {
 	}
 	if len(all.Accounts) > 1 {
 		for _, currency := range slices.Sorted(maps.Keys(totals)) {
-			t.add("", "", "", "", "", "", "", "", totals[currency].String(), currency)
+			t.add("", "", "", "", "", "", "", "", money(totals[currency]), currency)
 		}
 	}
 	d.table(&t)
-}
-
-// signed writes a difference with its sign, and nothing where there is none.
-func signed(n int64, format func(int64) string) string {
-	switch {
-	case n > 0:
-		return "+" + format(n)
-	case n < 0:
-		return "-" + format(-n)
-	}
-	return ""
 }

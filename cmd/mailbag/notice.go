@@ -184,29 +184,27 @@ func folded(subject string) string { return strings.ReplaceAll(subject, "?= =?",
 func (d *desk) limitNotice(a *meter.Account, i meter.Invoice, month meter.Month, hostname string) limitNotice {
 	u := i.Usage()
 	used, limit, _ := i.Tariff.Nearer(u)
-	loc := d.settings.Billing.Location
 	return limitNotice{
 		Account: a.Name, Domains: few(inOwnLetters(a.Domains)), Hostname: hostname,
-		Month: month.Start(loc).Format("January 2006"), Over: month.Before(d.thisMonth()), Until: moment(month.Next().Start(loc)),
+		Month: monthName(month), Over: month.Before(d.thisMonth()), Until: d.moment(month.Next().Start(d.settings.Billing.Location)),
 		Messages: grouped(u.Messages), MessageLimit: grouped(i.Tariff.Messages),
-		Size: units.RoundSize(u.Bytes), SizeLimit: units.FormatSize(i.Tariff.Bytes),
+		Size: units.RoundSize(u.Bytes), SizeLimit: exactSize(i.Tariff.Bytes),
 		Percent: int64(100 * float64(used) / float64(limit)), Reached: i.Tariff.Reached(u, 1), Stopped: stopped(i.Tariff, u),
-		OnLimit: string(i.Tariff.OnLimit), Tiers: i.Tiers(), MaxTiers: i.Tariff.MaxTiers, Charge: i.Total().String(),
-		BasePrice: i.Tariff.BasePrice.String(), TierPrice: i.Tariff.TierPrice.String(), Currency: i.Tariff.Currency,
+		OnLimit: string(i.Tariff.OnLimit), Tiers: i.Tiers(), MaxTiers: i.Tariff.MaxTiers, Charge: money(i.Total()),
+		BasePrice: money(i.Tariff.BasePrice), TierPrice: money(i.Tariff.TierPrice), Currency: i.Tariff.Currency,
 	}
 }
 
 // waitingNotice tells of what waits for an account.
 func (d *desk) waitingNotice(a *meter.Account, w meter.Waiting, hostname string) waitingNotice {
-	loc := d.settings.Billing.Location
 	host := a.Host
 	if host == "" {
 		host = "your mail server"
 	}
 	return waitingNotice{
 		Account: a.Name, Domains: few(inOwnLetters(a.Domains)), Hostname: hostname,
-		Messages: amountOf(int(w.Messages)), Size: units.RoundSize(w.Bytes), Since: moment(w.Oldest.In(loc)),
-		Hold: units.FormatDuration(a.HoldTime()), Returns: moment(w.Oldest.Add(a.HoldTime()).In(loc)),
+		Messages: amountOf(int(w.Messages)), Size: units.RoundSize(w.Bytes), Since: d.moment(w.Oldest),
+		Hold: units.FormatDuration(a.HoldTime()), Returns: d.moment(w.Oldest.Add(a.HoldTime())),
 		Mode: string(a.Mode), Fetched: a.Mode.Held(), Suspended: a.Suspended, Host: host,
 	}
 }
@@ -219,6 +217,3 @@ func inOwnLetters(domains []string) []string {
 	}
 	return texts
 }
-
-// moment is how a customer reads a time.
-func moment(t time.Time) string { return t.Format("2 January 2006, 15:04 MST") }

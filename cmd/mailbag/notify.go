@@ -203,7 +203,7 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 func (d *desk) noticedMonths(ctx context.Context) ([]*meter.Invoices, error) {
 	month := d.thisMonth()
 	present, err := d.invoices(ctx, month)
-	if err != nil || d.now().In(d.settings.Billing.Location).Day() > 1 {
+	if err != nil || d.local(d.now()).Day() > 1 {
 		return []*meter.Invoices{present}, err
 	}
 	previous, err := d.invoices(ctx, month.Previous())
@@ -318,7 +318,7 @@ func (p *postman) write(a *meter.Account, subject string, level int64, text *tem
 	}
 	to := p.recipients(a)
 	p.written = append(p.written, meter.Notice{Account: a.ID, Subject: subject, Level: level, Recipients: to,
-		Message: letter(from, to[0], p.hostname, heading, body, p.now().In(p.settings.Billing.Location))})
+		Message: letter(from, to[0], p.hostname, heading, body, p.local(p.now()))})
 }
 
 // hostname is the name by which customers know this host: that of the settings, else Postfix's, else its

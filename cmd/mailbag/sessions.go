@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -87,7 +86,7 @@ func (d *desk) showSessions(sessions []shownSession) {
 		if s.Sessions > 0 {
 			took, outcome = "", grouped(s.Sessions)+" "+verb(s.Sessions, "session", "sessions")+" of that day that fetched nothing"
 		}
-		t.add(s.Began.In(d.settings.Billing.Location).Format(time.DateTime), s.Account, cmp.Or(s.Mailbox, "catch-all"), s.Client,
+		t.add(d.stamp(s.Began), s.Account, cmp.Or(s.Mailbox, "catch-all"), s.Client,
 			cmp.Or(s.TLS, "no"), grouped(s.Fetched), units.RoundSize(s.Bytes), grouped(s.Deleted), took, outcome)
 	}
 	d.table(&t)

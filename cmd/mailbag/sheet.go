@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"text/template"
 
@@ -205,11 +204,11 @@ func (d *desk) facts(s *customerSheet, all *meter.Directory, a *meter.Account, w
 	if a.Mode != meter.POP3 {
 		fact("Networks", with.Networks...)
 	}
-	fact("Monthly limit", fmt.Sprintf("%s messages or %s, whichever comes first", grouped(t.Messages), units.FormatSize(t.Bytes)), aboveLimit(t))
-	fact("Price", fmt.Sprintf("%s %s a month up to the limit", t.BasePrice, t.Currency))
+	fact("Monthly limit", fmt.Sprintf("%s messages or %s, whichever comes first", grouped(t.Messages), exactSize(t.Bytes)), aboveLimit(t))
+	fact("Price", fmt.Sprintf("%s %s a month up to the limit", money(t.BasePrice), t.Currency))
 	fact("Hold time", units.FormatDuration(a.HoldTime())+"; what waits for longer goes back to its sender")
 	if a.Mode == meter.POP3 && a.Quota > 0 {
-		fact("Storage", units.FormatSize(a.Quota)+"; while it is full, mail waits for the hold time")
+		fact("Storage", exactSize(a.Quota)+"; while it is full, mail waits for the hold time")
 	}
 	if a.Contact != "" {
 		fact("Notices go to", a.Contact)
@@ -224,9 +223,9 @@ func aboveLimit(t meter.Tariff) string {
 	case t.Bound() == 1:
 		return "above it senders are told to try again, until the next month"
 	}
-	text := fmt.Sprintf("above it each further tier of this size costs %s %s", t.TierPrice, t.Currency)
+	text := fmt.Sprintf("above it each further tier of this size costs %s %s", money(t.TierPrice), t.Currency)
 	if t.MaxTiers > 0 {
-		text += ", up to " + strconv.FormatInt(t.MaxTiers, 10) + " tiers; then senders are told to try again"
+		text += ", up to " + grouped(t.MaxTiers) + " tiers; then senders are told to try again"
 	}
 	return text
 }

@@ -96,14 +96,14 @@ func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([
 	if err != nil {
 		return nil, err
 	}
-	u, loc := i.Usage(), d.settings.Billing.Location
+	u := i.Usage()
 	p := statementPage{
-		Account: i.Account, Month: month.Start(loc).Format("January 2006"), Domains: i.Domains,
+		Account: i.Account, Month: monthName(month), Domains: i.Domains,
 		Messages: grouped(u.Messages), Size: units.RoundSize(u.Bytes), Tiers: grouped(i.Tiers()),
-		TierMessages: grouped(i.Tariff.Messages), TierSize: units.FormatSize(i.Tariff.Bytes),
+		TierMessages: grouped(i.Tariff.Messages), TierSize: exactSize(i.Tariff.Bytes),
 		Decided: map[string]string{"messages": "messages", "bytes": "size", "both": "messages and size"}[i.Decided()],
-		Base:    i.Tariff.BasePrice.String(), TierPrice: i.Tariff.TierPrice.String(),
-		Additional: i.Additional().String(), Total: i.Total().String(), Currency: i.Tariff.Currency,
+		Base:    money(i.Tariff.BasePrice), TierPrice: money(i.Tariff.TierPrice),
+		Additional: money(i.Additional()), Total: money(i.Total()), Currency: i.Tariff.Currency,
 		CountedMessages: grouped(i.Counted.Messages), CountedSize: units.RoundSize(i.Counted.Bytes),
 	}
 	p.Title = p.Account + ", " + p.Month
@@ -115,16 +115,16 @@ func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([
 	}
 	days := month.Days()
 	if all.Closed.IsZero() {
-		p.AsOf = moment(d.now().In(loc))
+		p.AsOf = d.moment(d.now())
 		if month == d.thisMonth() {
-			days = d.now().In(loc).Day()
+			days = d.local(d.now()).Day()
 		}
 	} else {
-		p.Closed = moment(all.Closed)
+		p.Closed = d.moment(all.Closed)
 	}
 	for _, a := range i.Adjustments {
 		p.Adjustments = append(p.Adjustments, struct{ Reason, At, Messages, Size string }{
-			a.Reason, a.At.Format("2 January 2006"), signed(a.Messages, grouped), signed(a.Bytes, units.RoundSize)})
+			a.Reason, d.date(a.At), signed(a.Messages, grouped), signed(a.Bytes, units.RoundSize)})
 	}
 	byDay := make([]meter.Usage, month.Days())
 	for _, day := range used {

@@ -80,7 +80,7 @@ func (d *desk) turns(ctx context.Context, limit int, names ...string) ([]shownTu
 	for _, s := range running {
 		if name == "" || s.Account == name {
 			shown = append(shown, shownTurn{Running: true, Turn: meter.Turn{Account: s.Account, Kind: s.Kind, Client: s.Client, Peer: s.Peer, TLS: s.TLS,
-				Began: s.Began, Messages: s.Messages, Bytes: s.Bytes, Connections: s.Connections, Suspects: s.Suspects}})
+				Began: s.Began.UTC(), Messages: s.Messages, Bytes: s.Bytes, Connections: s.Connections, Suspects: s.Suspects}})
 		}
 	}
 	// The ledger has those that are open as well; so many more are asked for.
@@ -136,7 +136,7 @@ func (d *desk) showTurns(turns []shownTurn) {
 		if len(turn.Suspects) > 0 {
 			outcome += "; suspected: " + strings.Join(turn.Suspects, " ")
 		}
-		t.add(turn.Began.In(d.settings.Billing.Location).Format(time.DateTime), turn.Account, string(turn.Kind),
+		t.add(d.stamp(turn.Began), turn.Account, string(turn.Kind),
 			cmp.Or(turn.Client, "operator"), turn.Peer, cmp.Or(turn.TLS, "no"), grouped(int64(turn.Connections)),
 			grouped(turn.Messages), units.RoundSize(turn.Bytes), took(turn.Seconds), outcome)
 	}

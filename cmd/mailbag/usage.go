@@ -120,7 +120,7 @@ func (d *desk) showMonth(used []usedMonth) {
 		share := 100 * float64(part) / float64(whole)
 		t.add(called(m.invoice), string(m.invoice.Mode), grouped(m.Messages), units.RoundSize(m.Bytes),
 			"▕"+bar(part, whole, shareBar)+"▏", fmt.Sprintf("%5.0f%%", share),
-			grouped(m.Tiers), m.Charge+" "+m.Currency)
+			grouped(m.Tiers), money(m.invoice.Total())+" "+m.Currency)
 	}
 	d.table(&t)
 }

@@ -147,7 +147,6 @@ func (d *desk) suspects(ctx context.Context, a *meter.Account) ([]suspect, error
 }
 
 func (d *desk) showQueue(list []waitingAccount) {
-	at := func(t time.Time) string { return t.In(d.settings.Billing.Location).Format(time.DateTime) }
 	t := table{heads: []string{"ACCOUNT", "MODE", ">MESSAGES", ">SIZE", "OLDEST"}}
 	suspects := table{heads: []string{"ACCOUNT", "SUSPECT", ">SIZE", "SINCE", ">BROKEN CONNECTIONS"}}
 	for _, w := range list {
@@ -156,11 +155,11 @@ func (d *desk) showQueue(list []waitingAccount) {
 			mode += ", suspended"
 		}
 		if w.Messages > 0 {
-			oldest = at(w.Oldest)
+			oldest = d.stamp(w.Oldest)
 		}
 		t.add(w.Account, mode, grouped(w.Messages), units.RoundSize(w.Bytes), oldest)
 		for _, s := range w.Suspects {
-			suspects.add(w.Account, s.ID, units.RoundSize(s.Bytes), at(s.Since), grouped(int64(s.Broken)))
+			suspects.add(w.Account, s.ID, units.RoundSize(s.Bytes), d.stamp(s.Since), grouped(int64(s.Broken)))
 		}
 	}
 	d.table(&t)
