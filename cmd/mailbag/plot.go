@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"mailbag/cmd/internal/units"
 	"mailbag/meter"
@@ -12,86 +13,105 @@ import (
 // A plot is a month as the statement draws it, in units of its view box: what was used since the month began
 // as a line, with the limits, and each day as a bar below.
 type plot struct {
-	Width, Height, Left, Right float64
-	Title, Unit                string
-	Ticks, Limits              []plotLine
-	Days                       []plotDay
-	Line, Area                 string // paths
+	Name          string // of the frame
+	Width, Height float64
+	Left, Right   float64
+	Title, Unit   string
+	Ticks, Limits []plotLine
+	Days          []plotDay
+	Line, Area    string // paths
+	Adjusted      string // the path from what was counted to what is billed; empty without adjustments
+	Adjustment    plotText
 }
 
 // A plotLine goes across the plot.
 type plotLine struct {
-	Y, X, TextY float64 // the line, and where its text begins or ends
-	Text        string
+	Y    float64
+	Text plotText
+}
+
+// A plotText ends or begins at X.
+type plotText struct {
+	X, Y   float64
+	Anchor string
+	Text   string // empty: none
 }
 
 // A plotDay is the bar of a day.
 type plotDay struct {
-	X, Y, W, H    float64
-	Title         string
-	Name          string // below it; not every day has one
-	Middle, NameY float64
+	X, Y, W, H float64
+	Title      string
+	Name       plotText // below it; not every day has one
 }
+
+// A frame is a plot's view box. The text of the wide one would be too small to read on a telephone.
+type frame struct {
+	name  string
+	width float64
+}
+
+var frames = []frame{{"wide", 720}, {"narrow", 320}}
 
 // Where things are in the view box, from the top down: the line's field, the bars' field, the names of days.
 const (
-	plotWidth, plotHeight   = 720.0, 340.0
-	plotLeft, plotRight     = 64.0, 712.0
-	lineTop, lineFoot       = 14.0, 210.0
-	barTop, barFoot         = 232.0, 310.0
-	plotNames               = 326.0
-	maxLimits               = 8 // lines of tiers; more would be a carpet
-	halfText                = 4.0
-	barGap                  = 0.16 // of a day's width, at each side
-	sameHeight, besideLimit = 14.0, 5.0
+	plotHeight        = 340.0
+	plotMargin        = 8.0
+	lineTop, lineFoot = 14.0, 210.0
+	barTop, barFoot   = 232.0, 310.0
+	plotNames         = 326.0
+	digitWidth        = 7.0
+	halfText          = 4.0
+	textRoom          = 20.0 // from one line with a text to the next
+	besideLine        = 5.0
+	barGap            = 0.16 // of a day's width, at each side
 )
 
 // newPlot draws the days that have passed of a month with so many.
-func newPlot(i meter.Invoice, days []meter.Usage, inMonth int) plot {
+func newPlot(f frame, i meter.Invoice, days []meter.Usage, inMonth int) plot {
 	total, limit, bytes := i.Tariff.Nearer(i.Usage())
 	of, write, name := func(u meter.Usage) int64 { return u.Messages }, grouped, "messages"
+	most := grouped(limit)
 	if bytes {
 		of, write, name = func(u meter.Usage) int64 { return u.Bytes }, units.RoundSize, "size"
+		most = exactSize(limit)
 	}
-	sum, busiest := int64(0), int64(1)
+	counted, busiest := int64(0), int64(0)
 	for _, u := range days {
-		sum += of(u)
+		counted += of(u)
 		busiest = max(busiest, of(u))
 	}
-	full := 1.1 * float64(max(limit, total, sum))
+	full := 1.1 * float64(max(limit, total, counted))
 	height := func(v float64) float64 { return round(lineFoot - v/full*(lineFoot-lineTop)) }
-	width := (plotRight - plotLeft) / float64(inMonth)
+	p := plot{Name: f.name, Width: f.width, Height: plotHeight, Right: f.width - plotMargin, Unit: name,
+		Title: fmt.Sprintf("%s of %s within the month, the limit is %s", write(total), name, most)}
 
-	p := plot{Width: plotWidth, Height: plotHeight, Left: plotLeft, Right: plotRight, Unit: name,
-		Title: fmt.Sprintf("%s of %s within the month, the limit is %s", write(total), name, write(limit))}
-	for tier := int64(1); tier <= max(1, i.Tiers()-1) && tier <= maxLimits; tier++ {
-		y := height(float64(tier) * float64(limit))
-		line := plotLine{Y: y, X: plotLeft + besideLimit, TextY: y - besideLimit}
-		switch {
-		case tier == 1:
-			line.Text = "limit, " + write(limit)
-		case height(float64(tier-1)*float64(limit))-y > sameHeight:
-			line.Text = fmt.Sprintf("tier %d", tier)
-		}
-		p.Limits = append(p.Limits, line)
+	step, widest := roundUp(full/5), 0
+	tick := func(v, y float64) {
+		text := write(int64(v))
+		widest = max(widest, utf8.RuneCountInString(text))
+		p.Ticks = append(p.Ticks, plotLine{y, plotText{Y: y + halfText, Anchor: "end", Text: text}})
 	}
-	step := tickStep(full, 4)
 	for v := 0.0; v <= full; v += step {
-		y := height(v)
-		p.Ticks = append(p.Ticks, plotLine{Y: y, X: plotLeft - 2*halfText, TextY: y + halfText, Text: write(int64(v))})
+		tick(v, height(v))
 	}
-	p.Ticks = append(p.Ticks,
-		plotLine{Y: barFoot, X: plotLeft - 2*halfText, TextY: barFoot + halfText, Text: "0"},
-		plotLine{Y: barTop, X: plotLeft - 2*halfText, TextY: barTop + halfText, Text: write(busiest)})
+	tick(0, barFoot)
+	if busiest > 0 {
+		tick(float64(busiest), barTop)
+	}
+	p.Left = 2*plotMargin + digitWidth*float64(widest)
+	for n := range p.Ticks {
+		p.Ticks[n].Text.X = p.Left - plotMargin
+	}
 
+	width := (p.Right - p.Left) / float64(inMonth)
 	var line strings.Builder
-	fmt.Fprintf(&line, "M%g %g", plotLeft, height(0))
-	sum = 0
+	fmt.Fprintf(&line, "M%g %g", p.Left, height(0))
+	sum := int64(0)
 	for n := range inMonth {
-		x := plotLeft + float64(n)*width
-		day := plotDay{X: round(x + barGap*width), W: round((1 - 2*barGap) * width), Middle: round(x + width/2), NameY: plotNames}
+		x := p.Left + float64(n)*width
+		day := plotDay{X: round(x + barGap*width), W: round((1 - 2*barGap) * width)}
 		if n == 0 || (n+1)%5 == 0 {
-			day.Name = fmt.Sprint(n + 1)
+			day.Name = plotText{round(x + width/2), plotNames, "middle", fmt.Sprint(n + 1)}
 		}
 		if n < len(days) {
 			v := of(days[n])
@@ -106,19 +126,57 @@ func newPlot(i meter.Invoice, days []meter.Usage, inMonth int) plot {
 		p.Days = append(p.Days, day)
 	}
 	p.Line = line.String()
-	p.Area = fmt.Sprintf("%s V%g H%g Z", p.Line, height(0), plotLeft)
+	p.Area = fmt.Sprintf("%s V%g H%g Z", p.Line, height(0), p.Left)
+
+	// What is written at the line's end and what the limits are called stay on different sides.
+	end := round(p.Left + float64(len(days))*width)
+	ending, beginning := plotText{X: end - besideLine, Anchor: "end"}, plotText{X: p.Left + besideLine, Anchor: "start"}
+	if 2*len(days) < inMonth {
+		ending, beginning = plotText{X: end + besideLine, Anchor: "start"}, plotText{X: p.Right, Anchor: "end"}
+	}
+	if counted != total {
+		p.Adjusted = fmt.Sprintf("M%g %g V%g", end, height(float64(counted)), height(float64(total)))
+		p.Adjustment = ending
+		p.Adjustment.Text, p.Adjustment.Y = "adjusted", height(float64(total))-besideLine
+		if total < counted {
+			p.Adjustment.Y = height(float64(total)) + 3*besideLine
+		}
+		p.Title += fmt.Sprintf(", %s of it counted", write(counted))
+	}
+	p.Limits = limitLines(i, limit, height, beginning)
+	p.Limits[0].Text.Text = "limit, " + most
 	return p
 }
 
-// tickStep is a round number of which at most so many fit.
-func tickStep(full float64, ticks int) float64 {
-	step := math.Pow(10, math.Floor(math.Log10(full/float64(ticks))))
-	for _, factor := range []float64{1, 2, 2.5, 5, 10} {
-		if full/(factor*step) <= float64(ticks)+1 && factor*step >= 1 {
+// limitLines are those of the limit and of the ends of further tiers that were passed: as many as leave room for what
+// each is called.
+func limitLines(i meter.Invoice, limit int64, height func(float64) float64, name plotText) (lines []plotLine) {
+	line := func(tier int64) {
+		name.Y = height(float64(tier)*float64(limit)) - besideLine
+		name.Text = fmt.Sprintf("tier %s", grouped(tier))
+		lines = append(lines, plotLine{name.Y + besideLine, name})
+	}
+	line(1)
+	passed := i.Tiers() - 1
+	apart := (height(0) - height(float64(passed)*float64(limit))) / float64(max(1, passed))
+	step := int64(roundUp(textRoom / max(apart, 1e-9)))
+	for tier := step; tier <= passed; tier += step {
+		if height(float64(limit))-height(float64(tier)*float64(limit)) >= textRoom {
+			line(tier)
+		}
+	}
+	return lines
+}
+
+// roundUp is the smallest round number that is not below v, and at least 1.
+func roundUp(v float64) float64 {
+	step := math.Pow(10, math.Floor(math.Log10(max(1, v))))
+	for _, factor := range []float64{1, 2, 5} {
+		if factor*step >= v {
 			return factor * step
 		}
 	}
-	return max(1, 10*step)
+	return 10 * step
 }
 
 func round(v float64) float64 { return math.Round(v*10) / 10 }

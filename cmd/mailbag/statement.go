@@ -6,6 +6,7 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,9 +83,18 @@ type statementPage struct {
 	Additional, Total, Currency  string
 	CountedMessages, CountedSize string
 	Adjustments                  []struct{ Reason, At, Messages, Size string }
-	Plot                         plot
-	Days                         []struct{ Day, Messages, Size string }
+	Plots                        []plot           // of which the page shows the one that fits
+	Days                         [][]statementDay // in lists that stand side by side where there is room
 }
+
+// statementDay is a line of the list of days.
+type statementDay struct {
+	Day            int
+	Messages, Size string
+}
+
+// dayRows is how long such a list is: three of them are a month.
+const dayRows = 11
 
 func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([]byte, error) {
 	all, err := d.invoices(ctx, month, name)
@@ -98,7 +108,7 @@ func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([
 	}
 	u := i.Usage()
 	p := statementPage{
-		Account: i.Account, Month: monthName(month), Domains: i.Domains,
+		Account: i.Account, Month: monthName(month), Domains: inOwnLetters(i.Domains),
 		Messages: grouped(u.Messages), Size: units.RoundSize(u.Bytes), Tiers: grouped(i.Tiers()),
 		TierMessages: grouped(i.Tariff.Messages), TierSize: exactSize(i.Tariff.Bytes),
 		Decided: map[string]string{"messages": "messages", "bytes": "size", "both": "messages and size"}[i.Decided()],
@@ -134,10 +144,14 @@ func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([
 		}
 		byDay[n-1] = day.Usage
 	}
+	lines := make([]statementDay, days)
 	for n, u := range byDay[:days] {
-		p.Days = append(p.Days, struct{ Day, Messages, Size string }{fmt.Sprintf("%s-%02d", month, n+1), grouped(u.Messages), units.RoundSize(u.Bytes)})
+		lines[n] = statementDay{n + 1, grouped(u.Messages), units.RoundSize(u.Bytes)}
 	}
-	p.Plot = newPlot(i, byDay[:days], month.Days())
+	p.Days = slices.Collect(slices.Chunk(lines, dayRows))
+	for _, f := range frames {
+		p.Plots = append(p.Plots, newPlot(f, i, byDay[:days], month.Days()))
+	}
 	var text bytes.Buffer
 	err = page("statement.html").Execute(&text, p)
 	return text.Bytes(), err
