@@ -102,6 +102,39 @@ func hardStatements(t *testing.T) map[string]string {
 	return pages
 }
 
+// hardSheets are the sheets that are hardest to lay out.
+func hardSheets(t *testing.T) map[string]string {
+	w := manySheets(t)
+	pages := map[string]string{}
+	for _, name := range []string{"acme", "bolt", "corp", "dent"} {
+		pages["sheet of "+name] = w.must("account", "sheet", name, "--html")
+	}
+	return pages
+}
+
+// manySheets is a workplace with an account of each mode that has more of everything than a line holds.
+func manySheets(t *testing.T) workplace {
+	w := newWorkplace(t, storyMail{})
+	hostname := "mx." + strings.Repeat("very-long-", 5) + "provider.example"
+	settings := read(t, w.path("mailbag.toml"))
+	if err := os.WriteFile(w.path("mailbag.toml"), []byte("hostname = \""+hostname+"\"\n"+settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	add := func(name string, flags ...string) {
+		w.must(slices.Concat([]string{"account", "add", name, "--domain", name + ".example", "--domain", "bücher-" + name + ".example"}, flags)...)
+	}
+	add("acme", append(manyDomains(43), "--mode", "backup", "--host", "a-mail-server-with-a-name.customer.example")...)
+	add("bolt", "--mode", "etrn", "--host", "192.0.2.7", "--network", "192.0.2.0/24", "--network", "2001:db8:1234:5678::/64")
+	add("corp", "--mode", "atrn", "--generate-password", "--base-price", "999999999999.99", "--tier-price", "1234567.89", "--contact", strings.Repeat("c", 64)+"@elsewhere.example")
+	add("dent", "--mode", "pop3", "--quota", "5GB", "--generate-password")
+	for i := range 30 {
+		w.must("mailbox", "add", "dent", fmt.Sprintf("arthur-philip-%d@dent.example", i), "--generate-password")
+	}
+	w.must("mailbox", "add", "dent", `"ford p"@bücher-dent.example`, "--generate-password")
+	w.must("mailbox", "add", "dent", strings.Repeat("z", 64)+"@dent.example", "--generate-password")
+	return w
+}
+
 // TestPagesFitTelephonesAndScreens has a browser lay the pages out, and measures what a reader would see: nothing is wider
 // than the page or its box, no two texts touch, no line strikes a text through, and all of it can be told from its
 // background (WCAG 2.2, 1.4.3 and 1.4.11).
@@ -111,6 +144,7 @@ func TestPagesFitTelephonesAndScreens(t *testing.T) {
 		t.Skip("chromium is not installed; make deps installs it")
 	}
 	pages := hardStatements(t)
+	maps.Copy(pages, hardSheets(t))
 	file := filepath.Join(t.TempDir(), "all.html")
 	if err := os.WriteFile(file, []byte(beside(pages, 320, 375, 1280)+"<script>"+read(t, "testdata/measure.js")+"</script>"), 0o644); err != nil {
 		t.Fatal(err)

@@ -186,18 +186,38 @@ begin retry
 `)
 }
 
+// EximExpands is what an Exim with a configuration makes of an expression. It skips the test where there is no Exim.
+func EximExpands(t testing.TB, configuration, expression string) string {
+	t.Helper()
+	RequireExim(t)
+	e, err := newExim(postfixtest.ServerDir(t, "exim"), EximLimits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := fmt.Sprintf("exim_user = %d\nexim_group = %d\nkeep_environment =\nspool_directory = %s/spool\n", nobody, nobody, e.dir)
+	if err := os.WriteFile(filepath.Join(e.dir, "exim.conf"), []byte(own+configuration), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd, err := e.command("-be", expression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("Exim: %v\n%s", err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // Addr is Exim's host and port.
 func (e *Exim) Addr() string { return e.addr }
 
 // Start starts Exim and waits until it answers.
 func (e *Exim) Start() error {
-	library, err := wrapper()
+	cmd, err := e.command("-bdf")
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(program, "-C", filepath.Join(e.dir, "exim.conf"), "-bdf")
-	cmd.Env = []string{"LD_PRELOAD=" + library, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-		"NSS_WRAPPER_PASSWD=" + filepath.Join(e.dir, "passwd"), "NSS_WRAPPER_GROUP=" + filepath.Join(e.dir, "group")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -211,6 +231,18 @@ func (e *Exim) Start() error {
 		return fmt.Errorf("Exim: %w: it said %q", err, said.String())
 	}
 	return nil
+}
+
+// command is Exim with its configuration, which sees its user.
+func (e *Exim) command(args ...string) (*exec.Cmd, error) {
+	library, err := wrapper()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, append([]string{"-C", filepath.Join(e.dir, "exim.conf")}, args...)...)
+	cmd.Env = []string{"LD_PRELOAD=" + library, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+		"NSS_WRAPPER_PASSWD=" + filepath.Join(e.dir, "passwd"), "NSS_WRAPPER_GROUP=" + filepath.Join(e.dir, "group")}
+	return cmd, nil
 }
 
 // Stop ends Exim with every process that it has. Stopping it twice does nothing.

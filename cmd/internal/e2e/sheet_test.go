@@ -17,17 +17,29 @@ import (
 // only the story knows, a password that no sheet shows.
 func (s *story) bySheet(account string, replace ...string) (string, error) {
 	s.t.Helper()
-	var sheet struct {
-		Settings []struct{ Title, Text string }
-	}
-	s.must(json.Unmarshal([]byte(s.mailbag("account", "sheet", account, "--json")), &sheet))
 	home := s.t.TempDir()
 	rc := home + "/fetchmailrc"
-	s.must(os.WriteFile(rc, []byte(strings.NewReplacer(replace...).Replace(sheet.Settings[0].Text)), 0o600))
+	s.must(os.WriteFile(rc, []byte(strings.NewReplacer(replace...).Replace(s.sheet(account, "Fetchmail"))), 0o600))
 	cmd := exec.Command("fetchmail", "-v", "-d", "0", "-f", rc, "--pidfile", home+"/pid")
 	cmd.Env = append(os.Environ(), "HOME="+home, "FETCHMAILHOME="+home, "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// sheet is what an account's sheet has for a program.
+func (s *story) sheet(account, program string) string {
+	s.t.Helper()
+	var sheet struct {
+		Settings []struct{ Title, Text string }
+	}
+	s.must(json.Unmarshal([]byte(s.mailbag("account", "sheet", account, "--json")), &sheet))
+	for _, setting := range sheet.Settings {
+		if setting.Title == program {
+			return setting.Text
+		}
+	}
+	s.t.Fatalf("the sheet of %s has nothing for %s", account, program)
+	return ""
 }
 
 // TestFetchmailOfABackupCustomersSheetFlushes has the customer's server come back, and ask for what waits.
@@ -81,12 +93,18 @@ const sheetPassword = "was on the slip of paper"
 // withPassword adds an account with that password, and waits until it is in force.
 func (s *story) withPassword(name string, flags ...string) {
 	s.t.Helper()
-	cmd := s.Command("mailbag", append([]string{"account", "add", name, "--password-stdin"}, flags...)...)
+	s.withSecret(append([]string{"account", "add", name, "--password-stdin"}, flags...)...)
+	s.must(s.AwaitDomain(name+".example", name))
+}
+
+// withSecret runs a command that is told that password.
+func (s *story) withSecret(args ...string) {
+	s.t.Helper()
+	cmd := s.Command("mailbag", args...)
 	cmd.Stdin = strings.NewReader(sheetPassword + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("adding %s: %v\n%s", name, err, out)
+		s.t.Fatalf("mailbag %v: %v\n%s", args, err, out)
 	}
-	s.must(s.AwaitDomain(name+".example", name))
 }
 
 // TestFetchmailOfAPOP3CustomersSheetKeepsEnvelopeRecipients has customers fetch by POP3 what names them nowhere but in
@@ -123,6 +141,64 @@ func TestFetchmailOfAPOP3CustomersSheetKeepsEnvelopeRecipients(t *testing.T) {
 		s.waitFor(account+" is told that it is suspended", func() bool {
 			out, err = fetch()
 			return err != nil && strings.Contains(strings.ToLower(out), "suspended")
+		})
+	}
+}
+
+// TestFetchmailFetchesACatchAllAndMailboxesBesideIt has one run of it get both.
+func TestFetchmailFetchesACatchAllAndMailboxesBesideIt(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	s.must(s.Popd.Start())
+	s.withMailbox("dent", "ford@dent.example")
+	s.mailbag("account", "set", "dent", "--catch-all", "yes")
+	s.withSecret("passwd", "dent", "--password-stdin")
+	s.knows("arthur@dent.example")
+	data := "From: x@elsewhere.example\r\nTo: undisclosed-recipients:;\r\nSubject: bcc\r\n\r\nhello\r\n"
+	s.accept(data, "arthur@dent.example", "ford@dent.example")
+	s.waitFor("all of it is in the Maildirs", func() bool { return s.queued() == 0 })
+	server := postfixtest.RunSink(t)
+	out, err := s.bySheet("dent", "poll mx.provider.example", "poll "+host(s.POP3), "PASSWORD", sheetPassword,
+		"smtphost localhost", "smtphost "+host(server.Addr())+"/"+port(server.Addr()))
+	if err != nil {
+		t.Fatalf("fetchmail: %v\n%s", err, out)
+	}
+	var got []string
+	for _, m := range server.Messages() {
+		got = append(got, m.Recipients...)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"arthur@dent.example", "ford@dent.example"}) || !strings.Contains(out, "1 message for ford@dent.example at") {
+		t.Errorf("mail arrived for %v:\n%s", got, out)
+	}
+}
+
+// TestCustomersPostfixTakesOurMailByTheSheet has a customer's Postfix, which refuses all mail, take from us what is for its
+// domains, and nothing else.
+func TestCustomersPostfixTakesOurMailByTheSheet(t *testing.T) {
+	s := begin(t, postfixtest.Config{}, nil)
+	s.account("acme", "backup", "acme.example", "--domain", "acme.test")
+	customer := postfixtest.Prepare(t, postfixtest.Config{Main: map[string]string{
+		"mydestination": "own.example", "local_recipient_maps": "", "smtpd_recipient_restrictions": "reject", "smtpd_relay_restrictions": "",
+	}})
+	s.must(customer.Start())
+	cmd := exec.Command("sh", "-e", "-c", strings.ReplaceAll(s.sheet("acme", "Postfix"), "mx.provider.example", "127.0.0.1"))
+	cmd.Env = append(os.Environ(), "MAIL_CONFIG="+customer.ConfigDir())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("the sheet's commands: %v\n%s", err, out)
+	}
+	for address, want := range map[string]string{
+		"a@acme.example": "250", "b@acme.test": "250", "c@own.example": "250", "d@elsewhere.example": "554",
+	} {
+		s.waitFor(address+" is answered "+want, func() bool {
+			client, err := postfixtest.Dial(customer.Addr(), "")
+			s.must(err)
+			defer client.Close()
+			var reply string
+			for _, command := range []string{"EHLO client.example", "MAIL FROM:<>", "RCPT TO:<" + address + ">"} {
+				reply, err = client.Say(command)
+				s.must(err)
+			}
+			return strings.HasPrefix(reply, want)
 		})
 	}
 }
@@ -164,17 +240,19 @@ func (s *story) withMailbox(name, address string) {
 	s.t.Helper()
 	_, domain, _ := strings.Cut(address, "@")
 	s.account(name, "pop3", domain, "--catch-all", "no")
-	cmd := s.Command("mailbag", "mailbox", "add", name, address, "--password-stdin")
-	cmd.Stdin = strings.NewReader(sheetPassword + "\n")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("adding the mailbox: %v\n%s", err, out)
-	}
+	s.withSecret("mailbox", "add", name, address, "--password-stdin")
+	s.knows(address)
+}
+
+// knows waits until an address takes mail.
+func (s *story) knows(address string) {
+	s.t.Helper()
 	client, err := postfixtest.Dial(s.postfix.Addr(), "")
 	s.must(err)
 	defer client.Close()
 	_, err = client.Say("EHLO client.example")
 	s.must(err)
-	s.waitFor("the mailbox is known", func() bool {
+	s.waitFor(address+" is known", func() bool {
 		reply, err := client.Say("VRFY " + address)
 		s.must(err)
 		return strings.HasPrefix(reply, "252 ")
