@@ -103,6 +103,16 @@ func (s *Store) places(account string) ([]place, error) {
 	return all, nil
 }
 
+// Maildirs are all that an account has, or had.
+func (s *Store) Maildirs(account string) ([]*maildir.Maildir, error) {
+	places, err := s.places(account)
+	all := make([]*maildir.Maildir, len(places))
+	for i, p := range places {
+		all[i] = p.Maildir
+	}
+	return all, err
+}
+
 // subdirectories are the names of the directories in one, none where it is not there.
 func subdirectories(path string) ([]string, error) {
 	entries, err := os.ReadDir(path)

@@ -15,8 +15,8 @@ import (
 	"mailbag/meter"
 )
 
-// access makes an error of a ledger that is kept from somebody say what he lacks.
-func access(ledger string, err error) error {
+// lacking makes an error of a ledger that is kept from somebody say what he lacks.
+func lacking(ledger string, err error) error {
 	switch {
 	case os.Geteuid() == 0 || !errors.Is(err, meter.ErrUnavailable) || errors.Is(err, meter.ErrNoLedger):
 		return err

@@ -40,7 +40,7 @@ func (c *console) at(t task, create bool) func(*cobra.Command, []string) error {
 			return err
 		}
 		defer d.ledger.Close()
-		return access(d.settings.Database, t(cmd.Context(), d, cmd, args))
+		return lacking(d.settings.Database, t(cmd.Context(), d, cmd, args))
 	}
 }
 
@@ -56,7 +56,7 @@ func (c *console) open(ctx context.Context, create bool) (*desk, error) {
 	}
 	l, err := meter.Open(ctx, s.Database, meter.Options{Create: create, Location: s.Billing.Location, Actor: actor(), Now: c.now})
 	if err != nil {
-		return nil, access(s.Database, err)
+		return nil, lacking(s.Database, err)
 	}
 	return &desk{console: c, settings: s, ledger: l}, nil
 }

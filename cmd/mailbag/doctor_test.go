@@ -106,7 +106,7 @@ func TestCertificateIsJudgedByWhatCustomersWouldSay(t *testing.T) {
 func TestCertificateIsLookedAtWhereCustomersGetIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := &settings.Settings{TLS: settings.TLS{Certificate: filepath.Join(dir, "chain.pem"), Key: filepath.Join(dir, "key.pem")}}
+	s := &settings.Settings{TLS: settings.TLS{Certificate: filepath.Join(dir, "chain.pem"), Key: filepath.Join(dir, "key.pem")}, Billing: settings.Billing{Location: time.UTC}}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	p := &patient{settings: s}

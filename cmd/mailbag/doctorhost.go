@@ -24,7 +24,7 @@ func (p *patient) examineClock(ctx context.Context) []diagnosis {
 	d := diagnosis{Part: "clock", Result: doubt}
 	if p.desk != nil {
 		if newest, err := p.desk.ledger.Newest(ctx); err == nil && newest.Sub(p.now()) > aheadTime {
-			d.Text = fmt.Sprintf("the ledger has a record of %s, and it is %s: the clock is slow, or was ahead; usage falls into wrong days", moment(newest.UTC()), moment(p.now().UTC()))
+			d.Text = fmt.Sprintf("the ledger has a record of %s, and it is %s: the clock is slow, or was ahead; usage falls into wrong days", moment(newest.In(p.now().Location())), moment(p.now()))
 			d.Remedy = "see: timedatectl; where it is the clock that is wrong, set it and restart the daemons: systemctl restart 'mailbag-*.service'"
 			return []diagnosis{d}
 		}

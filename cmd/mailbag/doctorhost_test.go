@@ -18,7 +18,7 @@ func TestRecordFromTheFutureCastsDoubtOnTheClock(t *testing.T) {
 	if d := p.examineClock(t.Context())[0]; strings.Contains(d.Text, "record") {
 		t.Errorf("of the present: %+v", d)
 	}
-	p.now = func() time.Time { return time.Now().Add(-time.Hour) }
+	p.console.now = func() time.Time { return time.Now().Add(-time.Hour) }
 	if d := p.examineClock(t.Context())[0]; d.Result != doubt || !strings.Contains(d.Text, "the ledger has a record of ") || d.Remedy == "" {
 		t.Errorf("of the future: %+v", d)
 	}

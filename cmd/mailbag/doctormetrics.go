@@ -13,7 +13,8 @@ import (
 )
 
 // parts are all that the doctor looks at: one in which nothing was found has zeros.
-var parts = []string{"settings", "ledger", "policyd", "turnd", "popd", "postfix", "certificate", "clock", "disk", "queue"}
+var parts = []string{"doctor", "settings", "setup", "ledger", "files", "policyd", "turnd", "popd", "units", "notices",
+	"postfix", "smtp", "certificate", "clock", "disk", "backup", "queue"}
 
 // writeMetrics writes what was found and measured for Prometheus.
 func (c *console) writeMetrics(file string, found []diagnosis) error {

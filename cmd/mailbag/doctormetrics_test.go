@@ -48,7 +48,7 @@ func TestMetricsSayWhatWasFoundAndMeasured(t *testing.T) {
 func TestDoctorThatWroteMetricsDidNotFail(t *testing.T) {
 	t.Parallel()
 	w := newWorkplace(t, storyMail{})
-	const ill = `mailbag_doctor_findings{part="ledger",result="failed"} 1`
+	const ill = `mailbag_doctor_findings{part="setup",result="failed"} 1`
 	if out := w.must("doctor", "--metrics", "-"); !strings.Contains(out, ill) {
 		t.Errorf("%s is missing in\n%s", ill, out)
 	}

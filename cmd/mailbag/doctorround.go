@@ -49,6 +49,9 @@ type patient struct {
 	units    unitList
 }
 
+// now is in the zone in which people read times.
+func (p *patient) now() time.Time { return p.console.now().In(p.settings.Billing.Location) }
+
 // A look is the examination of one part.
 type look struct {
 	part string

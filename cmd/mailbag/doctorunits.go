@@ -182,12 +182,12 @@ func (u unitList) examineJob(j job, now time.Time) []diagnosis {
 		t.Result = doubt
 		t.Text, t.Remedy = fmt.Sprintf("%s is disabled, and does not run after the next start of the machine", timer), "run: systemctl enable "+timer
 	case !last.IsZero() && now.Sub(last) > j.within:
-		t.Text, t.Remedy = fmt.Sprintf("%s ran last on %s UTC: %s", timer, last.Format(time.DateTime), j.does), fmt.Sprintf("run: systemctl restart %s; see: systemctl list-timers %[1]s", timer)
+		t.Text, t.Remedy = fmt.Sprintf("%s ran last on %s: %s", timer, moment(last.In(now.Location())), j.does), fmt.Sprintf("run: systemctl restart %s; see: systemctl list-timers %[1]s", timer)
 	}
 	begun := u[service].moment("ExecMainStartTimestamp")
 	switch u[service]["ActiveState"] {
 	case "failed":
-		s.Text = fmt.Sprintf("%s failed (%s) on %s UTC: %s", service, u[service]["Result"], u[service].moment("StateChangeTimestamp").Format(time.DateTime), j.does)
+		s.Text = fmt.Sprintf("%s failed (%s) on %s: %s", service, u[service]["Result"], moment(u[service].moment("StateChangeTimestamp").In(now.Location())), j.does)
 		s.Remedy = fmt.Sprintf("see: journalctl -u %s; when that is mended, run: systemctl start %[1]s", j.name)
 		s.after = []cause{noLedger, fullDisk}
 		if j.name == "mailbag-notify" {
@@ -195,7 +195,7 @@ func (u unitList) examineJob(j job, now time.Time) []diagnosis {
 		}
 	case "activating":
 		if now.Sub(begun) > stuckTime {
-			s.Text = fmt.Sprintf("%s runs since %s UTC: %s", service, begun.Format(time.DateTime), j.does)
+			s.Text = fmt.Sprintf("%s runs since %s: %s", service, moment(begun.In(now.Location())), j.does)
 			s.Remedy = fmt.Sprintf("see: journalctl -u %s; then run: systemctl restart %[1]s", j.name)
 		}
 	}

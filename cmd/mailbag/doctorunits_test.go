@@ -25,7 +25,7 @@ func TestUnitsAreJudgedByWhatSystemdSays(t *testing.T) {
 		{"mailbag-expire.timer", "ActiveState", "inactive", now, "failed: mailbag-expire.timer does not run", "run: systemctl enable --now mailbag-expire.timer"},
 		{"mailbag-backup.timer", "LoadState", "masked", now, "failed: mailbag-backup.timer is masked", "run: systemctl unmask mailbag-backup.timer; systemctl enable --now mailbag-backup.timer"},
 		{"mailbag-notify.timer", "UnitFileState", "disabled", now, "warning: mailbag-notify.timer is disabled", "run: systemctl enable mailbag-notify.timer"},
-		{"mailbag-expire.timer", "LastTriggerUSec", "Wed 2026-11-25 20:17:00 UTC", now, "failed: mailbag-expire.timer ran last on 2026-11-25 20:17:00 UTC", "run: systemctl restart mailbag-expire.timer"},
+		{"mailbag-expire.timer", "LastTriggerUSec", "Wed 2026-11-25 20:17:00 UTC", now, "failed: mailbag-expire.timer ran last on 25 November 2026, 20:17 UTC", "run: systemctl restart mailbag-expire.timer"},
 		{"mailbag-backup.service", "ActiveState", "failed", now, "failed: mailbag-backup.service failed", "systemctl start mailbag-backup"},
 		{"mailbag-expire.service", "ActiveState", "activating", now.Add(5 * time.Hour), "failed: mailbag-expire.service runs since", "systemctl restart mailbag-expire"},
 		{"mailbag-policyd.service", "UnitFileState", "disabled", now, "warning: mailbag-policyd.service is disabled", "run: systemctl enable mailbag-policyd.service"},

@@ -18,9 +18,11 @@ func (d *desk) stamp(t time.Time) string { return d.local(t).Format(time.DateTim
 // date is how a customer reads a day.
 func (d *desk) date(t time.Time) string { return d.local(t).Format("2 January 2006") }
 
-// moment is how a customer reads a time. A zone without a name of its own is called by its distance from UTC.
-func (d *desk) moment(t time.Time) string {
-	t = d.local(t)
+// moment is how a customer reads a time.
+func (d *desk) moment(t time.Time) string { return moment(d.local(t)) }
+
+// moment names a time and its zone. One without a name of its own is called by its distance from UTC.
+func moment(t time.Time) string {
 	zone, _ := t.Zone()
 	if strings.ContainsAny(zone, "+-") {
 		zone = t.Format("UTC-07:00")
