@@ -53,7 +53,7 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	}
 	found := missing(p)
 	found = append(found, asideSince(c)...)
-	found = append(found, order(c)...)
+	found = append(found, order(c, w.Tables)...)
 	found = append(found, tap(c)...)
 	found = append(found, overrides(c)...)
 	found = append(found, reinjection(c)...)

@@ -65,20 +65,6 @@ func (c configuration) expand(text string) string {
 	return text
 }
 
-// restrictions are those of a list, with each restriction class replaced by what it stands for.
-func (c configuration) restrictions(list string) []string {
-	classes := texts(c.expanded["smtpd_restriction_classes"])
-	out := restrictions(list)
-	for i := 0; i < len(out) && len(out) < 1000; i++ { // a class may name itself
-		if slices.ContainsFunc(classes, func(class string) bool { return strings.EqualFold(class, out[i]) }) {
-			value, _ := c.named(out[i])
-			out = slices.Replace(out, i, i+1, restrictions(c.expand(value))...)
-			i--
-		}
-	}
-	return out
-}
-
 func (c configuration) service(id string) (service, bool) {
 	i := slices.IndexFunc(c.services, func(s service) bool { return s.id() == id })
 	if i < 0 {

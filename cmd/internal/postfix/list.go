@@ -77,55 +77,23 @@ func cut(list, entry string) string {
 	}
 }
 
-// behind puts entry at the end of list, but before a last word that is one of final.
-func behind(list, entry string, final ...string) string {
+// insert puts entry before the word of list that has this index, or at the end.
+func insert(list, entry string, at int) string {
 	all := words(list)
-	if len(all) == 0 {
+	switch {
+	case len(all) == 0:
 		return entry
+	case at == 0:
+		return entry + ", " + list[all[0].start:]
+	case at == len(all):
+		return list[:all[at-1].end] + ", " + entry
+	default:
+		return list[:all[at-1].end] + ", " + entry + list[all[at-1].end:]
 	}
-	last := all[len(all)-1]
-	if !slices.Contains(final, strings.ToLower(last.text)) {
-		return strings.TrimRight(list, ", \t\r\n") + ", " + entry
-	}
-	if len(all) == 1 {
-		return entry + ", " + last.text
-	}
-	return list[:all[len(all)-2].end] + ", " + entry + list[all[len(all)-2].end:]
 }
+
+// behind puts entry at the end of list.
+func behind(list, entry string) string { return insert(list, entry, len(words(list))) }
 
 // before puts entry at the start of list.
-func before(list, entry string) string {
-	if len(words(list)) == 0 {
-		return entry
-	}
-	return entry + ", " + strings.TrimLeft(list, ", \t\r\n")
-}
-
-// takesArgument reports whether the word behind this restriction belongs to it.
-func takesArgument(restriction string) bool {
-	for _, p := range []string{"check_", "reject_rbl_client", "reject_rhsbl_", "permit_dnswl_client", "permit_rhswl_client", "sleep"} {
-		if strings.HasPrefix(restriction, p) {
-			return true
-		}
-	}
-	return false
-}
-
-// restrictions joins every restriction of a list with its argument. Names are in lower case, as Postfix
-// compares them; tables keep their spelling.
-func restrictions(list string) []string {
-	var out []string
-	all := texts(list)
-	for i := 0; i < len(all); i++ {
-		r := all[i]
-		if !strings.Contains(r, ":") {
-			r = strings.ToLower(r)
-		}
-		if takesArgument(r) && i+1 < len(all) {
-			i++
-			r += " " + all[i]
-		}
-		out = append(out, r)
-	}
-	return out
-}
+func before(list, entry string) string { return insert(list, entry, 0) }

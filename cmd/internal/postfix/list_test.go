@@ -34,7 +34,7 @@ func TestWhatIsPutIntoAListCanBeCutOutAgain(t *testing.T) {
 		separator := rapid.SampledFrom([]string{" ", ",", ", ", " , "}).Draw(t, "separator")
 		list := strings.Join(parts, separator)
 		for _, entry := range []string{"check_recipient_access " + Tables("/t").recipients(), formerRecipientCheck, milterTap, Tables("/t").routes(), "$" + milterMacro} {
-			for where, with := range map[string]string{"behind": behind(list, entry, "permit"), "before": before(list, entry)} {
+			for where, with := range map[string]string{"behind": behind(list, entry), "before": before(list, entry)} {
 				if got := cut(with, entry); got != list {
 					t.Fatalf("%s: %q became %q, and without %q it is %q", where, list, with, entry, got)
 				}
@@ -46,37 +46,12 @@ func TestWhatIsPutIntoAListCanBeCutOutAgain(t *testing.T) {
 	})
 }
 
-func TestOurCheckComesLastButBeforeAFinalPermit(t *testing.T) {
-	t.Parallel()
-	for list, want := range map[string]string{
-		"":                   "X",
-		"permit":             "X, permit",
-		"a permit":           "a, X permit",
-		"a,permit":           "a, X,permit",
-		"permit, reject":     "permit, reject, X",
-		"a,\t":               "a, X",
-		"permit_mx permit_x": "permit_mx permit_x, X",
-	} {
-		if got := behind(list, "X", "permit"); got != want {
-			t.Errorf("%q: %q, want %q", list, got, want)
-		}
-	}
-}
-
-func TestRestrictionsKeepTheirArguments(t *testing.T) {
-	t.Parallel()
-	want := []string{"permit_mynetworks", "check_policy_service { unix:x, a=b }", "reject_rbl_client x.example=127.0.0.2", "reject"}
-	if diff := cmp.Diff(want, restrictions("permit_mynetworks check_policy_service { unix:x, a=b }, reject_rbl_client x.example=127.0.0.2, reject")); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func FuzzListEditing(f *testing.F) {
 	f.Add("permit_mynetworks, { a, b }, permit")
 	f.Add("} , {{ ,")
 	f.Add("\n\t,, permit ,")
 	f.Fuzz(func(t *testing.T, list string) {
-		with := behind(list, formerRecipientCheck, "permit")
+		with := behind(list, formerRecipientCheck)
 		if strings.Count(list, "{") == strings.Count(list, "}") && !strings.Contains(list, "}") && find(words(with), texts(formerRecipientCheck)) < 0 {
 			t.Errorf("%q has not our entry", with)
 		}

@@ -31,47 +31,6 @@ func asideSince(c configuration) []Finding {
 
 const byName = "write $" + milterMacro + " there for our milter, and for our checks what main.cf has"
 
-// order names what stands before our check in a list of restrictions and can keep mail from it.
-func order(c configuration) []Finding {
-	const name = "smtpd_recipient_restrictions"
-	out := earlier(c, name, c.expanded[name])
-	for _, s := range c.smtpds() {
-		if own, ok := s.options[name]; ok {
-			out = append(out, earlier(c, "master.cf: the service "+s.id()+": "+name, own)...)
-		}
-	}
-	return out
-}
-
-func earlier(c configuration, where, list string) []Finding {
-	all := c.restrictions(list)
-	ours := slices.IndexFunc(all, isOurCheck)
-	if ours < 0 {
-		return nil
-	}
-	const unchecked = "is metered, but not checked: neither a suspension nor a limit nor a list of recipients applies"
-	var out []Finding
-	for _, r := range all[:ours] {
-		verb := strings.Fields(r)[0]
-		switch {
-		case r == "permit" || r == "reject" || r == "defer":
-			out = append(out, Finding{Fault, fmt.Sprintf("%s: our check is never reached, because %q stands before it", where, r), "move " + r + " to the end"})
-		case strings.HasPrefix(r, "permit"):
-			out = append(out, Finding{Warning, fmt.Sprintf("%s: %q stands before our check: mail that it permits %s", where, r, unchecked), "move it behind our check, unless that is meant"})
-		case verb == "check_policy_service":
-			out = append(out, Finding{Hint, fmt.Sprintf("%s: %q stands before our check: mail to which it says OK %s", where, r, unchecked), "see that it answers DUNNO in place of OK"})
-		case strings.HasPrefix(verb, "check_") && strings.HasSuffix(verb, "_access"), strings.Contains(verb, ":"):
-			out = append(out, Finding{Hint, fmt.Sprintf("%s: %q stands before our check: mail to which it says OK %s", where, r, unchecked), "let the table say DUNNO in place of OK"})
-		}
-	}
-	return out
-}
-
-// isOurCheck is for a restriction with its argument: the table that names our class, or what such a service had before.
-func isOurCheck(restriction string) bool {
-	return strings.Contains(restriction, "static:"+recipientClass) || strings.Contains(restriction, PolicySocket)
-}
-
 // tap names what passes our milter by, and what comes behind it.
 func tap(c configuration) []Finding {
 	var out []Finding
@@ -103,7 +62,7 @@ func overrides(c configuration) []Finding {
 		has        func(string) bool
 		remedy     string
 	}{
-		{"smtpd_recipient_restrictions", "recipients of our domains are not checked there", isOurCheck, "put into its -o smtpd_recipient_restrictions what main.cf has"},
+		{"smtpd_recipient_restrictions", "recipients of our domains are not checked there", c.checks, "put into its -o smtpd_recipient_restrictions what main.cf has"},
 		{"smtpd_etrn_restrictions", "an ETRN there opens no turn", isOurETRN, "put into its -o smtpd_etrn_restrictions what main.cf has"},
 		// While mailbag stands aside, the macro is empty there too.
 		{"smtpd_milters", "mail that comes in there is not metered", func(v string) bool { return isTap(v) || aside }, "put $" + milterMacro + " at the end of its -o smtpd_milters"},
@@ -169,7 +128,7 @@ func reinjection(c configuration) []Finding {
 			out = append(out, Finding{Fault, fmt.Sprintf("master.cf: mail passes smtpd_proxy_filter and comes back through the service %s, which has not our milter: it is not metered", s.id()),
 				fmt.Sprintf("add $%s to its -o smtpd_milters, and take no_milters out of its -o receive_override_options", milterMacro)})
 		}
-		if isOurCheck(c.value(s, "smtpd_recipient_restrictions")) {
+		if c.checks(c.value(s, "smtpd_recipient_restrictions")) {
 			out = append(out, Finding{Warning, fmt.Sprintf("master.cf: mail comes back from a content filter through the service %s, where our recipient check can refuse what was accepted", s.id()),
 				fmt.Sprintf("add -o smtpd_recipient_restrictions=permit_mynetworks,reject to %s", s.id())})
 		}

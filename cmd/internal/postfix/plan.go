@@ -116,7 +116,7 @@ func (p *Plan) line(c configuration, former former, par parameter, wired bool) {
 	old := without(par, now, former.Main[par.name])
 	want := old
 	if wired && par.wire != nil {
-		b := base{old.Text, c.expand(old.Text), old.Set}
+		b := base{c, old.Text, c.expand(old.Text), old.Set}
 		switch {
 		case !old.Set:
 			// Postfix's default: its text where it says something, nothing where all of its macros come out empty. It is
@@ -133,7 +133,9 @@ func (p *Plan) line(c configuration, former former, par parameter, wired bool) {
 		case old == now:
 			b.expanded = c.expanded[par.name]
 		}
-		if wire := par.wire(b); old.Set || par.ours || wire != b.text {
+		if par.settled != nil && now.Set && par.settled(c, now.Text) {
+			want = now
+		} else if wire := par.wire(b); old.Set || par.ours || wire != b.text {
 			want = Line{true, wire}
 		}
 		if want != old {

@@ -31,6 +31,9 @@ func (t Tables) ways() string { return "cdb:" + t.path("routes") }
 // recipients finds, for what has a route, the restriction class that asks mailbag-policyd.
 func (t Tables) recipients() string { return t.pipe(", static:" + recipientClass) }
 
+// check is our check in a list of restrictions.
+func (t Tables) check() string { return "check_recipient_access " + t.recipients() }
+
 // held finds what waits for a turn.
 func (t Tables) held() string { return t.pipe(", regexp:" + t.path("held.regexp")) }
 

@@ -33,12 +33,15 @@ type parameter struct {
 	parts []string // list entries of ours, of older versions too, to be found again when somebody else edited the line
 	// wire returns the line with our part in it; nil where nothing of ours is to be there.
 	wire func(base) string
+	// settled reports whether the line, as it stands, has our part where it belongs; nil where wire alone says it.
+	settled func(c configuration, line string) bool
 	// unwrap takes off what wire put around a list; nil where that is nothing.
 	unwrap func(string) string
 }
 
 // A base is what is in force without us.
 type base struct {
+	in             configuration
 	text, expanded string
 	chosen         bool // by the operator; else it is Postfix's default
 }
@@ -57,8 +60,8 @@ func fixed(value string) func(base) string {
 	return func(base) string { return value }
 }
 
-func last(entry string, final ...string) func(base) string {
-	return func(b base) string { return behind(b.text, entry, final...) }
+func last(entry string) func(base) string {
+	return func(b base) string { return behind(b.text, entry) }
 }
 
 func first(entry string) func(base) string {
@@ -92,7 +95,6 @@ func parameters(w Wiring, aside time.Time) []parameter {
 		return parameter{name: name, parts: parts, wire: wire}
 	}
 	hold := when(w.LongestHold > 0, atLeast(w.LongestHold))
-	checkRecipients := "check_recipient_access " + t.recipients()
 	all := []parameter{
 		list("relay_domains", last(t.routes()), t.routes(), lookedUp("relay-domains")),
 		list("transport_maps", first(t.ways()), t.ways(), lookedUp("transport")),
@@ -104,7 +106,9 @@ func parameters(w Wiring, aside time.Time) []parameter {
 			return behind(b.text, t.routes())
 		}, t.routes(), lookedUp("relay-recipients")),
 		list("smtpd_restriction_classes", last(recipientClass+", "+etrnClass), recipientClass, etrnClass),
-		list("smtpd_recipient_restrictions", last(checkRecipients, "permit"), checkRecipients, formerRecipientCheck, formerCheck),
+		{name: "smtpd_recipient_restrictions", parts: withWarning(t.check(), formerRecipientCheck, formerCheck),
+			wire:    func(b base) string { return b.in.place(b.text, t.check()) },
+			settled: func(c configuration, line string) bool { return c.settled(line, t.check()) }},
 		list("smtpd_etrn_restrictions", fixed(etrnClass+", reject"), etrnClass+", reject", etrnClass, formerETRNCheck, formerCheck),
 		list("smtpd_milters", last("$"+milterMacro), "$"+milterMacro, formerTap),
 		list("non_smtpd_milters", func(b base) string {

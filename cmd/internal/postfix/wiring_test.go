@@ -356,7 +356,7 @@ func TestLifetimesAreOnlyRaised(t *testing.T) {
 		{"4w", 30 * day, "30d"}, {"720h", 30 * day, "720h"}, {"5d", 500 * day, "100d"},
 		{"1h", 90 * time.Minute, "5400s"}, {"nonsense", day, "nonsense"}, {"", day, "1d"},
 	} {
-		if got := atLeast(c.hold)(base{c.base, c.base, true}); got != c.want {
+		if got := atLeast(c.hold)(base{text: c.base, expanded: c.base, chosen: true}); got != c.want {
 			t.Errorf("%q with a hold of %v: %q, want %q", c.base, c.hold, got, c.want)
 		}
 	}
