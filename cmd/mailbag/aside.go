@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,19 +20,29 @@ this host send by sendmail(1).
 
 "mailbag postfix setup" leaves it so, and "mailbag postfix check" names it as a fault.`,
 		Example: "  mailbag postfix step-aside",
-	}, func(cmd *cobra.Command) (*postfix.Plan, error) { return in.PlanAside(cmd.Context(), c.now()) })
+	}, func(ctx context.Context, _ bool) (*postfix.Plan, error) { return in.PlanAside(ctx, c.now()) })
 }
 
 func (c *console) postfixStepInCommand(in *postfix.Instance) *cobra.Command {
-	return c.stanceCommand(in, &cobra.Command{
-		Use:     "step-in",
-		Short:   "End a step-aside",
-		Long:    `Wire mailbag-policyd in again as it was before "mailbag postfix step-aside". It has to run.`,
+	var force bool
+	cmd := c.stanceCommand(in, &cobra.Command{
+		Use:   "step-in",
+		Short: "End a step-aside",
+		Long: `Wire mailbag-policyd in again as it was before "mailbag postfix step-aside". It has to answer at the sockets
+at which Postfix will ask it; else nothing is changed.`,
 		Example: "  mailbag postfix step-in",
-	}, func(cmd *cobra.Command) (*postfix.Plan, error) { return in.PlanIn(cmd.Context()) })
+	}, func(ctx context.Context, dryRun bool) (*postfix.Plan, error) {
+		p, err := in.PlanIn(ctx)
+		if err != nil || p.Empty() {
+			return p, err
+		}
+		return p, c.answering(ctx, in, force, dryRun)
+	})
+	unansweredFlag(cmd, &force)
+	return cmd
 }
 
-func (c *console) stanceCommand(in *postfix.Instance, cmd *cobra.Command, plan func(*cobra.Command) (*postfix.Plan, error)) *cobra.Command {
+func (c *console) stanceCommand(in *postfix.Instance, cmd *cobra.Command, plan func(ctx context.Context, dryRun bool) (*postfix.Plan, error)) *cobra.Command {
 	var dryRun bool
 	cmd.Args = arguments()
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the changes, make none")
@@ -41,7 +52,7 @@ func (c *console) stanceCommand(in *postfix.Instance, cmd *cobra.Command, plan f
 			return err
 		}
 		defer unlock()
-		p, err := plan(cmd)
+		p, err := plan(cmd.Context(), dryRun)
 		if err != nil {
 			return err
 		}

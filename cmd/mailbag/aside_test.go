@@ -18,10 +18,10 @@ func TestStepAsideAndStepInOnAPostfix(t *testing.T) {
 	if status, _, errs := w.run(with("postfix", "step-aside")...); status != failed || !strings.Contains(errs, "mailbag postfix setup") {
 		t.Errorf("without a wiring it ended with status %d: %s", status, errs)
 	}
-	status, out, errs := w.run(with("postfix", "setup")...)
-	if status != done {
-		t.Fatalf("setup ended with status %d: %s%s", status, out, errs)
-	}
+	policyd := newPolicyd(t, in)
+	policyd.serve(t, "mailbag-policy")
+	policyd.serve(t, "mailbag-milter")
+	w.must(with("postfix", "setup")...)
 	wired, err := in.Postconf("-n")
 	if err != nil {
 		t.Fatal(err)
@@ -29,6 +29,7 @@ func TestStepAsideAndStepInOnAPostfix(t *testing.T) {
 	if out := w.must(with("postfix", "step-aside", "--dry-run")...); !strings.Contains(out, "+ mailbag_milter =\n") {
 		t.Errorf("the dry run does not show the changes: %s", out)
 	}
+	policyd.stop(t)
 	const says = "mailbag stands aside since 2026-03-01T04:05:06Z"
 	for range 2 {
 		if out := w.must(with("postfix", "step-aside")...); !strings.Contains(out, says) {
@@ -41,6 +42,22 @@ func TestStepAsideAndStepInOnAPostfix(t *testing.T) {
 	if status, out, _ := w.run(with("postfix", "check")...); status != failed || !strings.Contains(out, "fault: "+says) {
 		t.Errorf("check ended with status %d: %s", status, out)
 	}
+	aside, err := in.Postconf("-n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, out, errs := w.run(with("postfix", "step-in")...); status != failed || out != "" || !strings.Contains(errs, "there is no socket") {
+		t.Errorf("stepping in without mailbag-policyd ended with status %d: %s%s", status, out, errs)
+	}
+	if now, err := in.Postconf("-n"); err != nil || now != aside {
+		t.Errorf("stepping in without mailbag-policyd changed Postfix: %v\n%s", err, now)
+	}
+	if out := w.must(with("postfix", "step-in", "--force", "--dry-run")...); !strings.Contains(out, "+ mailbag_milter = ") {
+		t.Errorf("the dry run does not show the changes: %s", out)
+	}
+	policyd = newPolicyd(t, in)
+	policyd.serve(t, "mailbag-policy")
+	policyd.serve(t, "mailbag-milter")
 	if out := w.must(with("postfix", "step-in")...); strings.Contains(out, says) {
 		t.Errorf("after stepping in: %s", out)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
+	"mailbag/turnd/control"
 )
 
 func (c *console) postfixCommand() *cobra.Command {
@@ -34,7 +36,7 @@ func (c *console) postfixCommand() *cobra.Command {
 }
 
 func (c *console) postfixSetupCommand(in *postfix.Instance) *cobra.Command {
-	var dryRun bool
+	var dryRun, force bool
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Wire mailbag into Postfix",
@@ -44,11 +46,18 @@ are verified, a longer hold, or TLS on their mail's way out), or a newer mailbag
 Postfix reads are made where they are missing.
 
 Every message is shown to mailbag-policyd, which counts it where it is for an account. So Postfix answers 451 to all
-mail while it is wired and mailbag-policyd does not run, until "mailbag postfix step-aside".`,
+mail while it is wired and mailbag-policyd does not run, until "mailbag postfix step-aside". Therefore nothing is
+changed unless mailbag-policyd answers at the sockets at which Postfix will ask it, to the user as whom Postfix runs; it
+has some seconds for that, as it may have to be started first.
+
+The check of recipients goes into smtpd_recipient_restrictions as late as all mail comes to it: at the end, or
+before the first restriction that ends the list, such as permit_mynetworks. Where it is there already, and in
+such a place, it stays; the order of what else is there never changes.`,
 		Example: "  mailbag postfix setup --dry-run\n  mailbag postfix setup",
 		Args:    arguments(),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the changes, make none")
+	unansweredFlag(cmd, &force)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		wiring, err := c.wiring(ctx)
@@ -63,6 +72,11 @@ mail while it is wired and mailbag-policyd does not run, until "mailbag postfix 
 		plan, err := in.Plan(ctx, wiring)
 		if err != nil {
 			return err
+		}
+		if plan.Aside.IsZero() {
+			if err := c.answering(ctx, in, force, dryRun); err != nil {
+				return err
+			}
 		}
 		c.showPlan(plan)
 		if dryRun {
@@ -79,9 +93,68 @@ mail while it is wired and mailbag-policyd does not run, until "mailbag postfix 
 		if err := c.apply(ctx, plan); err != nil {
 			return err
 		}
-		return c.pointOutFaults(ctx, in, wiring)
+		if err := c.pointOutFaults(ctx, in, wiring); err != nil {
+			return err
+		}
+		return d.pointOutWaiting(ctx)
 	}
 	return cmd
+}
+
+func unansweredFlag(cmd *cobra.Command, force *bool) {
+	cmd.Flags().BoolVar(force, "force", false, "do it although mailbag-policyd does not answer; Postfix answers 451 to all mail until it does")
+}
+
+// startTime is how long a daemon may take to answer that systemd starts for the question, or that is just being replaced.
+const startTime = 15 * time.Second
+
+const restartPolicyd = "systemctl restart mailbag-policyd.socket mailbag-milter.socket mailbag-policyd.service"
+
+// answering returns nil when mailbag-policyd answers Postfix, or when it need not: by force, or to be shown what would be.
+func (c *console) answering(ctx context.Context, in *postfix.Instance, force, dryRun bool) error {
+	asking, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	err := in.Answers(asking)
+	switch {
+	case !errors.Is(err, postfix.ErrSilent) || ctx.Err() != nil:
+		return err
+	case dryRun:
+		c.note("warning: %v; as long as it does not, this is refused without --force; run: %s", err, restartPolicyd)
+		return nil
+	case force:
+		c.note(`warning: %v; Postfix answers 451 to all mail, others' too, until it does or until "mailbag postfix step-aside"; run: %s`, err, restartPolicyd)
+		return nil
+	}
+	return fmt.Errorf("%w; nothing was changed, because Postfix would answer 451 to all mail; run: %s, see journalctl -u mailbag-policyd where that does not help, and run this again; "+
+		"--force does it all the same", err, restartPolicyd)
+}
+
+// pointOutWaiting says whose mail waits because the daemon that takes it is away. Nobody else's mail suffers from that.
+func (d *desk) pointOutWaiting(ctx context.Context) error {
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	modes := map[meter.Mode]bool{}
+	for a := range all.Accounts() {
+		modes[a.Mode] = true
+	}
+	if modes[meter.POP3] {
+		conn, err := new(net.Dialer).DialContext(ctx, d.settings.POP.Deliver.Network, d.settings.POP.Deliver.Address)
+		if err != nil {
+			d.note("warning: mailbag-popd does not answer, and mail for mailboxes waits until it does: %v; see: systemctl status mailbag-popd mailbag-deliver.socket", err)
+		} else {
+			conn.Close()
+		}
+	}
+	if modes[meter.ETRN] || modes[meter.ATRN] {
+		if _, err := control.NewClient(d.settings.Turn.Control.Address).List(ctx); err != nil {
+			d.note("warning: mailbag-turnd does not answer, and held mail waits until it does: %v; see: systemctl status mailbag-turnd mailbag-turnd-control.socket", err)
+		}
+	}
+	return nil
 }
 
 // showPlan writes what a plan changes.

@@ -34,21 +34,45 @@ func TestSetupCheckAndRemoveOnAPostfix(t *testing.T) {
 		t.Errorf("the dry run changed Postfix: %v\n%s", err, now)
 	}
 
-	status, out, errs := w.run(with("postfix", "setup")...)
-	if status != done || !strings.Contains(out, "Postfix does not run") || !strings.Contains(errs, "there is no socket") {
-		t.Errorf("setup ended with status %d: %s%s", status, out, errs)
+	// Nothing is changed for a mailbag-policyd that answers not at all, or at one of its sockets.
+	policyd := newPolicyd(t, in)
+	for _, at := range []string{"mailbag-policy", "mailbag-milter"} {
+		status, out, errs := w.run(with("postfix", "setup")...)
+		if status != failed || out != "" || !strings.Contains(errs, "there is no socket "+in.Private(at)+"; nothing was changed") || !strings.Contains(errs, "systemctl restart mailbag-policyd") {
+			t.Errorf("setup without %s ended with status %d: %s%s", at, status, out, errs)
+		}
+		if now, err := in.Postconf("-n"); err != nil || now != before {
+			t.Errorf("setup without %s changed Postfix: %v\n%s", at, err, now)
+		}
+		if status, _, _ := w.run("account", "list"); status != failed {
+			t.Error("a setup that is refused made a ledger")
+		}
+		if _, _, errs := w.run(with("postfix", "setup", "--dry-run")...); !strings.Contains(errs, "warning: mailbag-policyd does not answer Postfix: there is no socket "+in.Private(at)) {
+			t.Errorf("the dry run does not say that %s is away: %s", at, errs)
+		}
+		policyd.serve(t, at)
+	}
+	if out := w.must(with("postfix", "setup")...); !strings.Contains(out, "Postfix does not run") {
+		t.Error(out)
 	}
 	w.must("account", "list")
 	if out := w.must(with("postfix", "setup")...); !strings.Contains(out, "nothing is to be changed") {
 		t.Errorf("a second setup changes something: %s", out)
 	}
 
-	status, out, errs = w.run("account", "add", "acme", "--mode", "backup", "--domain", "acme.example", "--recipients", "verify")
+	status, out, errs := w.run("account", "add", "acme", "--mode", "backup", "--domain", "acme.example", "--recipients", "verify")
 	if status != done || !strings.Contains(errs, `run "mailbag postfix setup"`) {
 		t.Errorf("ended with status %d: %s%s", status, out, errs)
 	}
 	if out := w.must(with("postfix", "setup")...); !strings.Contains(out, "+ unverified_recipient_defer_code = 250") {
 		t.Errorf("setup does not see that recipients are verified: %s", out)
+	}
+	policyd.stop(t)
+	if status, _, errs := w.run(with("postfix", "setup")...); status != failed || !strings.Contains(errs, "nothing was changed") {
+		t.Errorf("setup ended with status %d though no daemon runs: %s", status, errs)
+	}
+	if status, _, errs := w.run(with("postfix", "setup", "--force")...); status != done || !strings.Contains(errs, "Postfix answers 451 to all mail") {
+		t.Errorf("setup --force ended with status %d: %s", status, errs)
 	}
 	status, out, _ = w.run(with("postfix", "check", "--json")...)
 	if status != failed || !strings.Contains(out, `"severity": "fault"`) {
@@ -69,6 +93,30 @@ func TestSetupCheckAndRemoveOnAPostfix(t *testing.T) {
 	}
 	if now, err := in.Postconf("-n"); err != nil || now != before {
 		t.Errorf("the removal left something: %v\n%s\nwhere there was\n%s", err, now, before)
+	}
+}
+
+// Where a daemon is away whose accounts are there, setup goes on: others' mail does not need it.
+func TestSetupSaysWhoseMailWaitsForADaemon(t *testing.T) {
+	t.Parallel()
+	in := postfixtest.Prepare(t, postfixtest.Config{})
+	w := newWorkplace(t, postfix.Instance{ConfigDir: in.ConfigDir()})
+	policyd := newPolicyd(t, in)
+	policyd.serve(t, "mailbag-policy")
+	policyd.serve(t, "mailbag-milter")
+	for daemon, add := range map[string][]string{
+		"mailbag-popd":  {"account", "add", "dent", "--mode", "pop3", "--domain", "dent.example", "--generate-password"},
+		"mailbag-turnd": {"account", "add", "corp", "--mode", "atrn", "--domain", "corp.example", "--generate-password"},
+	} {
+		_, _, errs := w.run("postfix", "setup", "--config-dir", in.ConfigDir())
+		if strings.Contains(errs, daemon) {
+			t.Errorf("without an account that needs %s: %s", daemon, errs)
+		}
+		w.must(add...)
+		status, _, errs := w.run("postfix", "setup", "--config-dir", in.ConfigDir())
+		if status != done || !strings.Contains(errs, "warning: "+daemon+" does not answer") {
+			t.Errorf("%s: status %d, %s", daemon, status, errs)
+		}
 	}
 }
 

@@ -2,17 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
-	"net"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"mailbag/cmd/internal/postfix"
-	"mailbag/cmd/internal/settings"
 )
 
 func (c *console) postfixStandByCommand(in *postfix.Instance) *cobra.Command {
@@ -26,12 +21,8 @@ this at the start of the machine and whenever mailbag-policyd has ended.`,
 		Args:    arguments(),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := settings.Load(c.config)
-		if err != nil {
-			return err
-		}
 		w := standBy{
-			answers: func(ctx context.Context) error { return policydAnswers(ctx, s.Policy) },
+			answers: func(ctx context.Context) error { return policydAnswers(ctx, in) },
 			aside:   func(ctx context.Context) (*postfix.Plan, error) { return in.PlanAside(ctx, c.now()) },
 			in:      in.PlanIn,
 			lock:    in.Lock,
@@ -78,7 +69,7 @@ func (w standBy) watch(ctx context.Context) error {
 			well = now
 			if err.Error() != said {
 				said = err.Error()
-				w.note("mailbag-policyd does not answer: %v", err)
+				w.note("%v", err)
 			}
 		}
 		switch {
@@ -124,42 +115,11 @@ func known(err error) error {
 	return err
 }
 
+// policydTime is what mailbag-policyd has to answer as Postfix has it.
 const policydTime = 5 * time.Second
 
-// policydAnswers asks mailbag-policyd on both of its sockets, as Postfix does.
-func policydAnswers(ctx context.Context, at settings.Policy) error {
+func policydAnswers(ctx context.Context, in *postfix.Instance) error {
 	ctx, cancel := context.WithTimeout(ctx, policydTime)
 	defer cancel()
-	const request = "request=smtpd_access_policy\nprotocol_state=CONNECT\n\n"
-	if err := answersWith(ctx, at.Listen, []byte(request), "action="); err != nil {
-		return err
-	}
-	// What a milter client offers at first: version 6, no actions, no steps.
-	offer := binary.BigEndian.AppendUint32(nil, 13)
-	offer = append(binary.BigEndian.AppendUint32(append(offer, 'O'), 6), make([]byte, 8)...)
-	return answersWith(ctx, at.Milter, offer, "\x00\x00\x00\x0dO")
-}
-
-func answersWith(ctx context.Context, at settings.Address, question []byte, answer string) error {
-	conn, err := new(net.Dialer).DialContext(ctx, at.Network, at.Address)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if until, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(until); err != nil {
-			return err
-		}
-	}
-	if _, err := conn.Write(question); err != nil {
-		return err
-	}
-	got := make([]byte, len(answer))
-	if _, err := io.ReadFull(conn, got); err != nil {
-		return fmt.Errorf("%s: %w", at.Address, err)
-	}
-	if string(got) != answer {
-		return fmt.Errorf("%s answers %q", at.Address, got)
-	}
-	return nil
+	return in.Answers(ctx)
 }

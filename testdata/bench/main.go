@@ -83,15 +83,15 @@ func beside(bin, dir string, postfix *postfixtest.Instance, commands [][]string,
 			return err
 		}
 	}
+	if err := s.Start(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	if postfix != nil {
 		if err := s.Wire(); err != nil {
 			return err
 		}
 	}
-	if err := s.Start(); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
 	return measure(s)
 }
 

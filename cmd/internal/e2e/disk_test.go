@@ -31,9 +31,9 @@ func TestWhatDoesNotFitOnTheDiskIsNotCounted(t *testing.T) {
 	s.Service, err = service.New(binaries, elsewhere, in)
 	s.must(err)
 	s.bill(atNoon())
-	s.must(s.Wire())
 	s.must(s.Start())
 	t.Cleanup(s.end)
+	s.must(s.Wire())
 	s.must(in.Start())
 	t.Cleanup(func() {
 		if err := in.Stop(); err != nil {

@@ -66,9 +66,9 @@ func begin(t *testing.T, c postfixtest.Config, prepare func(*postfixtest.Instanc
 	s.Service, err = service.New(binaries, dir, s.postfix)
 	s.must(err)
 	s.bill(atNoon())
-	s.must(s.Wire())
 	s.must(s.Start())
 	t.Cleanup(s.end)
+	s.must(s.Wire())
 	s.must(s.postfix.Start())
 	return s
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"mailbag/cmd/internal/access"
 )
@@ -32,7 +33,7 @@ type Finding struct {
 // Remedies by which findings that have one cause are told.
 const (
 	runSetup     = "run: mailbag postfix setup"
-	StartPolicyd = "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"
+	StartPolicyd = StartPolicyd
 	StepIn       = "see why mailbag-policyd does not run; when it does, run: mailbag postfix step-in"
 )
 
@@ -61,7 +62,7 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	if err := w.Tables.Complete(); err != nil {
 		found = append(found, Finding{Fault, err.Error(), "start mailbag-policyd, which writes it, or " + runSetup})
 	}
-	found = append(found, sockets(c)...)
+	found = append(found, sockets(ctx, c)...)
 	running, err := in.Running(ctx)
 	if err != nil {
 		return nil, err
@@ -99,13 +100,18 @@ func (l Line) String() string {
 	return strconv.Quote(l.Text)
 }
 
-// sockets looks at the daemon's sockets as smtpd and cleanup will find them.
-func sockets(c configuration) []Finding {
+// answerTime is what Check gives mailbag-policyd, which systemd may have to start first.
+const answerTime = 5 * time.Second
+
+// sockets asks mailbag-policyd as smtpd and cleanup do.
+func sockets(ctx context.Context, c configuration) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	var out []Finding
-	for _, socket := range []struct{ name, refused string }{{PolicySocket, "all mail for the accounts' domains"}, {MilterSocket, "all mail"}} {
-		path := filepath.Join(c.expanded["queue_directory"], socket.name)
-		if problem := Unreachable(path, c.expanded["mail_owner"]); problem != "" {
-			out = append(out, Finding{Fault, problem + "; Postfix answers 451 to " + socket.refused + " without it", StartPolicyd})
+	for _, s := range asked {
+		refused := map[string]string{PolicySocket: "all mail for the accounts' domains", MilterSocket: "all mail"}[s.name]
+		if err := s.ask(ctx, c); err != nil {
+			out = append(out, Finding{Fault, fmt.Sprintf("%v; Postfix answers 451 to %s without it", err, refused), StartPolicyd})
 		}
 	}
 	return out
