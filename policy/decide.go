@@ -15,13 +15,14 @@ type decision struct {
 	action string
 }
 
+// Replies have codes of their own (RFC 5321, section 4.2.3, and RFC 3463): REJECT and DEFER would become
+// access_map_reject_code, 554, and access_map_defer_code, which operators set for other things.
 var (
 	dunno         = decision{passed, "DUNNO"}
-	unavailable   = decision{deferred, "DEFER 4.3.0 Mail cannot be accounted for at the moment, please try again later"}
-	suspended     = decision{deferred, "DEFER 4.2.1 Mail for this domain is suspended, please try again later"}
-	unknownUser   = decision{rejected, "REJECT 5.1.1 User unknown"}
-	badRoute      = decision{rejected, "REJECT 5.1.3 Address with routing is not accepted, write user@domain"}
-	unaccounted   = decision{deferred, "451 4.3.0 Mail cannot be accounted for at the moment, please try again later"}
+	unavailable   = decision{deferred, "451 4.3.0 Mail cannot be accounted for at the moment, please try again later"}
+	suspended     = decision{deferred, "450 4.2.1 Mail for this domain is suspended, please try again later"}
+	unknownUser   = decision{rejected, "550 5.1.1 User unknown"}
+	badRoute      = decision{rejected, "553 5.1.3 Address with routing is not accepted, write user@domain"}
 	limitDeferred = decision{limited, "452 4.2.2 The recipient's mail limit is reached, please try again later"}
 	limitRejected = decision{limited, "552 5.2.2 The recipient's mail limit is reached"}
 	verify        = decision{verified, "reject_unverified_recipient"}
@@ -67,8 +68,8 @@ func (p *Policy) mayReceive(ctx context.Context, address string) decision {
 	return dunno
 }
 
-// etrn decides over ETRN with the replies of RFC 1985, section 5.3. A REJECT would become
-// access_map_reject_code, 554.
+// etrn decides over ETRN with the replies of RFC 1985, section 5.3. A domain that is nobody's here has one too: behind us
+// Postfix would say 554, which clients of ETRN such as fetchmail take for a broken server.
 func (p *Policy) etrn(ctx context.Context, r *request) decision {
 	directory := p.cfg.Accounts.Directory()
 	if directory == nil {
@@ -76,7 +77,7 @@ func (p *Policy) etrn(ctx context.Context, r *request) decision {
 	}
 	a, _ := domainOf(directory, string(r.etrnDomain))
 	if a == nil {
-		return dunno
+		return decision{rejected, "459 4.7.1 Mail of this domain is not held here"}
 	}
 	if !mayFlush(a, string(r.clientAddress)) {
 		return decision{rejected, "459 4.7.1 ETRN for this domain is not allowed from your address"}

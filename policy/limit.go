@@ -98,7 +98,7 @@ func (p *Policy) admit(ctx context.Context, accounts []*meter.Account, size int6
 		select {
 		case <-settled:
 		case <-ctx.Done():
-			return unaccounted, nil
+			return unavailable, nil
 		}
 	}
 }
@@ -110,7 +110,7 @@ func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit, 
 	for a, l := range limited {
 		used, ok := p.used(ctx, a)
 		if !ok {
-			return unaccounted, false
+			return unavailable, false
 		}
 		if l.tariff.Reached(used, l.tiers) {
 			reached = true

@@ -206,7 +206,13 @@ func TestETRNAtPostfixLeavesHeldMailToTheTurn(t *testing.T) {
 		{"EHLO client.example", "250"},
 		{"ETRN acme.example", "250 "},
 		{"ETRN ACME.example", "250 "}, // a second one within the same moment
-		{"ETRN nobody.example", "554 "},
+		{"ETRN nobody.example", "459 4.7.1 "},
+		{"ETRN sub.acme.example", "459 4.7.1 "},
+		{"ETRN [127.0.0.1]", "459 4.7.1 "},
+		{"ETRN gone.example", "459 4.7.1 "},
+		{"ETRN box.example", "459 4.7.1 "},
+		{"ETRN", "500 "},
+		{"ETRN acme..example", "501 "},
 		{"ETRN down.example", "250 "},
 	} {
 		if reply, err := c.Say(dialogue.say); err != nil || !strings.HasPrefix(reply, dialogue.want) {

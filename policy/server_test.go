@@ -18,7 +18,7 @@ func TestConnectionIsKept(t *testing.T) {
 	d := openDesk(t, customers(), nil)
 	c := dial(t, d.listen(t, "policy", d.ServeRequests))
 	for i := range 3 {
-		if got := c.ask("protocol_state=RCPT", "recipient=nobody@listed.example"); !strings.HasPrefix(got, "REJECT 5.1.1 ") {
+		if got := c.ask("protocol_state=RCPT", "recipient=nobody@listed.example"); !strings.HasPrefix(got, "550 5.1.1 ") {
 			t.Errorf("request %d is answered %q", i, got)
 		}
 	}
@@ -31,7 +31,7 @@ func TestConnectionIsKept(t *testing.T) {
 		t.Errorf("answered %q", got)
 	}
 	c.send("ess_policy\nprotocol_state=RCPT\nrecipient=a@gone.example\n\n")
-	if got := c.action(); !strings.HasPrefix(got, "DEFER 4.2.1") {
+	if got := c.action(); !strings.HasPrefix(got, "450 4.2.1") {
 		t.Errorf("answered %q", got)
 	}
 }
@@ -43,7 +43,7 @@ func TestBigRequestsAndSmallOnesTakeTurns(t *testing.T) {
 	big := "helo_name=" + strings.Repeat("x", 8000)
 	big += strings.Repeat("\n"+big, 6)
 	for range 3 {
-		if got := c.ask("protocol_state=RCPT", big, "recipient=a@gone.example"); !strings.HasPrefix(got, "DEFER 4.2.1") {
+		if got := c.ask("protocol_state=RCPT", big, "recipient=a@gone.example"); !strings.HasPrefix(got, "450 4.2.1") {
 			t.Errorf("answered %q", got)
 		}
 		if got := c.ask("protocol_state=RCPT", "recipient=a@acme.example"); got != "DUNNO" {
@@ -64,7 +64,7 @@ func TestBadInputClosesItsConnectionAlone(t *testing.T) {
 			bad := dial(t, path)
 			bad.Write([]byte(test.text)) // fails where the server closes before all is written
 			bad.closed()
-			if got := other.ask("protocol_state=RCPT", "recipient=a@gone.example"); !strings.HasPrefix(got, "DEFER 4.2.1") {
+			if got := other.ask("protocol_state=RCPT", "recipient=a@gone.example"); !strings.HasPrefix(got, "450 4.2.1") {
 				t.Errorf("another client is answered %q", got)
 			}
 			waitFor(t, "the log line", func() bool { return strings.Contains(d.log.String(), test.reason) })

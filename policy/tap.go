@@ -153,13 +153,13 @@ func (t *tap) record(queueID string, answer func() error) (instance string, d de
 	p := t.policy
 	if t.unread || len(t.accounts) > 0 && p.cfg.Accounts.Available() != nil {
 		p.metrics.messages["deferred"].Inc()
-		return "", unaccounted, nil
+		return "", unavailable, nil
 	}
 	accounts, err := t.unbilled()
 	if err != nil {
 		p.metrics.messages["deferred"].Inc()
 		p.reportUnrecorded(queueID, err)
-		return "", unaccounted, nil
+		return "", unavailable, nil
 	}
 	if len(accounts) == 0 {
 		outcome := "foreign"
@@ -208,7 +208,7 @@ func (t *tap) record(queueID string, answer func() error) (instance string, d de
 	}
 	p.metrics.messages["deferred"].Inc()
 	p.reportUnrecorded(queueID, err)
-	return "", unaccounted, nil
+	return "", unavailable, nil
 }
 
 func (t *tap) address() string {

@@ -58,11 +58,11 @@ func TestListedRecipients(t *testing.T) {
 	s.mailbag("recipient", "add", "acme", "info@acme.example", "Sales@acme.example")
 	s.waitFor("the list is in force", func() bool {
 		outcome := s.send("x@elsewhere.example", "Subject: probe\r\n\r\n", "nobody@acme.example")
-		return strings.Contains(outcome.Recipients[0], "5.1.1")
+		return strings.HasPrefix(outcome.Recipients[0], "550 5.1.1 ")
 	})
 	data, size := letter("listed", 1)
 	outcome := s.send("x@elsewhere.example", data, "info@acme.example", "nobody@acme.example", "SALES+eu@Acme.example")
-	if !outcome.Accepted() || !strings.Contains(outcome.Recipients[1], " 5.1.1 ") {
+	if !outcome.Accepted() || !strings.HasPrefix(outcome.Recipients[1], "550 5.1.1 ") {
 		t.Fatalf("the outcome is %+v", outcome)
 	}
 	messages, err := server.WaitMessages(20*time.Second, 1)

@@ -114,3 +114,24 @@ func TestFetchmailTriggersByETRN(t *testing.T) {
 		t.Errorf("with nothing waiting, on port 25: %s", reply)
 	}
 }
+
+// What is not flushed fetchmail names as RFC 1985 does, and not as an error that it does not know.
+func TestFetchmailUnderstandsWhyETRNIsRefused(t *testing.T) {
+	s := turning(t, postfixtest.Config{})
+	s.must(peer.FetchmailAvailable())
+	s.account("dent", "pop3", "dent.example", "--generate-password")
+	s.dialled("acme", "acme.example", "127.0.0.1:1")
+	s.hold(1, 500, "acme.example")
+	for domain, want := range map[string]string{
+		"nobody.example": "Node nobody.example not allowed: ",
+		"dent.example":   "Node dent.example not allowed: ",
+		"acme.example":   "Unable to queue messages for node acme.example",
+	} {
+		f := peer.Fetchmail{Protocol: "etrn", Server: s.postfix.Addr(), Domains: []string{domain}}
+		dir := s.postfix.Path("fetchmail-" + domain)
+		s.must(os.Mkdir(dir, 0o700))
+		if out, err := f.Run(s.soon(), dir); !strings.Contains(out, want) {
+			t.Errorf("fetchmail says\n%s%v\nwant %q", out, err, want)
+		}
+	}
+}

@@ -125,7 +125,7 @@ func TestETRNBeforeThereIsAnybodyToDeliver(t *testing.T) {
 		{"127.0.0.9", "held.example", "459"},    // not its network
 		{"127.0.0.3", "away.example", "250"},    // a backup account may flush
 		{"127.0.0.9", "away.example", "459"},    // but not from anywhere
-		{"127.0.0.1", "unknown.example", "554"}, // nobody's here: smtpd_etrn_restrictions end with reject
+		{"127.0.0.1", "unknown.example", "459"}, // nobody's here
 	} {
 		client, err := postfixtest.Dial(s.postfix.Addr(), c.source)
 		s.must(err)

@@ -82,7 +82,7 @@ func TestEverySpellingOfARecipientIsChecked(t *testing.T) {
 	_, p, _ := provided(t, "swap_bangpath = yes\nallow_percent_hack = yes\nallow_untrusted_routing = yes\nrecipient_delimiter = +\nsmtputf8_enable = yes\n",
 		"xn--bcher-kva.example discard:\nbücher.example discard:\n", nil)
 	d := runDaemon(t, p)
-	d.answer = func(map[string]string) string { return "REJECT 5.1.1 ours" }
+	d.answer = func(map[string]string) string { return "550 5.1.1 ours" }
 	start(t, p)
 	ours := []string{"user@ACME.example", "user@acme.example.", `"us\ er"@acme.example`, "user+tag@acme.example", "user%acme.example@mx.provider.example",
 		"acme.example!user", "@mx.provider.example:user@acme.example", "user@xn--bcher-kva.example", "user@bücher.example", "user@BÜCHER.example",
@@ -90,12 +90,12 @@ func TestEverySpellingOfARecipientIsChecked(t *testing.T) {
 	others := []string{"user@acme.example.org", "acme.example@mx.provider.example", "user@xacme.example"}
 	got := replies(t, p, "127.0.0.2", slices.Concat(ours, others)...)
 	for i, address := range ours {
-		if !strings.HasPrefix(got[i], "554 5.1.1") {
+		if !strings.HasPrefix(got[i], "550 5.1.1") {
 			t.Errorf("%s passed our check by: %s", address, got[i])
 		}
 	}
 	for i, address := range others {
-		if strings.HasPrefix(got[len(ours)+i], "554 5.1.1") {
+		if strings.HasPrefix(got[len(ours)+i], "550 5.1.1") {
 			t.Errorf("%s was taken for ours: %s", address, got[len(ours)+i])
 		}
 	}
