@@ -108,7 +108,8 @@ func unansweredFlag(cmd *cobra.Command, force *bool) {
 // startTime is how long a daemon may take to answer that systemd starts for the question, or that is just being replaced.
 const startTime = 15 * time.Second
 
-const restartPolicyd = "systemctl restart mailbag-policyd.socket mailbag-milter.socket mailbag-policyd.service"
+// The sockets are made anew while no service has them, and are wanted by it.
+const restartPolicyd = "systemctl stop mailbag-policyd.socket mailbag-milter.socket mailbag-policyd.service; systemctl start mailbag-policyd.service"
 
 // answering returns nil when mailbag-policyd answers Postfix, or when it need not: by force, or to be shown what would be.
 func (c *console) answering(ctx context.Context, in *postfix.Instance, force, dryRun bool) error {
@@ -125,8 +126,8 @@ func (c *console) answering(ctx context.Context, in *postfix.Instance, force, dr
 		c.note(`warning: %v; Postfix answers 451 to all mail, others' too, until it does or until "mailbag postfix step-aside"; run: %s`, err, restartPolicyd)
 		return nil
 	}
-	return fmt.Errorf("%w; nothing was changed, because Postfix would answer 451 to all mail; run: %s, see journalctl -u mailbag-policyd where that does not help, and run this again; "+
-		"--force does it all the same", err, restartPolicyd)
+	return fmt.Errorf("%w; nothing was changed, because Postfix would answer 451 to all mail, which --force risks; see journalctl -u mailbag-policyd, "+
+		"and run this again after: %s", err, restartPolicyd)
 }
 
 // pointOutWaiting says whose mail waits because the daemon that takes it is away. Nobody else's mail suffers from that.

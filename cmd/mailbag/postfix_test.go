@@ -38,7 +38,7 @@ func TestSetupCheckAndRemoveOnAPostfix(t *testing.T) {
 	policyd := newPolicyd(t, in)
 	for _, at := range []string{"mailbag-policy", "mailbag-milter"} {
 		status, out, errs := w.run(with("postfix", "setup")...)
-		if status != failed || out != "" || !strings.Contains(errs, "there is no socket "+in.Private(at)+"; nothing was changed") || !strings.Contains(errs, "systemctl restart mailbag-policyd") {
+		if status != failed || out != "" || !strings.Contains(errs, "there is no socket "+in.Private(at)+"; nothing was changed") || !strings.Contains(errs, "systemctl start mailbag-policyd.service") {
 			t.Errorf("setup without %s ended with status %d: %s%s", at, status, out, errs)
 		}
 		if now, err := in.Postconf("-n"); err != nil || now != before {
