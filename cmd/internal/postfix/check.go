@@ -33,7 +33,7 @@ type Finding struct {
 // Remedies by which findings that have one cause are told.
 const (
 	runSetup     = "run: mailbag postfix setup"
-	StartPolicyd = StartPolicyd
+	StartPolicyd = "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"
 	StepIn       = "see why mailbag-policyd does not run; when it does, run: mailbag postfix step-in"
 )
 
@@ -101,7 +101,7 @@ func (l Line) String() string {
 }
 
 // answerTime is what Check gives mailbag-policyd, which systemd may have to start first.
-const answerTime = 5 * time.Second
+const answerTime = 3 * time.Second
 
 // sockets asks mailbag-policyd as smtpd and cleanup do.
 func sockets(ctx context.Context, c configuration) []Finding {
