@@ -152,6 +152,8 @@ func (u *underway) close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.file != nil {
+		// A child that is just being started holds the lock as well, until it executes its program.
+		_ = syscall.Flock(int(u.file.Fd()), syscall.LOCK_UN)
 		u.file.Close()
 		u.file = nil
 	}

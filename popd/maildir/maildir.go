@@ -88,7 +88,11 @@ func (d *Maildir) Lock() (*Lock, error) {
 }
 
 // Unlock lets the next one in.
-func (l *Lock) Unlock() { l.dir.Close() }
+func (l *Lock) Unlock() {
+	// A child that is just being started holds the lock as well, until it executes its program.
+	_ = syscall.Flock(int(l.dir.Fd()), syscall.LOCK_UN)
+	l.dir.Close()
+}
 
 // Abandoned is how old a file in tmp is when its writer has given it up (maildir(5)).
 const Abandoned = 36 * time.Hour
