@@ -359,6 +359,28 @@ func TestBackupIsWholeAndPrivate(t *testing.T) {
 	if err := l.Backup(t.Context(), path); err == nil {
 		t.Error("a backup overwrote a file")
 	}
+	if accounts, err := CheckBackup(t.Context(), path); err != nil || accounts != 1 {
+		t.Errorf("CheckBackup = %d, %v", accounts, err)
+	}
+	if err := os.Truncate(path, 8192); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CheckBackup(t.Context(), path); err == nil {
+		t.Error("CheckBackup finds nothing in half a backup")
+	}
+}
+
+func TestNewestRecordIsThatOfAnything(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	l := newTestLedger(t, Options{Now: func() time.Time { return now }})
+	if at, err := l.Newest(t.Context()); err != nil || !at.IsZero() {
+		t.Errorf("Newest = %v, %v in an empty ledger", at, err)
+	}
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	if at, err := l.Newest(t.Context()); err != nil || !at.Equal(now) {
+		t.Errorf("Newest = %v, %v after a change at %v", at, err, now)
+	}
 }
 
 func TestCheckFindsLostUsage(t *testing.T) {
