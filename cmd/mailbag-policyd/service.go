@@ -39,7 +39,7 @@ func newService(s *settings.Settings, log *slog.Logger) *service {
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
 	at := d.settings.Policy
 	fronts, err := daemon.OpenFronts(graceful, d.log,
-		daemon.Front{Name: "policy", At: []settings.Address{at.Listen}}, daemon.Front{Name: "milter", At: []settings.Address{at.Milter}},
+		daemon.Front{Name: "policy", Unit: "mailbag-policyd.socket", At: []settings.Address{at.Listen}}, daemon.Front{Name: "milter", Unit: "mailbag-milter.socket", At: []settings.Address{at.Milter}},
 		daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
 		return err

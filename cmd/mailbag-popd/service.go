@@ -33,8 +33,8 @@ func newService(s *settings.Settings, log *slog.Logger) *service {
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
 	at := d.settings.POP
 	fronts, err := daemon.OpenFronts(graceful, d.log,
-		daemon.Front{Name: "pop3", At: at.Listen}, daemon.Front{Name: "pop3s", At: at.ListenTLS},
-		daemon.Front{Name: "deliver", At: []settings.Address{at.Deliver}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
+		daemon.Front{Name: "pop3", Unit: "mailbag-pop3.socket", At: at.Listen}, daemon.Front{Name: "pop3s", Unit: "mailbag-pop3s.socket", At: at.ListenTLS},
+		daemon.Front{Name: "deliver", Unit: "mailbag-deliver.socket", At: []settings.Address{at.Deliver}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
 		return err
 	}

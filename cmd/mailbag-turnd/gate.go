@@ -28,10 +28,10 @@ func (d gateDirectory) prepare() error {
 		return fmt.Errorf("the directory of the turns' sockets cannot be used: %w", err)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("others may write into %s (mode %04o) and could take accounts' mail there; chmod go-w it", d, info.Mode().Perm())
+		return daemon.Final(fmt.Errorf("others may write into %s (mode %04o) and could take accounts' mail there; chmod go-w it", d, info.Mode().Perm()))
 	}
 	if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 && int(owner) != os.Geteuid() {
-		return fmt.Errorf("%s belongs to another user (%d), who could take accounts' mail there; chown it to the user that mailbag-turnd runs as", d, owner)
+		return daemon.Final(fmt.Errorf("%s belongs to another user (%d), who could take accounts' mail there; chown it to the user that mailbag-turnd runs as", d, owner))
 	}
 	return nil
 }

@@ -43,8 +43,8 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	}
 	at := d.settings.Turn
 	fronts, err := daemon.OpenFronts(graceful, d.log,
-		daemon.Front{Name: "odmr", At: at.Listen}, daemon.Front{Name: "odmrs", At: at.ListenTLS},
-		daemon.Front{Name: "control", At: []settings.Address{at.Control}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
+		daemon.Front{Name: "odmr", Unit: "mailbag-turnd.socket", At: at.Listen}, daemon.Front{Name: "odmrs", Unit: "mailbag-turnd-tls.socket", At: at.ListenTLS},
+		daemon.Front{Name: "control", Unit: "mailbag-turnd-control.socket", At: []settings.Address{at.Control}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 // A Front is where a daemon listens for one purpose.
 type Front struct {
 	Name string // as systemd passes it, and as the log and errors have it
+	Unit string // systemd's that passes it; empty: none does
 	At   []settings.Address
 }
 
@@ -34,7 +35,7 @@ func OpenFronts(ctx context.Context, log *slog.Logger, fronts ...Front) (*Fronts
 	f := &Fronts{log: log, listeners: map[string][]net.Listener{}}
 	open := 0
 	for _, front := range fronts {
-		listeners, err := from.Listen(ctx, front.Name, front.At...)
+		listeners, err := from.Listen(ctx, front)
 		if err != nil {
 			f.Close()
 			return nil, err

@@ -17,7 +17,7 @@ func openFronts(t *testing.T, names ...string) (*Fronts, string) {
 	dir := closedDirectory(t)
 	var fronts []Front
 	for _, name := range names {
-		fronts = append(fronts, Front{name, []settings.Address{unixAddress(filepath.Join(dir, name))}})
+		fronts = append(fronts, Front{Name: name, At: []settings.Address{unixAddress(filepath.Join(dir, name))}})
 	}
 	f, err := OpenFronts(t.Context(), quiet(), fronts...)
 	if err != nil {
@@ -72,8 +72,8 @@ func TestFrontThatCannotBeServedIsNamed(t *testing.T) {
 func TestNoFrontIsOpenWhereOneCannotBe(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(closedDirectory(t), "one")
-	_, err := OpenFronts(t.Context(), quiet(), Front{"one", []settings.Address{unixAddress(path)}},
-		Front{"two", []settings.Address{unixAddress(filepath.Join(t.TempDir(), "missing", "two"))}})
+	_, err := OpenFronts(t.Context(), quiet(), Front{Name: "one", At: []settings.Address{unixAddress(path)}},
+		Front{Name: "two", At: []settings.Address{unixAddress(filepath.Join(t.TempDir(), "missing", "two"))}})
 	if err == nil || !strings.Contains(err.Error(), "no socket for two") {
 		t.Errorf("the error is %v", err)
 	}

@@ -8,7 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/version"
@@ -28,12 +31,21 @@ type Service interface {
 	Status() string
 }
 
-// Exit statuses.
+// Exit statuses; the last two are those of sysexits(3). After Failed systemd starts the daemon again, as after the 2 of a
+// panic; after the last two it does not (ExecStopPost= of the units), for the next start would end in the same way.
 const (
-	Done = iota
-	Failed
-	WrongUsage
+	Done          = 0
+	Failed        = 1
+	WrongUsage    = 64
+	Misconfigured = 78
 )
+
+// Final says of an error that it lasts until somebody mends its cause: the daemon ends with Misconfigured.
+func Final(err error) error { return finalError{err} }
+
+type finalError struct{ error }
+
+func (e finalError) Unwrap() error { return e.error }
 
 // Main executes one command line and returns the exit status.
 func (p Program) Main(args []string, stdout, stderr io.Writer) int {
@@ -65,7 +77,8 @@ func (p Program) Main(args []string, stdout, stderr io.Writer) int {
 	s, err := settings.Load(*config)
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
-		return Failed
+		showEnd(err)
+		return Misconfigured
 	}
 	if *check {
 		fmt.Fprintln(stdout, "settings are valid")
@@ -74,10 +87,20 @@ func (p Program) Main(args []string, stdout, stderr io.Writer) int {
 	service := p.New(s, log)
 	life := Life{Log: log, Drain: p.Drain, Health: service.Health, Status: service.Status}
 	if err := life.Run(service.Serve); err != nil {
+		showEnd(err)
+		if errors.As(err, new(finalError)) {
+			log.Error(p.Name+" ends; once this is mended, run: systemctl restart "+p.Name, "error", err)
+			return Misconfigured
+		}
 		log.Error(p.Name+" ends", "error", err)
 		return Failed
 	}
 	return Done
+}
+
+// showEnd has systemctl status show why the daemon ended.
+func showEnd(err error) {
+	sd.SdNotify(false, "STATUS="+strings.ReplaceAll(err.Error(), "\n", "; ")) // the log has it, too
 }
 
 // Main is [Program.Main] on this process's arguments and streams; it does not return.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -39,12 +40,13 @@ func PassedSockets(log *slog.Logger) (*Sockets, error) {
 	return &Sockets{log: log, passed: passed}, nil
 }
 
-// Listen returns the sockets that systemd passed under name, or, if there are none, opens the given
+// Listen returns the sockets that systemd passed for a front, or, if there are none, opens those of its
 // addresses. The caller closes them. A unix socket that was opened here disappears when it is closed;
 // one of systemd's stays.
-func (s *Sockets) Listen(ctx context.Context, name string, addresses ...settings.Address) ([]net.Listener, error) {
-	if passed, ok := s.passed[name]; ok {
-		delete(s.passed, name)
+func (s *Sockets) Listen(ctx context.Context, front Front) ([]net.Listener, error) {
+	if passed, ok := s.passed[front.Name]; ok {
+		delete(s.passed, front.Name)
+		s.compare(front, passed)
 		for _, l := range passed {
 			if u, ok := l.(*net.UnixListener); ok {
 				u.SetUnlinkOnClose(false)
@@ -53,7 +55,7 @@ func (s *Sockets) Listen(ctx context.Context, name string, addresses ...settings
 		return passed, nil
 	}
 	var all []net.Listener
-	for _, a := range addresses {
+	for _, a := range front.At {
 		if a.IsZero() {
 			continue
 		}
@@ -62,12 +64,59 @@ func (s *Sockets) Listen(ctx context.Context, name string, addresses ...settings
 			for _, l := range all {
 				l.Close()
 			}
-			return nil, fmt.Errorf("no socket for %s: %w", name, err)
+			if errors.Is(err, fs.ErrPermission) {
+				err = Final(notOurs(front, a, err))
+			}
+			return nil, fmt.Errorf("no socket for %s: %w", front.Name, err)
 		}
 		all = append(all, l)
 	}
 	return all, nil
 }
+
+// notOurs says what helps where only root may open a socket, as one whose port is below 1024.
+func notOurs(front Front, a settings.Address, err error) error {
+	switch {
+	case a.Network == "unix":
+		return err
+	case front.Unit == "":
+		return fmt.Errorf("only root may listen on %s; choose a port from 1024 on: %w", a, err)
+	}
+	_, port, _ := net.SplitHostPort(a.Address)
+	return fmt.Errorf("only root may listen on %s, so systemd has to: see that %s has ListenStream=%s (systemctl edit %[2]s) and enable it (systemctl enable %[2]s); or choose a port from 1024 on: %[4]w",
+		a, front.Unit, port, err)
+}
+
+// compare warns where the settings and systemd's .socket unit differ: the settings are without effect then.
+func (s *Sockets) compare(front Front, passed []net.Listener) {
+	var told, got []string
+	for _, a := range front.At {
+		if !a.IsZero() {
+			told = append(told, place(a.Address))
+		}
+	}
+	for _, l := range passed {
+		got = append(got, place(l.Addr().String()))
+	}
+	if told, got = sortedSet(told), sortedSet(got); !slices.Equal(told, got) {
+		s.log.Warn("systemd listens elsewhere than the settings say, and that is what counts; change the settings, or: systemctl edit "+front.Unit,
+			"socket", front.Name, "settings", strings.Join(told, " "), "systemd", strings.Join(got, " "))
+	}
+}
+
+// place is where an address is: each way to write all addresses of the machine comes to one.
+func place(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address // a path
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "*"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func sortedSet(all []string) []string { slices.Sort(all); return slices.Compact(all) }
 
 // CloseUnused closes the sockets that systemd passed and nobody asked for, and logs their names:
 // they are a mistake in a .socket unit, and clients would wait in them for ever.
@@ -86,10 +135,23 @@ func (s *Sockets) open(ctx context.Context, a settings.Address) (net.Listener, e
 		return s.openUnix(ctx, a.Address)
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, a.Network, a.Address)
+	// Who may not listen there does not hear that it is another's.
+	if errors.Is(err, fs.ErrPermission) && answered(ctx, a) {
+		err = syscall.EADDRINUSE
+	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("another program listens on %s already; stop it or change the settings: %w", a, err)
 	}
 	return l, err
+}
+
+// answered reports whether somebody takes connections.
+func answered(ctx context.Context, a settings.Address) bool {
+	c, err := (&net.Dialer{Timeout: probeTime}).DialContext(ctx, a.Network, a.Address)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }
 
 // probeTime bounds the question whether somebody answers on a socket that is there already.

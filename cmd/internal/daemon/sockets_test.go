@@ -47,7 +47,7 @@ func closedDirectory(t *testing.T) string {
 func TestUnixSocketIsReachableByAllWhoGetIntoItsClosedDirectoryAndGoneAfterwards(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(closedDirectory(t), "policy")
-	all, err := own(t).Listen(t.Context(), "policy", unixAddress(path))
+	all, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestUnixSocketInAnOpenDirectoryIsClosedToOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "deliver.sock")
-	all, err := own(t).Listen(t.Context(), "deliver", unixAddress(path))
+	all, err := own(t).Listen(t.Context(), Front{Name: "deliver", At: []settings.Address{unixAddress(path)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestSocketOfAnInstanceThatWasKilledIsReplaced(t *testing.T) {
 		}
 		stale.(*net.UnixListener).SetUnlinkOnClose(false)
 		stale.Close()
-		all, err := own(t).Listen(t.Context(), "policy", unixAddress(path))
+		all, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,12 +140,12 @@ func TestSocketOfAnInstanceThatWasKilledIsReplaced(t *testing.T) {
 func TestSocketOfARunningInstanceIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(closedDirectory(t), "policy")
-	first, err := own(t).Listen(t.Context(), "policy", unixAddress(path))
+	first, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first[0].Close()
-	if _, err := own(t).Listen(t.Context(), "policy", unixAddress(path)); err == nil || !strings.Contains(err.Error(), "another instance answers on "+path) {
+	if _, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path)}}); err == nil || !strings.Contains(err.Error(), "another instance answers on "+path) {
 		t.Errorf("the error is %v", err)
 	}
 	if !answers(path) {
@@ -168,7 +168,7 @@ func TestOfManyInstancesThatStartTogetherOneGetsTheSocket(t *testing.T) {
 	)
 	for range cap(got) {
 		all.Go(func() {
-			if l, err := own(t).Listen(t.Context(), "policy", unixAddress(path)); err == nil {
+			if l, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path)}}); err == nil {
 				got <- l[0]
 			}
 		})
@@ -204,7 +204,7 @@ func TestAStrangersLockKeepsNoSocketFromOpeningAndClosing(t *testing.T) {
 	}
 	hold(t, dir)
 	path := filepath.Join(dir, "turnd.sock")
-	all, err := own(t).Listen(t.Context(), "control", unixAddress(path))
+	all, err := own(t).Listen(t.Context(), Front{Name: "control", At: []settings.Address{unixAddress(path)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestFileThatIsNoSocketIsLeftAlone(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := own(t).Listen(t.Context(), "policy", unixAddress(path)); err == nil || !strings.Contains(err.Error(), "is not a socket") {
+	if _, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path)}}); err == nil || !strings.Contains(err.Error(), "is not a socket") {
 		t.Errorf("the error is %v", err)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != "precious" {
@@ -233,14 +233,14 @@ func TestFileThatIsNoSocketIsLeftAlone(t *testing.T) {
 func TestSuccessorsSocketSurvivesTheEndOfItsPredecessor(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(closedDirectory(t), "policy")
-	first, err := own(t).Listen(t.Context(), "policy", unixAddress(path))
+	first, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	second, err := own(t).Listen(t.Context(), "policy", unixAddress(path))
+	second, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,20 +254,20 @@ func TestSuccessorsSocketSurvivesTheEndOfItsPredecessor(t *testing.T) {
 func TestMissingDirectoryIsNamed(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "missing", "policy")
-	if _, err := own(t).Listen(t.Context(), "policy", unixAddress(path)); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "create it") {
+	if _, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path)}}); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "create it") {
 		t.Errorf("the error is %v", err)
 	}
 }
 
 func TestBothFamiliesListenOnOnePort(t *testing.T) {
 	t.Parallel()
-	four, err := own(t).Listen(t.Context(), "pop3", settings.Address{Network: "tcp4", Address: "0.0.0.0:0"})
+	four, err := own(t).Listen(t.Context(), Front{Name: "pop3", At: []settings.Address{{Network: "tcp4", Address: "0.0.0.0:0"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer four[0].Close()
 	_, port, _ := net.SplitHostPort(four[0].Addr().String())
-	six, err := own(t).Listen(t.Context(), "pop3", settings.Address{Network: "tcp6", Address: "[::]:" + port})
+	six, err := own(t).Listen(t.Context(), Front{Name: "pop3", At: []settings.Address{{Network: "tcp6", Address: "[::]:" + port}}})
 	if err != nil {
 		t.Skipf("no IPv6 here: %v", err)
 	}
@@ -283,7 +283,7 @@ func TestPortInUseIsNamedAndWhatWasOpenedIsClosed(t *testing.T) {
 	defer taken.Close()
 	path := filepath.Join(closedDirectory(t), "policy")
 	in := settings.Address{Network: "tcp4", Address: taken.Addr().String()}
-	if _, err := own(t).Listen(t.Context(), "policy", unixAddress(path), in); err == nil || !strings.Contains(err.Error(), "another program listens on "+in.Address) {
+	if _, err := own(t).Listen(t.Context(), Front{Name: "policy", At: []settings.Address{unixAddress(path), in}}); err == nil || !strings.Contains(err.Error(), "another program listens on "+in.Address) {
 		t.Errorf("the error is %v", err)
 	}
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
@@ -293,7 +293,7 @@ func TestPortInUseIsNamedAndWhatWasOpenedIsClosed(t *testing.T) {
 
 func TestZeroAddressOpensNothing(t *testing.T) {
 	t.Parallel()
-	if all, err := own(t).Listen(t.Context(), "metrics", settings.Address{}); err != nil || len(all) != 0 {
+	if all, err := own(t).Listen(t.Context(), Front{Name: "metrics", At: []settings.Address{{}}}); err != nil || len(all) != 0 {
 		t.Errorf("Listen = %v, %v", all, err)
 	}
 }
@@ -347,6 +347,9 @@ func TestSocketsOfSystemdTakeThePlaceOfOwnOnesAndStay(t *testing.T) {
 	if !strings.Contains(out.String(), "name=other") {
 		t.Errorf("no word of the socket that nobody uses:\n%s", out)
 	}
+	if !strings.Contains(out.String(), "systemd listens elsewhere") {
+		t.Errorf("no word of the socket that is not where the settings say:\n%s", out)
+	}
 	if _, err := os.Lstat(filepath.Join(dir, "policy")); err != nil {
 		t.Errorf("systemd's socket is gone: %v", err)
 	}
@@ -357,7 +360,7 @@ func serveActivated(t *testing.T, ownPath string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := sockets.Listen(context.Background(), "policy", unixAddress(ownPath))
+	all, err := sockets.Listen(context.Background(), Front{Name: "policy", At: []settings.Address{unixAddress(ownPath)}})
 	if err != nil || len(all) != 1 {
 		t.Fatalf("Listen = %v, %v", all, err)
 	}
