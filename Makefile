@@ -1,7 +1,8 @@
-# Targets: build (the programs, into bin/), test, check, bench, fuzz, demo, deb (the package, into dist/),
-# test-install (the package on a machine of its own), deps, clean.
-# Needed: Go and a C compiler; the tests use a real Postfix and real mail clients as well, which
-# "make deps" installs on Debian.
+# Targets: build (the programs, into bin/), test, check, bench, fuzz, demo, deb (the package, into dist/; DEB_ARCH=arm64),
+# apt-repository (both packages, signed with GPG_KEY=), test-install (the package on a machine of its own),
+# deps, clean.
+# Needed: Go and a C compiler; the tests use a real Postfix and real mail clients as well. Each target installs on Debian
+# what it needs itself, "make deps" all.
 
 GO       ?= go
 FUZZTIME ?= 20s
@@ -13,50 +14,67 @@ PROGRAMS  = $(notdir $(patsubst %/,%,$(dir $(wildcard cmd/*/main.go))))
 PACKAGES  = ./... $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(wildcard testdata/*/*.go)))))
 SOURCES   = $(wildcard meter policy turnd popd cmd testdata)
 
-DEBIAN    = ca-certificates curl dovecot-core dovecot-lmtpd dovecot-pop3d fetchmail gcc getmail6 gsasl haproxy libc6-dev mpop mutt postfix postfix-cdb procps python3 python3-aiosmtpd sqlite3 strace swaks tinycdb
+# Debian's packages, by what needs them.
+NEEDED_build   = gcc libc6-dev
+NEEDED_deb     = $(NEEDED_build) lintian $(if $(FOREIGN),$(CROSS_$(DEB_ARCH)))
+NEEDED_demo    = $(NEEDED_build) ca-certificates curl fetchmail postfix postfix-cdb procps
+NEEDED_test    = $(NEEDED_demo) dovecot-core dovecot-lmtpd dovecot-pop3d getmail6 gsasl haproxy mandoc mpop mutt python3 python3-aiosmtpd sqlite3 strace swaks tinycdb
 # A browser, and fonts for it, to look at the pages for customers.
-DEBIAN   += chromium fonts-dejavu-core
+NEEDED_test   += chromium fonts-dejavu-core
 # For Exim and OpenSMTPD, whose packages exclude that of Postfix: they are unpacked, and these are the libraries they want.
-DEBIAN   += libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
-# For the package: what looks at it, and what its test makes a machine of.
-DEBIAN   += debootstrap fail2ban lintian mandoc prometheus systemd-container
+NEEDED_test   += libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
+NEEDED_apt     = apt-utils gnupg xz-utils
+NEEDED_install = $(NEEDED_apt) debootstrap prometheus systemd-container
+KINDS          = build deb demo test apt install
 UNPACKED_exim      = exim4-daemon-light libnss-wrapper
 UNPACKED_opensmtpd = opensmtpd
 
 export CGO_ENABLED = 1
 
 # The package. All that is in it has the time of the last commit, so that it comes out the same each time.
-DEB_ARCH    = $(shell dpkg --print-architecture)
+NATIVE      = $(shell dpkg --print-architecture)
+DEB_ARCH    = $(NATIVE)
+DEB_ARCHS   = amd64 arm64
 DEB_VERSION = $(shell packaging/version)
 DEB         = dist/mailbag_$(DEB_VERSION)_$(DEB_ARCH).deb
 NFPM        = $(GO) tool -modfile=packaging/nfpm.mod nfpm
-HARDENED    = -buildmode=pie -ldflags '-s -w -linkmode=external -extldflags "-Wl,-z,relro,-z,now" \
+# For the other architecture that one's C compiler is needed, and an emulator that tries the programs.
+FOREIGN     = $(filter-out $(NATIVE),$(DEB_ARCH))
+CC_amd64    = x86_64-linux-gnu-gcc
+CC_arm64    = aarch64-linux-gnu-gcc
+CROSS_amd64 = gcc-x86-64-linux-gnu libc6-dev-amd64-cross qemu-user
+CROSS_arm64 = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+HARDENED    = -trimpath -buildvcs=false -buildmode=pie -ldflags '-s -w -linkmode=external -extldflags "-Wl,-z,relro,-z,now" \
 	-X mailbag/cmd/internal/version.version=$(DEB_VERSION)'
 
-.PHONY: all build test check bench fuzz demo deb test-install deps exim opensmtpd clean
+# Signed packages for apt; other versions that lie there stay.
+APT_REPOSITORY = dist/apt
+GPG_KEY        =
+
+.PHONY: all build test check bench fuzz demo deb debs apt-repository test-install deps $(KINDS:%=deps-%) exim opensmtpd clean
 
 all: build
 
-build: deps
+build: deps-build
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
 
 # go test says of a package whose tests were skipped only that it is ok.
-test: deps exim opensmtpd
+test: deps-test exim opensmtpd
 	@if [ "$$(id -u)" -ne 0 ]; then \
 		echo "not root, so what needs a private Postfix is skipped; it is in:"; \
 		grep -rlE --include='*_test.go' 'RequirePostfix\(|postfixtest\.(Prepare|Run)\(' $(SOURCES); \
 	fi
 	$(GO) test -race -timeout 20m $(PACKAGES)
 
-check: deps
+check: deps-build
 	@unformatted=$$(gofmt -l $(SOURCES)); if [ -n "$$unformatted" ]; then \
 		echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet $(PACKAGES)
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
 
-bench: build
+bench: build deps-test
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
 	$(GO) run ./testdata/bench
 
@@ -69,13 +87,15 @@ fuzz: deps
 		done; \
 	done
 
-demo: build
+demo: build deps-demo
 	$(GO) run ./testdata/demo
 
 # Postfix asks nothing and is not started: the tests run their own. policy-rc.d(8) keeps the package
 # from starting it; one that is there already is left as it is.
-deps:
-	@missing=; for p in $(DEBIAN); do \
+deps: $(KINDS:%=deps-%)
+
+$(KINDS:%=deps-%): deps-%:
+	@missing=; for p in $(NEEDED_$*); do \
 		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
@@ -102,25 +122,36 @@ exim opensmtpd:
 		for p in *.deb; do dpkg -x $$p . && rm $$p || exit 1; done && mv ../new-$@ ../$@ || echo "no $@ for the tests"; \
 	fi
 
+# Manual pages and completions are written by a program that runs here.
 deb: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
-deb: deps
-	@rm -rf dist/build && mkdir -p dist/build/man dist/build/completion
-	$(GO) build -trimpath -buildvcs=false $(HARDENED) -o dist/build/ $(addprefix ./cmd/,$(PROGRAMS))
-	dist/build/mailbag manual dist/build/man
+deb: deps-deb
+	$(if $(filter $(DEB_ARCH),$(DEB_ARCHS)),,$(error DEB_ARCH=$(DEB_ARCH) is not one of $(DEB_ARCHS)))
+	@rm -rf dist/build && mkdir -p dist/build/native dist/build/man dist/build/completion
+	$(if $(FOREIGN),CC=$(CC_$(DEB_ARCH)) GOARCH=$(DEB_ARCH)) $(GO) build $(HARDENED) -o dist/build/ $(addprefix ./cmd/,$(PROGRAMS))
+	$(GO) build $(HARDENED) -o dist/build/native/ ./cmd/mailbag
+	dist/build/native/mailbag manual dist/build/man
 	sed -i '/^.SH SECURITY/,$$d' dist/build/man/mailbag.8 && cat packaging/man/mailbag.8.end >>dist/build/man/mailbag.8
 	packaging/man/pages $(DEB_VERSION) dist/build/man
-	for shell in bash zsh fish; do dist/build/mailbag completion $$shell >dist/build/completion/mailbag.$$shell || exit 1; done
+	for shell in bash zsh fish; do dist/build/native/mailbag completion $$shell >dist/build/completion/mailbag.$$shell || exit 1; done
 	packaging/changelog $(DEB_VERSION) >dist/build/changelog
 	gzip -9n dist/build/changelog dist/build/man/*
-	DEB_ARCH=$(DEB_ARCH) DEB_VERSION=$(DEB_VERSION) $(NFPM) package --config packaging/nfpm.yaml --packager deb --target $(DEB)
+	LIBC_VERSION=$$(packaging/libc $(addprefix dist/build/,$(PROGRAMS))) DEB_ARCH=$(DEB_ARCH) DEB_VERSION=$(DEB_VERSION) \
+		$(NFPM) package --config packaging/nfpm.yaml --packager deb --target $(DEB)
 	lintian --allow-root --fail-on error,warning $(DEB)
+	packaging/test/programs $(DEB)
 
-# On a Debian in a container, which takes root; it is made once, with debootstrap. The package is built a second time, which
-# has to make the same.
-test-install: deb
-	mv $(DEB) dist/first.deb
-	$(MAKE) deb
-	cmp dist/first.deb $(DEB) && rm dist/first.deb
+debs:
+	for arch in $(DEB_ARCHS); do $(MAKE) deb DEB_ARCH=$$arch || exit 1; done
+
+apt-repository: debs deps-apt
+	packaging/repository "$(GPG_KEY)" $(APT_REPOSITORY) $(DEB_ARCHS:%=dist/mailbag_$(DEB_VERSION)_%.deb)
+
+# On a Debian in a container, which takes root; it is made once, with debootstrap. The packages are built a second time,
+# which has to make the same.
+test-install: debs deps-install
+	rm -rf dist/first && mkdir dist/first && mv $(DEB_ARCHS:%=dist/mailbag_$(DEB_VERSION)_%.deb) dist/first/
+	$(MAKE) debs
+	for deb in dist/first/*.deb; do cmp $$deb dist/$${deb##*/} || exit 1; done
 	packaging/test/install $(DEB)
 
 clean:
