@@ -1,6 +1,6 @@
 # Targets: build (the programs, into bin/), test, check, bench, fuzz, demo, deb (the package, into dist/; DEB_ARCH=arm64),
-# apt-repository (both packages, signed with GPG_KEY=), test-install (the package on a machine of its own),
-# deps, clean.
+# apt-repository (both packages, signed with GPG_KEY=), test-install (the packages on machines of their own;
+# RELEASES=trixie), deps, clean.
 # Needed: Go and a C compiler; the tests use a real Postfix and real mail clients as well. Each target installs on Debian
 # what it needs itself, "make deps" all.
 
@@ -50,6 +50,8 @@ HARDENED    = -trimpath -buildvcs=false -buildmode=pie -ldflags '-s -w -linkmode
 # Signed packages for apt; other versions that lie there stay.
 APT_REPOSITORY = dist/apt
 GPG_KEY        =
+# The machines on which the package is tried.
+RELEASES       = bookworm trixie
 
 .PHONY: all build test check bench fuzz demo deb debs apt-repository test-install deps $(KINDS:%=deps-%) exim opensmtpd clean
 
@@ -146,13 +148,13 @@ debs:
 apt-repository: debs deps-apt
 	packaging/repository "$(GPG_KEY)" $(APT_REPOSITORY) $(DEB_ARCHS:%=dist/mailbag_$(DEB_VERSION)_%.deb)
 
-# On a Debian in a container, which takes root; it is made once, with debootstrap. The packages are built a second time,
+# On Debians in a container, which takes root; each is made once, with debootstrap. The packages are built a second time,
 # which has to make the same.
 test-install: debs deps-install
 	rm -rf dist/first && mkdir dist/first && mv $(DEB_ARCHS:%=dist/mailbag_$(DEB_VERSION)_%.deb) dist/first/
 	$(MAKE) debs
 	for deb in dist/first/*.deb; do cmp $$deb dist/$${deb##*/} || exit 1; done
-	packaging/test/install $(DEB)
+	for release in $(RELEASES); do packaging/test/install $$release $(DEB_ARCHS:%=dist/mailbag_$(DEB_VERSION)_%.deb) || exit 1; done
 
 clean:
 	rm -rf bin dist .cache
