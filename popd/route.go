@@ -28,9 +28,10 @@ var (
 	full       = &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 2, 2}, Message: "The mailbox is full"}
 )
 
-// route finds out whose an address is. The snapshot of the accounts may be older than that by which the mail was
-// accepted, so before somebody is refused the ledger itself is asked. A domain that is nobody's is
-// refused for now alone: it is for the MTA's tables to know, and mail is not to be lost over a mistake in them.
+// route finds out whose an address is, by the ledger itself: a snapshot may be older than a change of the address's owner, and
+// the former one would be given mail of the next. Only while it cannot be read, which is while nobody changes it, the latest
+// snapshot serves. A domain that is nobody's is refused for now alone: it is for the MTA's tables to know, and mail is not to
+// be lost over a mistake in them.
 func (s *Server) route(ctx context.Context, given string) (*recipient, *smtp.SMTPError) {
 	address, err := readAddress(given)
 	if err != nil {
@@ -42,21 +43,21 @@ func (s *Server) route(ctx context.Context, given string) (*recipient, *smtp.SMT
 	}
 	address.Domain = domain
 	to := &recipient{given: given, address: address}
-	refusal := noLedger
-	if d := s.cfg.Accounts.Directory(); d != nil {
-		refusal = to.find(d)
+	d, unread := s.cfg.Accounts.Fresh(ctx)
+	if unread != nil {
+		d = s.cfg.Accounts.Directory()
 	}
-	if refusal == nil {
-		return to, nil
-	}
-	d, err := s.cfg.Accounts.Fresh(ctx)
-	if err != nil {
+	if d == nil {
 		return nil, noLedger
 	}
-	if refusal := to.find(d); refusal != nil {
+	switch refusal := to.find(d); {
+	case refusal == nil:
+		return to, nil
+	case unread != nil:
+		return nil, noLedger
+	default:
 		return nil, refusal
 	}
-	return to, nil
 }
 
 // find looks an address up in one snapshot.
