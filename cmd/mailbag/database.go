@@ -30,7 +30,7 @@ there, and start the daemons.
 			ValidArgsFunction: completeFile,
 			RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
 				backup := func(name string) error { return d.ledger.Backup(ctx, name) }
-				made, err := d.write(args[0],
+				made, err := d.write(d.settings, args[0],
 					func(w io.Writer) error { return copyOf(backup, w) },
 					func() error { return wholefile.AddMade(args[0], backup) })
 				if !made || err != nil {

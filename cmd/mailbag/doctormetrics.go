@@ -2,13 +2,14 @@ package main
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailbag/cmd/internal/readings"
+	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/wholefile"
 )
 
@@ -19,20 +20,24 @@ var parts = []string{"doctor", "settings", "setup", "ledger", "files", "policyd"
 // writeMetrics writes what was found and measured for Prometheus.
 func (c *console) writeMetrics(file string, found []diagnosis) error {
 	sheet := sheetOf(found, c.now())
-	if file == "-" {
-		return outputError(sheet.Write(c.out))
+	own, err := settings.Load(c.config)
+	if err != nil { // which was found, too
+		own = settings.Default()
 	}
-	var text bytes.Buffer
-	if err := sheet.Write(&text); err != nil {
-		return err
-	}
-	// The file is written again and again: it takes the place of its like, and of nothing else.
-	if _, err := os.Lstat(file); err == nil {
-		if former, err := readings.File(file).Gather(); err != nil || len(former) == 0 {
-			return fmt.Errorf("%s exists already, and has no metrics of the doctor's in it; name another file", file)
+	_, err = c.write(own, file, sheet.Write, func() error {
+		var text bytes.Buffer
+		if err := sheet.Write(&text); err != nil {
+			return err
 		}
-	}
-	return unwritten(file, wholefile.Replace(file, text.Bytes(), 0o644))
+		// The file is written again and again: it takes the place of its like, and of nothing else.
+		if _, err := os.Lstat(file); err == nil {
+			if former, err := readings.File(file).Gather(); err != nil || len(former) == 0 {
+				return errors.New("it exists already, and has no metrics of the doctor's in it; name another file")
+			}
+		}
+		return wholefile.Replace(file, text.Bytes(), 0o644)
+	})
+	return err
 }
 
 func sheetOf(found []diagnosis, now time.Time) *readings.Sheet {

@@ -68,9 +68,13 @@ func TestDoctorThatWroteMetricsDidNotFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	status, _, errs := w.run("doctor", "--metrics", other)
-	if kept, err := os.ReadFile(other); status != failed || !strings.Contains(errs, "other exists already") || string(kept) != "something else\n" {
+	if kept, err := os.ReadFile(other); status != failed || !strings.Contains(errs, "other cannot be written: it exists already") || string(kept) != "something else\n" {
 		t.Errorf("over another file: %d %s, and %q, %v is in it", status, errs, kept, err)
 	}
+	if status, _, errs := w.run("doctor", "--metrics", w.path("mailbag.db-wal")); status != failed || !strings.Contains(errs, "belongs to the ledger") {
+		t.Errorf("as a file of the ledger: %d %s", status, errs)
+	}
+	w.must("doctor", "--metrics", os.DevNull)
 	if status, _, errs := w.run("doctor", "--metrics", "-", "--json"); status != misuse {
 		t.Errorf("with --json: %d %s", status, errs)
 	}

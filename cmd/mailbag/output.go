@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/wholefile"
 )
 
@@ -20,17 +22,17 @@ a name in a place that mailbag reads or writes itself. With - it goes to stdout,
 // writeText writes to what an operator named. It reports whether that is a file, and not a stream to somebody who
 // wants nothing else in it.
 func (d *desk) writeText(path string, text []byte, mode fs.FileMode) (file bool, err error) {
-	return d.write(path,
+	return d.write(d.settings, path,
 		func(w io.Writer) error { _, err := w.Write(text); return err },
 		func() error { return wholefile.Add(path, text, mode) })
 }
 
 // write is writeText for what streams to a writer, or else adds the file itself.
-func (d *desk) write(path string, stream func(io.Writer) error, add func() error) (file bool, err error) {
+func (c *console) write(s *settings.Settings, path string, stream func(io.Writer) error, add func() error) (file bool, err error) {
 	st, err := os.Stat(path)
 	switch {
-	case path == "-", err == nil && os.SameFile(st, d.stdout): // /dev/stdout, whatever it leads to
-		return false, outputError(stream(d.out))
+	case path == "-", err == nil && os.SameFile(st, c.stdout): // /dev/stdout, whatever it leads to
+		return false, outputError(stream(c.out))
 	case err == nil && (st.Mode().Type() == fs.ModeNamedPipe || st.Mode().Type() == fs.ModeDevice|fs.ModeCharDevice):
 		return false, unwritten(path, toDevice(path, stream))
 	case err == nil && st.IsDir():
@@ -38,7 +40,7 @@ func (d *desk) write(path string, stream func(io.Writer) error, add func() error
 	case path == "":
 		return false, errors.New("the name of the file to write is empty")
 	}
-	if err := d.refuseOwnPlace(path); err != nil {
+	if err := refuseOwnPlace(s, path); err != nil {
 		return false, err
 	}
 	return true, unwritten(path, add())
@@ -68,8 +70,8 @@ func unwritten(path string, err error) error {
 	return fmt.Errorf("%s cannot be written: %w", path, err)
 }
 
-// refuseOwnPlace refuses a new file where mailbag or SQLite would take it for one of theirs.
-func (d *desk) refuseOwnPlace(path string) error {
+// refuseOwnPlace refuses a new file where mailbag, Postfix or SQLite would take it for one of theirs.
+func refuseOwnPlace(s *settings.Settings, path string) error {
 	dir, err := filepath.Abs(filepath.Dir(path))
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
@@ -77,27 +79,44 @@ func (d *desk) refuseOwnPlace(path string) error {
 	if err != nil {
 		return unwritten(path, err)
 	}
-	for _, own := range []struct{ dir, what string }{
-		{d.settings.POP.Maildirs, "the Maildirs are"},
-		{d.settings.Policy.Tables, "the tables that Postfix reads are"},
-		{d.settings.Turn.Sockets, "the sockets of turns are"},
-		{d.settings.Notices.Templates, "the texts of notices are"},
+	for _, own := range []struct{ place, what string }{
+		{s.POP.Maildirs, "the Maildirs are"},
+		{s.Policy.Tables, "the tables that Postfix reads are"},
+		{s.Turn.Sockets, "the sockets of turns are"},
+		{s.Notices.Templates, "the texts of notices are"},
 	} {
-		if below(own.dir, dir) {
-			return fmt.Errorf("%s is in %s, where %s; name a file elsewhere", path, own.dir, own.what)
+		if below(own.place, dir) || sameName(own.place, path, dir) {
+			return fmt.Errorf("%s is in %s, where %s; name a file elsewhere", path, own.place, own.what)
 		}
 	}
-	real, err := filepath.EvalSymlinks(d.settings.Database)
-	if err != nil {
-		return err
+	for _, own := range []struct{ file, what string }{
+		{cmp.Or(s.File, settings.DefaultFile), "the settings"},
+		{s.TLS.Certificate, "the certificate"},
+		{s.TLS.Key, "the certificate's key"},
+		{s.Policy.Milter.Address, "a socket of mailbag-policyd"},
+		{s.Policy.Listen.Address, "a socket of mailbag-policyd"},
+		{s.Turn.Control.Address, "a socket of mailbag-turnd"},
+		{s.POP.Deliver.Address, "a socket of mailbag-popd"},
+	} {
+		if sameName(own.file, path, dir) {
+			return fmt.Errorf("%s is the name of %s; name another file", path, own.what)
+		}
 	}
-	for _, ledger := range []string{d.settings.Database, real} {
-		name, own := filepath.Base(path), filepath.Base(ledger)
-		if sameDirectory(filepath.Dir(ledger), dir) && (name == own || strings.HasPrefix(name, own+"-")) {
+	ledgers := []string{s.Database}
+	if real, err := filepath.EvalSymlinks(s.Database); err == nil {
+		ledgers = append(ledgers, real)
+	}
+	for _, ledger := range ledgers {
+		if sameName(ledger, path, dir) || strings.HasPrefix(filepath.Base(path), filepath.Base(ledger)+"-") && sameDirectory(filepath.Dir(ledger), dir) {
 			return fmt.Errorf("%s is a name that belongs to the ledger %s; name another file", path, ledger)
 		}
 	}
 	return nil
+}
+
+// sameName reports whether path, which is in dir, is the name of a place of mailbag's own.
+func sameName(own, path, dir string) bool {
+	return filepath.Base(path) == filepath.Base(own) && sameDirectory(filepath.Dir(own), dir)
 }
 
 // below reports whether dir, which no link leads to, is top or below it.
