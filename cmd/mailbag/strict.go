@@ -8,6 +8,7 @@ import (
 	"iter"
 	"reflect"
 	"strings"
+	"unicode/utf8"
 )
 
 // A jsonValue is JSON of a sound text, with where it begins there.
@@ -18,6 +19,13 @@ type jsonValue struct {
 
 // sound is the value that a text has; an error says why it has none, and where.
 func sound(text []byte) (jsonValue, *fault) {
+	for rest := text; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		if r == utf8.RuneError && size == 1 { // which encoding/json would take for U+FFFD
+			return jsonValue{}, &fault{len(text) - len(rest), errors.New("it is not UTF-8")}
+		}
+		rest = rest[size:]
+	}
 	var whole json.RawMessage
 	err := json.Unmarshal(text, &whole)
 	if err == nil {
@@ -118,30 +126,16 @@ func strictly(v jsonValue, into any) []fault {
 // strictlyField reads one value into a field.
 func strictlyField(v jsonValue, field reflect.Value) []fault {
 	kind := field.Type()
-	if kind.Kind() == reflect.Map && kind.Elem().Kind() == reflect.Struct && v.text[0] == '{' {
-		field.Set(reflect.MakeMap(kind))
-		var faults []fault
-		for key, v := range v.members() {
-			entry := reflect.New(kind.Elem())
-			for _, f := range strictly(v, entry.Interface()) {
-				faults = append(faults, fault{f.at, fmt.Errorf("%s: %w", key, f.err)})
-			}
-			field.SetMapIndex(reflect.ValueOf(key), entry.Elem())
-		}
-		return faults
+	if kind.Kind() == reflect.Map && v.text[0] == '{' {
+		return strictlyMap(v, field)
 	}
 	if values, ok := field.Addr().Interface().(*[]jsonValue); ok && v.text[0] == '[' {
 		*values = v.elements()
 		return nil
 	}
 	null := string(v.text) == "null"
-	switch {
-	case kind.Kind() == reflect.Slice && kind.Elem().Kind() == reflect.String:
+	if kind.Kind() == reflect.Slice && kind.Elem().Kind() == reflect.String {
 		for _, entry := range v.elements() {
-			null = null || string(entry.text) == "null"
-		}
-	case kind.Kind() == reflect.Map && v.text[0] == '{':
-		for _, entry := range v.members() {
 			null = null || string(entry.text) == "null"
 		}
 	}
@@ -149,6 +143,31 @@ func strictlyField(v jsonValue, field reflect.Value) []fault {
 		return []fault{{v.at, fmt.Errorf("%s is not %s", short(v.text), described(kind))}}
 	}
 	return nil
+}
+
+// strictlyMap reads an object whose keys may be any, each once.
+func strictlyMap(v jsonValue, field reflect.Value) []fault {
+	kind := field.Type()
+	field.Set(reflect.MakeMap(kind))
+	var faults []fault
+	for key, v := range v.members() {
+		if field.MapIndex(reflect.ValueOf(key)).IsValid() {
+			faults = append(faults, fault{v.at, fmt.Errorf("%s is there twice", key)})
+			continue
+		}
+		entry := reflect.New(kind.Elem())
+		var wrong []fault
+		if kind.Elem().Kind() == reflect.Struct {
+			wrong = strictly(v, entry.Interface())
+		} else {
+			wrong = strictlyField(v, entry.Elem())
+		}
+		for _, f := range wrong {
+			faults = append(faults, fault{f.at, fmt.Errorf("%s: %w", key, f.err)})
+		}
+		field.SetMapIndex(reflect.ValueOf(key), entry.Elem())
+	}
+	return faults
 }
 
 // described is what JSON has for a type.
