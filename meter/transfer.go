@@ -104,8 +104,12 @@ func (t *Transfer) Faults() []error {
 	if err := t.checkMaildirs(); err != nil {
 		fault("%w", err)
 	}
+	logins := map[string]bool{t.Name: true}
+	for _, key := range t.Mailboxes {
+		logins[key] = true
+	}
 	for _, login := range slices.Sorted(maps.Keys(t.Verifiers)) {
-		if login != t.Name && !slices.Contains(t.Mailboxes, login) {
+		if !logins[login] {
 			fault("it has a verifier for %q, which is none of its log-ins", login)
 		}
 		if err := t.Verifiers[login].check(); err != nil {
