@@ -75,6 +75,28 @@ func (d *desk) clear(account, mailbox, of string) error {
 	return nil
 }
 
+// storedBefore says for which of the accounts that are to come there is mail already; nil: for none.
+func (d *desk) storedBefore(transfers []meter.Transfer) error {
+	var owners []string
+	var all popd.Stored
+	for _, t := range transfers {
+		stored, err := d.store().Stored(t.Name)
+		if err != nil {
+			return d.unreadable(err)
+		}
+		if stored.Messages > 0 {
+			owners = append(owners, t.Name)
+			all.Messages += stored.Messages
+			all.Bytes += stored.Bytes
+		}
+	}
+	if len(owners) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s in the Maildirs of %s in %s already; give --with-mail where that was copied for %s, else move it away",
+		isAmount(all), few(owners), d.settings.POP.Maildirs, verb(int64(len(owners)), "this account", "these accounts"))
+}
+
 // pointOutStored says what a change of the mode or the catch-all means for mail that is stored: it stays the account's.
 func (d *desk) pointOutStored(before, after *meter.Account) {
 	had, has := before.Mode == meter.POP3, after.Mode == meter.POP3

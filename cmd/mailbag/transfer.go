@@ -97,33 +97,37 @@ Usage and history are not in it ("mailbag database backup" copies all), nor is m
 }
 
 func (c *console) accountImportCommand() *cobra.Command {
-	var dryRun, forced bool
+	var dryRun, forced, withMail bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Add the accounts that an export wrote",
 		Long: `Add the accounts that "mailbag account export" wrote, all of them or none; - is stdin. Names and domains
 must be free, and each account has to have every key that an export writes, so that nothing is left to chance;
 what is wrong is said all at once. Passwords go on working. The accounts are billed here from now on. The ledger
-is made where it is missing.`,
+is made where it is missing.
+
+Mail is not in the file: copy the Maildirs, too. Where mail lies there before the accounts do, which may be that of
+others, --with-mail has to say that it is theirs.`,
 		Example:           "  mailbag account import accounts.json --dry-run\n  mailbag account import accounts.json",
 		Args:              arguments("FILE"),
 		ValidArgsFunction: completeFile,
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "look whether it can be done, and change nothing")
 	cmd.Flags().BoolVar(&forced, "force", false, "take contacts in their accounts' own domains")
+	cmd.Flags().BoolVar(&withMail, "with-mail", false, "take mail that is in the accounts' Maildirs for theirs")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		transfers, faults := c.readTransfers(args[0])
 		if len(faults) > 0 {
 			return notImported(faults)
 		}
 		return c.atNewLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
-			return d.importAccounts(ctx, transfers, dryRun, forced)
+			return d.importAccounts(ctx, transfers, dryRun, forced, withMail)
 		})(cmd, args)
 	}
 	return cmd
 }
 
-func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, dryRun, forced bool) error {
+func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, dryRun, forced, withMail bool) error {
 	faults, err := d.ledger.Clashes(ctx, transfers)
 	if err != nil {
 		return err
@@ -134,6 +138,11 @@ func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, d
 			faults = append(faults, fmt.Errorf("the contact %s of %s is in a domain of its own, so notices would wait with the mail that they are about; give an address elsewhere, or --force", t.Contact, t.Name))
 		}
 		domains = append(domains, t.Domains...)
+	}
+	if !withMail && len(faults) == 0 { // else it may be mail of accounts that are in the way
+		if err := d.storedBefore(transfers); err != nil {
+			faults = append(faults, err)
+		}
 	}
 	if len(faults) > 0 {
 		return notImported(faults)
@@ -160,7 +169,7 @@ func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, d
 		}
 	}
 	d.pointOutSetup(ctx, accounts...)
-	if len(stored) > 0 {
+	if len(stored) > 0 && !withMail {
 		d.note("the Maildirs of %s are not in the file; copy them to %s", few(stored), d.settings.POP.Maildirs)
 	}
 	return nil
