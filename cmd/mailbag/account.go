@@ -135,22 +135,16 @@ func ownContact(a *meter.Account) bool {
 
 // addAccount puts a valid account into the ledger.
 func (d *desk) addAccount(ctx context.Context, cmd *cobra.Command, a *meter.Account, flags passwordFlags) error {
-	all, err := d.ledger.Load(ctx)
-	if err != nil {
+	// The ledger says so too, but not before a password was asked for.
+	if err := d.refuseTakenName(ctx, a.Name); err != nil {
 		return err
-	}
-	// The ledger says so too, but not before a password was asked for and mail of a deleted account was set aside.
-	if all.Account(a.Name) != nil {
-		return fmt.Errorf("%s: %w", a.Name, meter.ErrNameTaken)
-	}
-	if _, err := d.ledger.History(ctx, a.Name); err == nil {
-		return fmt.Errorf("%s: %w (names of deleted accounts are not used again)", a.Name, meter.ErrNameTaken)
 	}
 	if err := d.refuseConflicts(ctx, a.Domains...); err != nil {
 		return err
 	}
 	var p password
 	var v *meter.Verifier
+	var err error
 	if hasLogin(a) {
 		if p, err = d.password(cmd, flags, a.Name); err != nil {
 			return err
@@ -158,6 +152,10 @@ func (d *desk) addAccount(ctx context.Context, cmd *cobra.Command, a *meter.Acco
 		if v, err = p.verifier(a.CRAMMD5); err != nil {
 			return err
 		}
+	}
+	// What was made while the password was asked for is not set aside.
+	if err := d.refuseTakenName(ctx, a.Name); err != nil {
+		return err
 	}
 	if err := d.clear(a.Name, "", "account"); err != nil {
 		return err
@@ -171,6 +169,21 @@ func (d *desk) addAccount(ctx context.Context, cmd *cobra.Command, a *meter.Acco
 	}
 	d.warn(&meter.Account{Recipients: meter.VerifiedRecipient, Copies: meter.PerRecipient, CatchAll: true}, a, 0)
 	d.pointOutSetup(ctx, a)
+	return nil
+}
+
+// refuseTakenName refuses a name that an account has or had.
+func (d *desk) refuseTakenName(ctx context.Context, name string) error {
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if all.Account(name) != nil {
+		return fmt.Errorf("%s: %w", name, meter.ErrNameTaken)
+	}
+	if _, err := d.ledger.History(ctx, name); err == nil {
+		return fmt.Errorf("%s: %w (names of deleted accounts are not used again)", name, meter.ErrNameTaken)
+	}
 	return nil
 }
 

@@ -70,6 +70,13 @@ and without echo, unless a flag gives another way. It begins empty, whoever had 
 // addMailbox makes a mailbox that begins empty. Mail of a former one has another Maildir where the ledger knows that there
 // was one, and is set aside where it does not.
 func (d *desk) addMailbox(ctx context.Context, name string, address meter.Address, v *meter.Verifier) error {
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if all.Mailbox(address) != nil { // made while the password was asked for: its mail is not set aside
+		return fmt.Errorf("%s: %w", address, meter.ErrMailboxTaken)
+	}
 	had, err := d.ledger.HadMailbox(ctx, name, address)
 	if err == nil && !had {
 		err = d.clear(name, address.Key(), "mailbox")
