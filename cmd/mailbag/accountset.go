@@ -85,7 +85,7 @@ func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, 
 	if after.Mode == meter.Backup && after.TLS != before.TLS {
 		d.note(`Postfix's smtp processes go on with what they know of the TLS of %s until they end; "postfix reload" puts the change into force at once`, name)
 	}
-	d.pointOutStored(before, after)
+	d.pointOutStored(ctx, before, after)
 	if before.Mode == after.Mode {
 		return nil
 	}

@@ -98,9 +98,9 @@ func (d *desk) storedBefore(transfers []meter.Transfer) error {
 }
 
 // pointOutStored says what a change of the mode or the catch-all means for mail that is stored: it stays the account's.
-func (d *desk) pointOutStored(before, after *meter.Account) {
+func (d *desk) pointOutStored(ctx context.Context, before, after *meter.Account) {
 	had, has := before.Mode == meter.POP3, after.Mode == meter.POP3
-	stored, err := d.store().Stored(after.Name)
+	stored, err := d.fetchable(ctx, after)
 	of, out := "the Maildirs of "+after.Name, "the account is not a pop3 account"
 	if had && has {
 		if before.CatchAll == after.CatchAll {
@@ -117,6 +117,23 @@ func (d *desk) pointOutStored(before, after *meter.Account) {
 	default:
 		d.note("%s in %s from before, and can be fetched again", isAmount(stored), of)
 	}
+}
+
+// fetchable is what is stored in the mailboxes that an account has, in its catch-all too where it has one.
+func (d *desk) fetchable(ctx context.Context, a *meter.Account) (popd.Stored, error) {
+	var sum popd.Stored
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return sum, err
+	}
+	holdings, err := d.store().Holdings(all, a)
+	for _, h := range holdings {
+		if h.Mailbox != "" || a.CatchAll {
+			sum.Messages += h.Messages
+			sum.Bytes += h.Bytes
+		}
+	}
+	return sum, err
 }
 
 // showOrphans lists the mail that nobody can fetch any more, of all accounts or of one, also of such that are deleted.
