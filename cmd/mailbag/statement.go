@@ -74,6 +74,7 @@ a closed month stays the same whenever it is written.
 type statementPage struct {
 	Title, Account, Month        string
 	Domains                      []string
+	Few                          string // of many domains, which are then listed at the end
 	Closed, AsOf                 string // of a closed month and of an open one
 	Messages, Size, Tiers        string
 	TierMessages, TierSize       string
@@ -92,6 +93,9 @@ type statementDay struct {
 	Day            int
 	Messages, Size string
 }
+
+// maxNamed is how many domains are named before all else.
+const maxNamed = 6
 
 // dayRows is how long such a list is: three of them are a month.
 const dayRows = 11
@@ -115,6 +119,9 @@ func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([
 		Base:    money(i.Tariff.BasePrice), TierPrice: money(i.Tariff.TierPrice),
 		Additional: money(i.Additional()), Total: money(i.Total()), Currency: i.Tariff.Currency,
 		CountedMessages: grouped(i.Counted.Messages), CountedSize: units.RoundSize(i.Counted.Bytes),
+	}
+	if len(p.Domains) > maxNamed {
+		p.Few = few(p.Domains)
 	}
 	p.Title = p.Account + ", " + p.Month
 	if further := i.Tiers() - 1; further > 0 {

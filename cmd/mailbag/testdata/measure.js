@@ -57,6 +57,12 @@ function measure(frame) {
 		const ratio = contrast(a.element.closest("svg") ? style.fill : style.color, background(a.element));
 		if (ratio < 4.5) fault(`"${a.text}" has a contrast of ${ratio.toFixed(1)}`);
 	}
+	const amount = page.querySelector(".sum");
+	if (amount && amount.getBoundingClientRect().top > 300) fault("the amount is below what nobody looks for first");
+	for (const cell of page.querySelectorAll("td.n")) {
+		const head = cell.closest("table").tHead, label = getComputedStyle(cell, "::before").content;
+		if (head && !shown(head) && cell.textContent && label === "none") fault(`nothing says what "${cell.textContent}" is`);
+	}
 	for (const row of page.querySelectorAll("tr")) {
 		const cells = [...row.children].filter(c => shown(c) && c.textContent.trim()).map(c => {
 			const range = page.createRange();
