@@ -2,10 +2,11 @@ package main
 
 import (
 	"strings"
-	"unicode/utf8"
+
+	"github.com/rivo/uniseg"
 )
 
-// sheetWidth is how long a line of a sheet is where its words allow it.
+// sheetWidth is how long a line of a sheet is where its words allow it, in a terminal's columns.
 const sheetWidth = 80
 
 // wrapped breaks a text between words into lines of the sheet's width. The first begins with one prefix, the others with
@@ -14,7 +15,7 @@ func wrapped(first, others, text string) string {
 	var lines strings.Builder
 	line, empty := first, true
 	for word := range strings.SplitSeq(text, " ") {
-		if !empty && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > sheetWidth {
+		if !empty && uniseg.StringWidth(line)+1+uniseg.StringWidth(word) > sheetWidth {
 			lines.WriteString(line + "\n")
 			line, empty = others, true
 		}
@@ -48,13 +49,14 @@ func settingsText(text string, configuration bool) string {
 // begin as those of [wrapped]; one that goes on ends as its configuration demands.
 func listed(first, others, between, goesOn string, items []string) string {
 	var lines strings.Builder
+	room := sheetWidth - uniseg.StringWidth(strings.TrimRight(goesOn, " "))
 	line := first
 	for i, item := range items {
 		if i < len(items)-1 {
 			item += between
 		}
-		room := sheetWidth - utf8.RuneCountInString(strings.TrimRight(goesOn, " "))
-		if i > 0 && utf8.RuneCountInString(line)+utf8.RuneCountInString(strings.TrimRight(item, " ")) > room {
+		roomier := uniseg.StringWidth(line) > uniseg.StringWidth(others) // on a new line
+		if roomier && uniseg.StringWidth(line)+uniseg.StringWidth(strings.TrimRight(item, " ")) > room {
 			lines.WriteString(strings.TrimRight(line, " ") + goesOn + "\n")
 			line = others
 		}
