@@ -17,6 +17,30 @@ func written(keys []string) []string {
 	return texts
 }
 
+// inOwnLetters are domains as customers read them.
+func inOwnLetters(domains []string) []string {
+	texts := make([]string, len(domains))
+	for i, domain := range domains {
+		texts[i] = meter.UnicodeDomain(domain)
+	}
+	return texts
+}
+
+// addressInOwnLetters is an address as customers read it.
+func addressInOwnLetters(a meter.Address) string {
+	return meter.Address{Local: a.Local, Domain: meter.UnicodeDomain(a.Domain)}.String()
+}
+
+// hostInOwnLetters is an account's host as customers read it, with its port.
+func hostInOwnLetters(host string) string {
+	h, err := meter.ParseHost(host)
+	if err != nil {
+		return host
+	}
+	h.Name = meter.UnicodeDomain(h.Name)
+	return h.String()
+}
+
 // existing reads the address of something that is there: where it cannot be read otherwise, also without the quotes that
 // it needs.
 func existing(text string, there func(meter.Address) bool) (meter.Address, error) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"mailbag/cmd/internal/units"
 	"mailbag/meter"
 )
 
@@ -28,6 +29,22 @@ func moment(t time.Time) string {
 		zone = t.Format("UTC-07:00")
 	}
 	return t.Format("2 January 2006, 15:04 ") + zone
+}
+
+// span is how a customer reads a length of time: "5 days", "36 hours".
+func span(length time.Duration) string {
+	for _, unit := range []struct {
+		name   string
+		length time.Duration
+	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}} {
+		switch n := length / unit.length; {
+		case n == 1 && length == unit.length:
+			return "1 " + unit.name
+		case n > 1 && length%unit.length == 0:
+			return fmt.Sprintf("%d %ss", n, unit.name)
+		}
+	}
+	return units.FormatDuration(length)
 }
 
 // monthName is how a customer reads a month.

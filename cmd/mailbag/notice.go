@@ -47,12 +47,13 @@ type waitingNotice struct {
 	Messages                   string // "3 messages"
 	Size                       string
 	Since                      string // arrival of the oldest
-	Hold                       string // "30d"
+	Hold                       string // "30 days"
 	Returns                    string // when the oldest goes back
 	Mode                       string // "backup", "etrn", "atrn" or "pop3"
 	Fetched                    bool   // by the customer, in etrn and atrn
 	Suspended                  bool
 	Host                       string // the customer's server; by MX it is named so
+	TurnPort                   string // where ATRN is said
 }
 
 // notices are the texts of notices.
@@ -197,23 +198,15 @@ func (d *desk) limitNotice(a *meter.Account, i meter.Invoice, month meter.Month,
 
 // waitingNotice tells of what waits for an account.
 func (d *desk) waitingNotice(a *meter.Account, w meter.Waiting, hostname string) waitingNotice {
-	host := a.Host
-	if host == "" {
-		host = "your mail server"
+	host := yourServer
+	if a.Host != "" {
+		host = hostInOwnLetters(a.Host)
 	}
+	port, _ := d.turnPort()
 	return waitingNotice{
 		Account: a.Name, Domains: few(inOwnLetters(a.Domains)), Hostname: hostname,
 		Messages: amountOf(int(w.Messages)), Size: units.RoundSize(w.Bytes), Since: d.moment(w.Oldest),
-		Hold: units.FormatDuration(a.HoldTime()), Returns: d.moment(w.Oldest.Add(a.HoldTime())),
-		Mode: string(a.Mode), Fetched: a.Mode.Held(), Suspended: a.Suspended, Host: host,
+		Hold: span(a.HoldTime()), Returns: d.moment(w.Oldest.Add(a.HoldTime())),
+		Mode: string(a.Mode), Fetched: a.Mode.Held(), Suspended: a.Suspended, Host: host, TurnPort: port,
 	}
-}
-
-// inOwnLetters are domains as customers read them.
-func inOwnLetters(domains []string) []string {
-	texts := make([]string, len(domains))
-	for i, domain := range domains {
-		texts[i] = meter.UnicodeDomain(domain)
-	}
-	return texts
 }

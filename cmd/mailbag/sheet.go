@@ -127,10 +127,10 @@ func (d *desk) sheet(ctx context.Context, name string) (*customerSheet, error) {
 }
 
 func (d *desk) setting(all *meter.Directory, a *meter.Account, hostname string) setting {
-	s := setting{Hostname: hostname, Mode: string(a.Mode), Server: a.Host, Domains: a.Domains,
-		CatchAll: a.CatchAll, Pushed: a.Mode == meter.Backup || a.Mode == meter.ETRN}
-	if s.Server == "" {
-		s.Server = yourServer
+	s := setting{Hostname: hostname, Mode: string(a.Mode), Server: yourServer, Domains: a.Domains,
+		Mailboxes: written(all.Mailboxes(a)), CatchAll: a.CatchAll, Pushed: a.Mode == meter.Backup || a.Mode == meter.ETRN}
+	if a.Host != "" {
+		s.Server = hostInOwnLetters(a.Host)
 	}
 	if hasLogin(a) {
 		s.User = a.Name
@@ -138,12 +138,8 @@ func (d *desk) setting(all *meter.Directory, a *meter.Account, hostname string) 
 	for _, network := range a.Networks {
 		s.Networks = append(s.Networks, network.String())
 	}
-	for _, mailbox := range mailboxes(all, a) {
-		s.Mailboxes = append(s.Mailboxes, mailbox.String()) // as a log-in is written
-	}
-	_, err := os.Stat(d.settings.TLS.Certificate)
-	s.Certificate = !errors.Is(err, fs.ErrNotExist)
-	s.TurnPort, s.TurnTLS = portFor(d.settings.Turn.Listen, d.settings.Turn.ListenTLS, s.Certificate)
+	s.Certificate = d.hasCertificate()
+	s.TurnPort, s.TurnTLS = d.turnPort()
 	s.POPPort, s.POPTLS = portFor(d.settings.POP.Listen, d.settings.POP.ListenTLS, s.Certificate)
 	return s
 }
@@ -151,13 +147,14 @@ func (d *desk) setting(all *meter.Directory, a *meter.Account, hostname string) 
 // yourServer is what a customer's server is called whose name only the customer knows.
 const yourServer = "your mail server"
 
-// mailboxes are the addresses of an account's mailboxes.
-func mailboxes(all *meter.Directory, a *meter.Account) (addresses []meter.Address) {
-	for _, key := range all.Mailboxes(a) {
-		at := strings.LastIndexByte(key, '@')
-		addresses = append(addresses, meter.Address{Local: key[:at], Domain: key[at+1:]})
-	}
-	return addresses
+func (d *desk) hasCertificate() bool {
+	_, err := os.Stat(d.settings.TLS.Certificate)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// turnPort is where customers are told to say ATRN.
+func (d *desk) turnPort() (port string, tls bool) {
+	return portFor(d.settings.Turn.Listen, d.settings.Turn.ListenTLS, d.hasCertificate())
 }
 
 // portFor is the port that customers are told, one with TLS where there are such and a certificate.

@@ -5,7 +5,6 @@ import (
 	"net"
 	"strings"
 
-	"mailbag/cmd/internal/units"
 	"mailbag/meter"
 )
 
@@ -70,8 +69,8 @@ func (d *desk) facts(s *customerSheet, all *meter.Directory, a *meter.Account, w
 	}
 	if a.Mode == meter.POP3 {
 		boxes := sheetFact{Name: "Mailboxes", Names: true}
-		for _, mailbox := range mailboxes(all, a) {
-			boxes.Lines = append(boxes.Lines, addressInOwnLetters(mailbox))
+		for _, key := range all.Mailboxes(a) {
+			boxes.Lines = append(boxes.Lines, addressInOwnLetters(meter.KeyAddress(key)))
 		}
 		add(boxes)
 	}
@@ -83,7 +82,7 @@ func (d *desk) facts(s *customerSheet, all *meter.Directory, a *meter.Account, w
 	}
 	fact("Monthly limit", fmt.Sprintf("%s messages or %s, whichever comes first", grouped(t.Messages), exactSize(t.Bytes)), aboveLimit(t))
 	fact("Price", fmt.Sprintf("%s %s a month up to the limit", money(t.BasePrice), t.Currency))
-	fact("Hold time", units.FormatDuration(a.HoldTime())+"; what waits for longer goes back to its sender")
+	fact("Hold time", span(a.HoldTime())+"; what waits for longer goes back to its sender")
 	if a.Mode == meter.POP3 && a.Quota > 0 {
 		fact("Storage", exactSize(a.Quota)+"; while it is full, mail waits for the hold time")
 	}
@@ -147,7 +146,7 @@ func delivery(a *meter.Account, hostname string, mailboxes bool) []string {
 	switch a.Mode {
 	case meter.ETRN:
 		return append([]string{"is held until your mail server says ETRN (RFC 1985) to " + hostname +
-			" from one of the networks below, and is then delivered to " + meter.UnicodeDomain(a.Host)}, demandedTLS(a)...)
+			" from one of the networks below, and is then delivered to " + hostInOwnLetters(a.Host)}, demandedTLS(a)...)
 	case meter.ATRN:
 		lines := []string{"is held until your mail server logs in and says ATRN (RFC 2645), and is delivered over the same connection"}
 		if len(a.Networks) > 0 {
@@ -166,7 +165,7 @@ func delivery(a *meter.Account, hostname string, mailboxes bool) []string {
 	}
 	to := yourServer
 	if a.Host != "" {
-		to = meter.UnicodeDomain(a.Host)
+		to = hostInOwnLetters(a.Host)
 	}
 	return append([]string{"goes to " + to + " at once; while that is away, we try again and again"}, demandedTLS(a)...)
 }
@@ -184,9 +183,4 @@ func demandedTLS(a *meter.Account) []string {
 		return []string{"Your mail server must offer STARTTLS, with a valid certificate for " + name}
 	}
 	return nil
-}
-
-// addressInOwnLetters is an address as customers read it.
-func addressInOwnLetters(a meter.Address) string {
-	return meter.Address{Local: a.Local, Domain: meter.UnicodeDomain(a.Domain)}.String()
 }
