@@ -64,6 +64,20 @@ func TestManualHasAPageForEachCommandThatTroffTakes(t *testing.T) {
 	}
 }
 
+// TestManualKeepsSpacesBetweenWords looks at the macros that change fonts from one argument to the next, without spaces.
+func TestManualKeepsSpacesBetweenWords(t *testing.T) {
+	_, pages := manualPages(t)
+	alternating := regexp.MustCompile(`(?m)^\.(BI|BR|IB|IR|RB|RI) .*$`)
+	argument := regexp.MustCompile(`"[^"]*"|\S+`)
+	for _, page := range pages {
+		for _, line := range alternating.FindAllString(read(t, page), -1) {
+			if arguments := argument.FindAllString(line, -1)[1:]; len(arguments) > 3 {
+				t.Errorf("%s makes one word of all this: %s", filepath.Base(page), line)
+			}
+		}
+	}
+}
+
 func TestManualRefersToPagesThatThereAre(t *testing.T) {
 	dir, pages := manualPages(t)
 	reference := regexp.MustCompile(`(?m)^\.BR (mailbag\S*) ?\(([578])\)`)
