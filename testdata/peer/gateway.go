@@ -66,11 +66,6 @@ func answering(answer func(s *postfixtest.Session, verb, argument string) string
 	}
 }
 
-// Offers replaces what the gateway offers.
-func Offers(extensions ...string) Quirk {
-	return func(g *Gateway) { g.Extensions = extensions }
-}
-
 // Says answers every such command with this reply. A good one, which may have several lines with several codes, is what is
 // said where the command succeeds. What behind a refused BDAT is content, is taken for commands.
 func Says(verb, reply string) Quirk {

@@ -91,13 +91,6 @@ func RunProxy(t testing.TB, target string, line Line) *Proxy {
 // Addr is where the proxy listens.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// SetLine changes the line for connections from now on.
-func (p *Proxy) SetLine(line Line) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.line = line
-}
-
 // Carried is how many octets went each way so far: from who connected, and to them.
 func (p *Proxy) Carried() (up, down int64) { return p.up.Load(), p.down.Load() }
 

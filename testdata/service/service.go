@@ -168,26 +168,10 @@ func (s *Service) Route(domain string) (string, error) { return s.Lookup(routes.
 // AwaitDomain waits until mailbag-policyd has told Postfix of the domain, and Postfix knows it. A way to a turn says whose
 // the domain is, and has to name the account.
 func (s *Service) AwaitDomain(domain, account string) error {
-	return s.awaitRoute(domain+" is in force", domain, func(way string) bool {
-		turn, held := strings.CutPrefix(way, "mailbag-turn:unix:")
-		return way != "" && (!held || turn == s.TurnSocket(account))
-	})
-}
-
-// AwaitRoute waits until Postfix knows that mail for the domain takes this way.
-func (s *Service) AwaitRoute(domain, way string) error {
-	return s.awaitRoute("mail for "+domain+" goes by "+way, domain, func(is string) bool { return is == way })
-}
-
-// AwaitNoDomain waits until Postfix knows that the domain is nobody's any more.
-func (s *Service) AwaitNoDomain(domain string) error {
-	return s.awaitRoute(domain+" is gone", domain, func(way string) bool { return way == "" })
-}
-
-func (s *Service) awaitRoute(what, domain string, is func(way string) bool) error {
-	if err := postfixtest.Wait(patience, what, func() bool {
+	if err := postfixtest.Wait(patience, domain+" is in force", func() bool {
 		way, err := s.Route(domain)
-		return err == nil && is(way)
+		turn, held := strings.CutPrefix(way, "mailbag-turn:unix:")
+		return err == nil && way != "" && (!held || turn == s.TurnSocket(account))
 	}); err != nil {
 		return err
 	}

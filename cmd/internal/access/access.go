@@ -43,9 +43,6 @@ func LookupAlone(name string) (User, error) {
 	return User{name, u.Uid, []string{u.Gid}}, nil
 }
 
-// Name is by what the user was looked up.
-func (u User) Name() string { return u.name }
-
 // A Right is what a user needs to do with a file, in the bits of others. They can be joined.
 type Right uint32
 
