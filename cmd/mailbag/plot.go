@@ -63,6 +63,8 @@ const (
 	halfText          = 4.0
 	textRoom          = 20.0 // from one line with a text to the next
 	besideLine        = 5.0
+	textAbove         = 10.0 // of its baseline
+	textBelow         = 4.0
 	barGap            = 0.16 // of a day's width, at each side
 )
 
@@ -137,15 +139,31 @@ func newPlot(f frame, i meter.Invoice, days []meter.Usage, inMonth int) plot {
 	if counted != total {
 		p.Adjusted = fmt.Sprintf("M%g %g V%g", end, height(float64(counted)), height(float64(total)))
 		p.Adjustment = ending
-		p.Adjustment.Text, p.Adjustment.Y = "adjusted", height(float64(total))-besideLine
-		if total < counted {
-			p.Adjustment.Y = height(float64(total)) + 3*besideLine
-		}
+		p.Adjustment.Text = "adjusted"
 		p.Title += fmt.Sprintf(", %s of it counted", write(counted))
 	}
 	p.Limits = limitLines(i, limit, height, beginning)
 	p.Limits[0].Text.Text = "limit, " + most
+	p.Adjustment.Y = besideLines(height(float64(total)), total < counted, p.Limits)
 	return p
+}
+
+// besideLines is where a text stands that is above the end of a line, or below it, and that none of the limits strikes
+// through.
+func besideLines(end float64, below bool, limits []plotLine) float64 {
+	beside := func(line float64) float64 {
+		if below {
+			return line + 3*besideLine
+		}
+		return line - besideLine
+	}
+	y := beside(end)
+	for _, l := range limits {
+		if y-textAbove < l.Y && l.Y < y+textBelow {
+			return round(beside(l.Y)) // the next one is further away than a text is high
+		}
+	}
+	return round(y)
 }
 
 // limitLines are those of the limit and of the ends of further tiers that were passed: as many as leave room for what

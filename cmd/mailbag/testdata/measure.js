@@ -61,7 +61,9 @@ function measure(frame) {
 	if (amount && amount.getBoundingClientRect().top > 300) fault("the amount is below what nobody looks for first");
 	for (const cell of page.querySelectorAll("td.n")) {
 		const head = cell.closest("table").tHead, label = getComputedStyle(cell, "::before").content;
-		if (head && !shown(head) && cell.textContent && label === "none") fault(`nothing says what "${cell.textContent}" is`);
+		if (!head || shown(head)) continue;
+		if (cell.textContent && label === "none") fault(`nothing says what "${cell.textContent}" is`);
+		if (!cell.textContent && label !== "none") fault(`${label} is nothing`);
 	}
 	for (const row of page.querySelectorAll("tr")) {
 		const cells = [...row.children].filter(c => shown(c) && c.textContent.trim()).map(c => {
@@ -72,7 +74,7 @@ function measure(frame) {
 		for (const [i, right] of cells.entries())
 			if (i > 0 && right.top < cells[i - 1].bottom && right.left - cells[i - 1].right < 8) fault(`"${row.textContent.trim().slice(0, 40)}" has columns that touch`);
 	}
-	for (const name of page.querySelectorAll("svg .limit-name text")) {
+	for (const name of page.querySelectorAll("svg .name text")) {
 		if (!shown(name)) continue;
 		const box = name.getBoundingClientRect();
 		for (const line of name.ownerSVGElement.querySelectorAll("line.limit")) {
