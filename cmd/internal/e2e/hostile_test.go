@@ -26,6 +26,7 @@ func hostile() map[string]string {
 
 		"lmtp_tls_security_level":                "encrypt",
 		"lmtp_tls_policy_maps":                   "static:encrypt",
+		"lmtp_tls_per_site":                      "static:MUST",
 		"lmtp_tls_wrappermode":                   "yes",
 		"lmtp_tls_connection_reuse":              "yes",
 		"lmtp_tls_block_early_mail_reply":        "yes",
