@@ -154,7 +154,7 @@ func (d *desk) returnWaiting(ctx context.Context, s scope) error {
 			asked, fresh = time.Now(), w.own
 		}
 		if err := d.mta.Release(ctx, fresh...); err != nil {
-			return fmt.Errorf("mail for %s will be returned at Postfix's next attempt; run this again after it: %w", s.what, err)
+			return fmt.Errorf("mail for %s will be returned at Postfix's next attempt, so nothing else was changed; see that Postfix runs (postfix start), and run this again: %w", s.what, err)
 		}
 		if w.messages != left {
 			left, since = w.messages, time.Now()
