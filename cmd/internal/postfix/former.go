@@ -2,6 +2,8 @@ package postfix
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,14 +20,52 @@ const FormerFile = "mailbag-former.json"
 
 // former is what setup found and what it wrote instead.
 type former struct {
-	Main   map[string]formerLine `json:"main"`   // by parameter
-	Master map[string]formerLine `json:"master"` // by service/type
+	Main   map[string]formerLine `json:"main"`            // by parameter
+	Master map[string]formerLine `json:"master"`          // by service/type
+	Files  map[string]formerFile `json:"files,omitempty"` // by name
 }
 
 type formerLine struct {
 	Set  bool   `json:"set"`           // it was there; false: Postfix's default, or no such service
 	Was  string `json:"was,omitempty"` // its text
 	Ours string `json:"ours"`          // what setup wrote
+}
+
+// A formerFile is main.cf or master.cf. A removal puts it back whole where nobody but us has changed it since, for postconf
+// keeps neither the line breaks of a list nor the comments in it.
+type formerFile struct {
+	Was  string `json:"was"`
+	Ours string `json:"ours"` // the SHA-256 of what we made of it
+}
+
+// originals are the files as they were before the first setup, as far as nobody else has changed them since, in a Postfix
+// whose files are now these, with or without something of ours in them.
+func (f former) originals(now snapshot, wired bool) map[string]string {
+	out := map[string]string{}
+	for path, file := range now {
+		name := filepath.Base(path)
+		if !wired {
+			out[name] = string(file.text)
+		} else if kept, ok := f.Files[name]; ok && kept.Ours == digest(file.text) {
+			out[name] = kept.Was
+		}
+	}
+	return out
+}
+
+// keep remembers the originals of files that are now these.
+func (f *former) keep(originals map[string]string, now snapshot) {
+	f.Files = map[string]formerFile{}
+	for path, file := range now {
+		if was, ok := originals[filepath.Base(path)]; ok {
+			f.Files[filepath.Base(path)] = formerFile{was, digest(file.text)}
+		}
+	}
+}
+
+func digest(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 func (in Instance) formerPath(ctx context.Context) (string, error) {
@@ -64,9 +104,15 @@ func (f former) write(path string) error {
 		}
 		return nil
 	}
+	mode := fs.FileMode(0o644)
+	for name := range f.Files {
+		if st, err := os.Stat(filepath.Join(filepath.Dir(path), name)); err == nil {
+			mode &= st.Mode() // what nobody else may read there, nobody else reads here
+		}
+	}
 	text, err := json.MarshalIndent(f, "", "  ")
 	if err == nil {
-		err = wholefile.Replace(path, append(text, '\n'), 0o644)
+		err = wholefile.Replace(path, append(text, '\n'), mode)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot keep the former values of Postfix: %w", err)

@@ -1,6 +1,7 @@
 package postfix
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type Plan struct {
 	in     Instance
 	tables Tables // that have to be there; empty: none
 	remove bool   // which must also be possible from a Postfix that is broken
+	wired  bool   // something of ours is there already
 	path   string // of the former values
 	former former // to be kept when this plan is applied
 	old    former // kept until then
@@ -114,6 +116,7 @@ func (p *Plan) line(c configuration, former former, par parameter, wired bool) {
 	text, set := c.explicit[par.name]
 	now := Line{set, text}
 	old := without(par, now, former.Main[par.name])
+	p.wired = p.wired || old != now
 	want := old
 	if wired && par.wire != nil {
 		b := base{c, old.Text, c.expand(old.Text), old.Set}
@@ -189,6 +192,7 @@ func (p *Plan) service(c configuration, old former, id string, wired bool) {
 	if was.Ours != "" || now.Text == ours {
 		base = Line{was.Set, was.Was}
 	}
+	p.wired = p.wired || base != now
 	want := base
 	if wired {
 		want = Line{true, ours}
@@ -230,14 +234,16 @@ func (p *Plan) Diff() string {
 // Apply makes the changes and reloads Postfix if it runs, which it reports. When a step fails, or Postfix's own check
 // then does, main.cf and master.cf are put back as they were. Needs root.
 func (p *Plan) Apply(ctx context.Context) (reloaded bool, err error) {
-	if p.Empty() {
-		return false, p.former.write(p.path)
-	}
 	before, err := p.snapshot()
 	if err != nil {
 		return false, err
 	}
-	if err := p.change(ctx); err != nil {
+	originals := p.old.originals(before, p.wired)
+	p.former.keep(originals, before)
+	if p.Empty() {
+		return false, p.former.write(p.path)
+	}
+	if err := p.change(ctx, before, originals); err != nil {
 		return false, errors.Join(err, before.restore(), p.old.write(p.path))
 	}
 	running, err := p.in.Running(ctx)
@@ -248,9 +254,12 @@ func (p *Plan) Apply(ctx context.Context) (reloaded bool, err error) {
 }
 
 // change edits the files. Former values are kept before anything is changed, and forgotten after the last change.
-func (p *Plan) change(ctx context.Context) error {
+func (p *Plan) change(ctx context.Context, before snapshot, originals map[string]string) error {
 	if p.remove {
-		if err := p.edit(ctx); err != nil {
+		if err := p.edit(ctx, before); err != nil {
+			return err
+		}
+		if err := before.of(originals).restore(); err != nil {
 			return err
 		}
 		return p.former.write(p.path)
@@ -263,7 +272,15 @@ func (p *Plan) change(ctx context.Context) error {
 	if err := p.former.write(p.path); err != nil {
 		return err
 	}
-	if err := p.edit(ctx); err != nil {
+	if err := p.edit(ctx, before); err != nil {
+		return err
+	}
+	after, err := p.snapshot()
+	if err != nil {
+		return err
+	}
+	p.former.keep(originals, after)
+	if err := p.former.write(p.path); err != nil {
 		return err
 	}
 	if p.tables == "" {
@@ -276,7 +293,10 @@ func (p *Plan) change(ctx context.Context) error {
 }
 
 // edit changes each file as few times as postconf allows: after every change of main.cf the next reader waits a second.
-func (p *Plan) edit(ctx context.Context) error {
+func (p *Plan) edit(ctx context.Context, before snapshot) error {
+	if err := before.endLines(); err != nil {
+		return err
+	}
 	edits := map[string][]string{}
 	for _, c := range p.Changes {
 		switch {
@@ -295,6 +315,11 @@ func (p *Plan) edit(ctx context.Context) error {
 			continue
 		}
 		if _, err := p.in.run(ctx, "", "postconf", append([]string{flag}, edits[flag]...)...); err != nil {
+			return fmt.Errorf("cannot change the configuration of Postfix: %w", err)
+		}
+	}
+	for path, f := range before { // postconf lets everybody read what it writes
+		if err := os.Chmod(path, f.mode); err != nil {
 			return fmt.Errorf("cannot change the configuration of Postfix: %w", err)
 		}
 	}
@@ -324,6 +349,30 @@ func (p *Plan) snapshot() (snapshot, error) {
 		s[path] = savedFile{text, st.Mode().Perm()}
 	}
 	return s, nil
+}
+
+// of is a snapshot of the files that have such a text, with it.
+func (s snapshot) of(texts map[string]string) snapshot {
+	out := snapshot{}
+	for path, f := range s {
+		if text, ok := texts[filepath.Base(path)]; ok {
+			out[path] = savedFile{[]byte(text), f.mode}
+		}
+	}
+	return out
+}
+
+// endLines ends the last line of each file, to which postconf would append the next parameter otherwise.
+func (s snapshot) endLines() error {
+	for path, f := range s {
+		if len(f.text) == 0 || bytes.HasSuffix(f.text, []byte("\n")) {
+			continue
+		}
+		if err := wholefile.Replace(path, append(slices.Clone(f.text), '\n'), f.mode); err != nil {
+			return fmt.Errorf("cannot change the configuration of Postfix: %w", err)
+		}
+	}
+	return nil
 }
 
 func (s snapshot) restore() error {

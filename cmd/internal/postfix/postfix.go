@@ -9,7 +9,8 @@
 // It does not notice that somebody else edits main.cf in the same moment; neither does postconf.
 //
 // Security: changing the configuration and expiring messages need root. Queue IDs and names are checked before they
-// become arguments; no shell is involved. The file of former values has what main.cf has, and the mode 0644.
+// become arguments; no shell is involved. The file of former values has what main.cf and master.cf
+// have, and who may not read these may not read it.
 package postfix
 
 import (

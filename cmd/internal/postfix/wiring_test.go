@@ -159,65 +159,6 @@ func mainCf(t *testing.T, in Instance, names ...string) string {
 	return out
 }
 
-func TestSetupIsIdempotentAndRemovalRestores(t *testing.T) {
-	t.Parallel()
-	files, err := filepath.Glob("testdata/maincf/*.cf")
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			t.Parallel()
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			in, _ := configured(t, string(text))
-			before := shown(t, in)
-			first := setUp(t, in, longHold())
-			wired := shown(t, in)
-			golden(t, strings.TrimSuffix(file, ".cf")+".diff", strings.ReplaceAll(first.Diff(), string(noRoutes), "/var/lib/mailbag/postfix"))
-			if again := setUp(t, in, longHold()); !again.Empty() {
-				t.Errorf("a second setup changes something:\n%s", again.Diff())
-			}
-			// Wiring that is turned off and on again, and a Postfix without the file of former values, end up the same.
-			setUp(t, in, wiring())
-			setUp(t, in, longHold())
-			if diff := cmp.Diff(wired, shown(t, in)); diff != "" {
-				t.Errorf("setup after a smaller setup differs: %s", diff)
-			}
-			remove(t, in)
-			if diff := cmp.Diff(before, shown(t, in)); diff != "" {
-				t.Errorf("a removal does not restore: %s", diff)
-			}
-			if _, err := os.Stat(filepath.Join(in.ConfigDir, FormerFile)); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the file of former values is left behind: %v", err)
-			}
-			p, err := in.PlanRemoval(t.Context(), noRoutes)
-			if err != nil || !p.Empty() {
-				t.Errorf("a second removal changes something: %v\n%s", err, p.Diff())
-			}
-		})
-	}
-}
-
-// golden compares with a file; UPDATE=1 writes it.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s: %s", file, diff)
-	}
-}
-
 func TestWhatTheOperatorChangesAfterSetupStays(t *testing.T) {
 	t.Parallel()
 	in, _ := configured(t, "compatibility_level = 3.6\nrelay_domains = a.example\nmaximal_queue_lifetime = 1d\n")
@@ -246,22 +187,6 @@ transport_maps = hash:/x
 `
 	if diff := cmp.Diff(want, mainCf(t, in, names...)); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestRemovalWithoutTheFileOfFormerValuesTakesOurEntriesOut(t *testing.T) {
-	t.Parallel()
-	in, _ := configured(t, "compatibility_level = 3.6\nrelay_domains = a.example\n")
-	before := shown(t, in)
-	setUp(t, in, wiring())
-	if err := os.Remove(filepath.Join(in.ConfigDir, FormerFile)); err != nil {
-		t.Fatal(err)
-	}
-	remove(t, in)
-	got := shown(t, in)
-	edit(t, in, "-X", "fast_flush_domains") // what is left of it is Postfix's default
-	if diff := cmp.Diff(before, shown(t, in)); diff != "" {
-		t.Errorf("%s\n%s", diff, got)
 	}
 }
 
