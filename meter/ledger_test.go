@@ -359,14 +359,24 @@ func TestBackupIsWholeAndPrivate(t *testing.T) {
 	if err := l.Backup(t.Context(), path); err == nil {
 		t.Error("a backup overwrote a file")
 	}
-	if accounts, err := CheckBackup(t.Context(), path); err != nil || accounts != 1 {
-		t.Errorf("CheckBackup = %d, %v", accounts, err)
+	for _, thorough := range []bool{true, false} {
+		if accounts, err := CheckBackup(t.Context(), path, thorough); err != nil || accounts != 1 {
+			t.Errorf("CheckBackup(%t) = %d, %v", thorough, accounts, err)
+		}
 	}
-	if err := os.Truncate(path, 8192); err != nil {
+	info, err := os.Stat(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := CheckBackup(t.Context(), path); err == nil {
-		t.Error("CheckBackup finds nothing in half a backup")
+	for _, octets := range []int64{info.Size() - 4096, 8192, 100, 0} {
+		if err := os.Truncate(path, octets); err != nil {
+			t.Fatal(err)
+		}
+		for _, thorough := range []bool{true, false} {
+			if _, err := CheckBackup(t.Context(), path, thorough); err == nil {
+				t.Errorf("CheckBackup(%t) finds nothing in the first %d octets of a backup", thorough, octets)
+			}
+		}
 	}
 }
 

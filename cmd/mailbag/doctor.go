@@ -44,8 +44,9 @@ ETRN's port, and has mailbag-turnd list the queue and ask for a release. No mess
 needs root, and takes 5 seconds at the most.
 
 Status 0 says that nothing failed, though there may be warnings; 1 that something did. With --metrics what was found is
-in the file, and the status says whether that was written. mailbag-doctor.timer has one written every five minutes, which
-mailbag-policyd shows with its own metrics.`,
+in the file, and the status says whether that was written; then it waits for up to 25 seconds on a busy machine, and does not
+look for damage in a ledger of more than 64 MiB, which mailbag-backup.service does each night. mailbag-doctor.timer has one
+written every five minutes, which mailbag-policyd shows with its own metrics.`,
 		Example: "  mailbag doctor\n  mailbag doctor --json\n  mailbag doctor --metrics /var/lib/prometheus/node-exporter/mailbag.prom",
 		Args:    arguments(),
 	}
@@ -58,10 +59,10 @@ mailbag-policyd shows with its own metrics.`,
 		if err := together(cmd, "metrics", "json"); err != nil {
 			return err
 		}
-		found := c.examine(cmd.Context())
 		if cmd.Flags().Changed("metrics") {
-			return c.writeMetrics(metrics, found)
+			return c.writeMetrics(metrics, c.examine(cmd.Context(), byClock))
 		}
+		found := c.examine(cmd.Context(), byHand)
 		var err error
 		if asJSON {
 			err = c.json(found)

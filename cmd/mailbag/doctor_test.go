@@ -80,10 +80,48 @@ func TestLookThatHangsIsAFindingAndHoldsUpNone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	hang := make(chan struct{})
 	defer close(hang)
-	got := sideBySide(ctx, look{"one", func(context.Context) []diagnosis { <-hang; return nil }},
+	got := sideBySide(ctx, patience, look{"one", func(context.Context) []diagnosis { <-hang; return nil }},
 		look{"two", func(context.Context) []diagnosis { cancel(); return []diagnosis{{Part: "two", Text: "well"}} }})
 	if len(got) != 2 || got[0].Part != "one" || got[0].Result != illness || got[0].Remedy == "" || got[1].Text != "well" {
 		t.Errorf("found: %+v", got)
+	}
+}
+
+func TestLedgerIsLookedThroughWhereThatIsShort(t *testing.T) {
+	t.Parallel()
+	w := newWorkplace(t, storyMail{})
+	w.must("account", "add", "acme", "--mode", "backup", "--domain", "acme.example")
+	p := newPatient(t, w)
+	for _, c := range []struct {
+		whole int64
+		want  string
+	}{{byHand.whole, "is sound and has 1 accounts"}, {byClock.whole, "is sound and has 1 accounts"}, {1, "leaves it to mailbag-backup"}} {
+		p.pace.whole = c.whole
+		if found := p.examineLedger(t.Context()); len(found) != 1 || found[0].Result != well || !strings.Contains(found[0].Text, c.want) {
+			t.Errorf("up to %d octets: %+v", c.whole, found)
+		}
+	}
+}
+
+// What was broken off as the time was over tells nothing of what is wrong.
+func TestPostfixThatCannotBeReadInTimeIsNotCalledBroken(t *testing.T) {
+	t.Parallel()
+	in := postfixtest.Prepare(t, postfixtest.Config{})
+	w := newWorkplace(t, postfix.Instance{ConfigDir: in.ConfigDir()})
+	w.must("account", "add", "acme", "--mode", "backup", "--domain", "acme.example")
+	p := newPatient(t, w)
+	p.in = postfix.Instance{ConfigDir: in.ConfigDir()}
+	p.postfix = &postfix.Identity{Wired: true}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if found := p.examinePostfix(ctx); len(found) != 1 || !strings.HasPrefix(found[0].Text, "it could not be looked at within") {
+		t.Errorf("found: %+v", found)
+	}
+	p.pace.first = 0
+	for _, d := range p.admit(t.Context()) {
+		if d.Part == "postfix" && !strings.HasPrefix(d.Text, "it c") {
+			t.Errorf("found: %+v", d)
+		}
 	}
 }
 

@@ -36,14 +36,17 @@ func newestBackup(dir string) (path string, info fs.FileInfo, err error) {
 }
 
 func (p *patient) examineBackup(ctx context.Context) []diagnosis {
-	if p.units["mailbag-backup.timer"] == nil || p.accounts == nil {
+	if p.units["mailbag-backup.timer"] == nil {
 		return nil
 	}
-	return examineBackup(ctx, backups, p.oldest(), p.now())
+	return p.pace.examineBackup(ctx, backups, p.oldest(), p.now())
 }
 
-// oldest is since when there are accounts; zero: there are none.
+// oldest is since when there are accounts; zero: there are none, or that is not known.
 func (p *patient) oldest() (since time.Time) {
+	if p.accounts == nil {
+		return since
+	}
 	for a := range p.accounts.Accounts() {
 		if since.IsZero() || a.Created.Before(since) {
 			since = a.Created
@@ -53,30 +56,26 @@ func (p *patient) oldest() (since time.Time) {
 }
 
 // examineBackup looks at the newest copy of a ledger that has accounts since then.
-func examineBackup(ctx context.Context, dir string, since, now time.Time) []diagnosis {
+func (p pace) examineBackup(ctx context.Context, dir string, since, now time.Time) []diagnosis {
 	const again = "run: systemctl start mailbag-backup; if it fails: journalctl -u mailbag-backup"
-	ill := func(format string, args ...any) []diagnosis {
-		return []diagnosis{{Part: "backup", Result: illness, Text: fmt.Sprintf(format, args...), Remedy: again, after: []cause{fullDisk}}}
-	}
+	made := func(unix int64) []reading { return []reading{{"mailbag_backup_timestamp_seconds", nil, float64(unix)}} }
 	path, info, err := newestBackup(dir)
-	if err != nil {
-		return ill("%v", err)
+	switch {
+	case err != nil:
+		return []diagnosis{{Part: "backup", Result: illness, Text: err.Error(), Remedy: again}}
+	case path == "" && !since.IsZero() && now.Sub(since) > backupTime:
+		return []diagnosis{{Part: "backup", Result: illness, Text: "there is no copy of the ledger in " + dir, Remedy: again, readings: made(0), after: []cause{fullDisk}}}
+	case path == "":
+		return []diagnosis{{Part: "backup", Result: well, Text: "none yet; the first is made tonight", readings: made(0)}}
 	}
-	if path == "" {
-		if !since.IsZero() && now.Sub(since) > backupTime {
-			return ill("there is no copy of the ledger in %s", dir)
-		}
-		return []diagnosis{{Part: "backup", Result: well, Text: "none yet; the first is made tonight"}}
-	}
-	made := info.ModTime()
-	d := diagnosis{Part: "backup", Result: well, Text: fmt.Sprintf("%s is whole", path),
-		readings: []reading{{"mailbag_backup_timestamp_seconds", nil, float64(made.Unix())}}}
-	accounts, err := meter.CheckBackup(ctx, path)
+	age := now.Sub(info.ModTime())
+	d := diagnosis{Part: "backup", Result: well, Text: fmt.Sprintf("%s is whole", path), readings: made(info.ModTime().Unix())}
+	accounts, err := meter.CheckBackup(ctx, path, p.reads(path))
 	switch {
 	case err != nil && ctx.Err() == nil:
 		d.Result, d.Text, d.Remedy = illness, fmt.Sprintf("the newest copy of the ledger, %s, is of no use: %v", path, err), again
-	case now.Sub(made) > backupTime:
-		d.Result, d.Text, d.Remedy = illness, fmt.Sprintf("the newest copy of the ledger, %s, is %d days old", path, int(now.Sub(made).Hours()/24)), again
+	case age > backupTime:
+		d.Result, d.Text, d.Remedy = illness, fmt.Sprintf("the newest copy of the ledger, %s, is %d days old", path, int(age.Hours()/24)), again
 	case info.Mode().Perm()&0o077 != 0:
 		d.Result, d.Text, d.Remedy = doubt, fmt.Sprintf("others may read %s (mode %04o), which has the verifiers of passwords", path, info.Mode().Perm()), "run: chmod 600 "+filepath.Join(dir, "mailbag-*.db")
 	default:

@@ -16,9 +16,12 @@ func TestNewestBackupIsLookedAt(t *testing.T) {
 	path := filepath.Join(dir, "mailbag-20260301T000000Z.db")
 	says := func(want string, since, at time.Time) {
 		t.Helper()
-		got := examineBackup(t.Context(), dir, since, at)
+		got := byHand.examineBackup(t.Context(), dir, since, at)
 		if len(got) != 1 || !strings.HasPrefix(string(got[0].Result)+": "+got[0].Text, want) || (got[0].Result != well) != (got[0].Remedy != "") {
 			t.Errorf("found %+v, want %q", got, want)
+		}
+		if len(got[0].readings) != 1 {
+			t.Errorf("%q has no reading", want)
 		}
 	}
 	says("ok: none yet", time.Time{}, now)

@@ -94,7 +94,7 @@ func (p *patient) examineDaemon(ctx context.Context, name string, metrics settin
 			continue
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("%w within %v", errSilence, examineTime)
+			err = fmt.Errorf("%w within %v", errSilence, p.pace.all)
 		}
 		if err != nil {
 			silent[err.Error()] = append(silent[err.Error()], f.at.String())

@@ -25,14 +25,19 @@ func (p *patient) examinePostfix(ctx context.Context) []diagnosis {
 	}
 	sound := begin(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.in.Sound(ctx) })
 	w := postfix.Wiring{Tables: postfix.Tables(p.settings.Policy.Tables)}
+	var away error
 	if p.desk != nil {
-		var err error
-		if w, err = p.desk.wiring(ctx); err != nil {
-			return []diagnosis{p.ledgerAway(err)}
-		}
+		w, away = p.desk.wiring(ctx)
 	}
 	findings, err := p.in.Check(ctx, w)
-	if _, broken := sound(); broken != nil && ctx.Err() == nil {
+	_, broken := sound()
+	if ctx.Err() != nil { // as where it cannot be read in time
+		return []diagnosis{late("postfix", p.pace.all)}
+	}
+	if away != nil {
+		return []diagnosis{p.ledgerAway(away)}
+	}
+	if broken != nil {
 		return []diagnosis{{Part: "postfix", Result: illness, Text: broken.Error(), Remedy: "correct Postfix's configuration; postfix check looks at it"}}
 	}
 	if err != nil {

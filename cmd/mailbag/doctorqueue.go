@@ -50,7 +50,7 @@ func (p *patient) tellWaiting(waiting map[int64]meter.Waiting, whole bool) []dia
 		}
 	}
 	if !whole {
-		found = append(found, diagnosis{Part: "queue", Result: doubt, Text: fmt.Sprintf("the queue is too long to be read in %v: %s so far", examineTime, amountOf(int(messages))), Remedy: "run: mailbag queue"})
+		found = append(found, diagnosis{Part: "queue", Result: doubt, Text: fmt.Sprintf("the queue is too long to be read in %v: %s so far", p.pace.all, amountOf(int(messages))), Remedy: "run: mailbag queue"})
 	}
 	if found == nil {
 		found = []diagnosis{{Part: "queue", Result: well, Text: fmt.Sprintf("%s, none for long", amountOf(int(messages)))}}

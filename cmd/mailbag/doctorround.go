@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,11 +16,25 @@ import (
 	"mailbag/meter"
 )
 
-// examineTime bounds an examination, so that it ends within 5 s. What everything else builds on has a part of it.
-const (
-	examineTime = 4500 * time.Millisecond
-	firstTime   = 2 * time.Second
+// A pace bounds an examination.
+type pace struct {
+	all   time.Duration // that it may take
+	first time.Duration // a part of it, for what everything else builds on
+	whole int64         // the largest ledger, or copy of one, that is looked through for damage, in octets
+}
+
+// By hand somebody waits for it, for 5 s at the most. By the clock it is not to be wrong because the machine is busy, and
+// not to keep the disk busy itself: mailbag-backup.service looks through a large ledger once each day.
+var (
+	byHand  = pace{4500 * time.Millisecond, 2 * time.Second, math.MaxInt64}
+	byClock = pace{25 * time.Second, 10 * time.Second, 64 << 20}
 )
+
+// reads reports whether a file is small enough to be looked through.
+func (p pace) reads(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Size() <= p.whole
+}
 
 // A cause is an illness from which others follow, which are then not told.
 type cause string
@@ -40,6 +55,7 @@ func down(daemon string) cause { return cause(daemon + " does not answer") }
 // A patient is the service as far as it is known before the examination.
 type patient struct {
 	*console
+	pace     pace
 	settings *settings.Settings
 	in       postfix.Instance
 	postfix  *postfix.Identity // nil: it cannot be asked
@@ -59,23 +75,23 @@ type look struct {
 }
 
 // examine looks at everything. What cannot be looked at without something that failed is left out.
-func (c *console) examine(ctx context.Context) []diagnosis {
+func (c *console) examine(ctx context.Context, at pace) []diagnosis {
 	if os.Geteuid() != 0 {
 		return []diagnosis{{Part: "doctor", Result: illness, Text: "this needs root, who alone can see whether others may do what they have to", Remedy: "run as root: mailbag doctor"}}
 	}
 	s, err := settings.Load(c.config)
 	if err != nil {
-		return []diagnosis{{Part: "settings", Result: illness, Text: err.Error(), Remedy: "correct them; mailbag-policyd --check validates them"}}
+		return []diagnosis{{Part: "settings", Result: illness, Text: err.Error(), Remedy: "correct them (mailbag-policyd --check validates them), and look again: mailbag doctor"}}
 	}
-	ctx, cancel := context.WithTimeout(ctx, examineTime)
+	ctx, cancel := context.WithTimeout(ctx, at.all)
 	defer cancel()
-	p := &patient{console: c, settings: s}
+	p := &patient{console: c, pace: at, settings: s}
 	p.in, _ = c.mta.(postfix.Instance)
 	found := append([]diagnosis{{Part: "settings", Result: well, Text: "read from " + orDefaults(s.File)}}, p.admit(ctx)...)
 	if p.desk != nil {
 		defer p.desk.ledger.Close()
 	}
-	return sift(append(found, sideBySide(ctx, p.looks()...)...))
+	return sift(append(found, sideBySide(ctx, at.all, p.looks()...)...))
 }
 
 func orDefaults(file string) string {
@@ -87,7 +103,7 @@ func orDefaults(file string) string {
 
 // admit finds out what the other looks build on.
 func (p *patient) admit(ctx context.Context) []diagnosis {
-	ctx, cancel := context.WithTimeout(ctx, firstTime)
+	ctx, cancel := context.WithTimeout(ctx, p.pace.first)
 	defer cancel()
 	ledger := begin(ctx, p.openLedger)
 	mta := begin(ctx, p.in.Identity)
@@ -98,6 +114,7 @@ func (p *patient) admit(ctx context.Context) []diagnosis {
 	if mtaErr == nil {
 		p.postfix = &id
 	}
+	mtaLate := ctx.Err() != nil
 	var found []diagnosis
 	open, err := ledger()
 	switch {
@@ -114,7 +131,11 @@ func (p *patient) admit(ctx context.Context) []diagnosis {
 		}
 		found = append(found, diagnosis{Part: "setup", Result: illness, Text: text, Remedy: "run: mailbag postfix setup", cause: noSetup})
 	}
-	if mtaErr != nil {
+	switch {
+	case mtaErr == nil:
+	case mtaLate: // a command that was ended says nothing of the configuration
+		found = append(found, late("postfix", p.pace.first))
+	default:
 		found = append(found, diagnosis{Part: "postfix", Result: illness, Text: mtaErr.Error(), Remedy: "install Postfix, or correct its configuration: postconf shows what is wrong", cause: noPostfix})
 	}
 	if p.units, err = services(); err != nil {
@@ -180,7 +201,7 @@ const lastWord = 200 * time.Millisecond
 
 // sideBySide takes all looks at the same time, so that one that hangs holds up none. That one is left behind, for the
 // process ends soon.
-func sideBySide(ctx context.Context, looks ...look) []diagnosis {
+func sideBySide(ctx context.Context, within time.Duration, looks ...look) []diagnosis {
 	var waits []func() ([]diagnosis, error)
 	for _, l := range looks {
 		waits = append(waits, begin(ctx, func(ctx context.Context) ([]diagnosis, error) { return l.take(ctx), nil }))
@@ -189,11 +210,17 @@ func sideBySide(ctx context.Context, looks ...look) []diagnosis {
 	for i, wait := range waits {
 		found, err := wait()
 		if err != nil {
-			found = []diagnosis{{Part: looks[i].part, Result: illness, Text: fmt.Sprintf("it could not be looked at within %v", examineTime), Remedy: "see what the machine waits for, a disk or a name server: dmesg, journalctl --since -5min"}}
+			found = []diagnosis{late(looks[i].part, within)}
 		}
 		all = append(all, found...)
 	}
 	return all
+}
+
+// late is that the time was over before something was seen.
+func late(part string, within time.Duration) diagnosis {
+	return diagnosis{Part: part, Result: illness, Text: fmt.Sprintf("it could not be looked at within %v", within),
+		Remedy: "see what the machine waits for, its processors, a disk or a name server: uptime, dmesg, journalctl --since -5min"}
 }
 
 // sift leaves out what follows from something else that was found, and tells what has one remedy once.
@@ -260,7 +287,7 @@ func (p *patient) ledgerAway(err error) diagnosis {
 		d.Remedy = "put it back, or restore the newest backup" + newestNamed() + " as README.md shows; only if there was none ever, run: mailbag postfix setup"
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		d.Text = fmt.Sprintf("the ledger %s cannot be read within %v", p.settings.Database, firstTime)
+		d.Text = fmt.Sprintf("the ledger %s cannot be read within %v", p.settings.Database, p.pace.first)
 		d.Remedy = "see who has it locked: fuser -v " + p.settings.Database
 	}
 	return d
@@ -278,11 +305,15 @@ func (p *patient) examineLedger(ctx context.Context) []diagnosis {
 	if p.desk == nil {
 		return nil
 	}
+	accounts := grouped(int64(p.accounts.Len()))
+	if !p.pace.reads(p.settings.Database) {
+		return []diagnosis{{Part: "ledger", Result: well, Text: fmt.Sprintf("%s can be read and has %s accounts; its size leaves it to mailbag-backup to look for damage in it", p.settings.Database, accounts)}}
+	}
 	faults, err := p.desk.ledger.Check(ctx)
-	text := fmt.Sprintf("%s is sound and has %s accounts", p.settings.Database, grouped(int64(p.accounts.Len())))
+	text := fmt.Sprintf("%s is sound and has %s accounts", p.settings.Database, accounts)
 	switch {
 	case ctx.Err() != nil:
-		text = fmt.Sprintf("%s can be read and has %s accounts; to look for damage in all of it takes longer: mailbag database check", p.settings.Database, grouped(int64(p.accounts.Len())))
+		text = fmt.Sprintf("%s can be read and has %s accounts; to look for damage in all of it takes longer: mailbag database check", p.settings.Database, accounts)
 	case err != nil:
 		return []diagnosis{p.ledgerAway(err)}
 	case len(faults) > 0:
