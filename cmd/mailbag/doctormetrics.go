@@ -48,6 +48,7 @@ func sheetOf(found []diagnosis, now time.Time) *readings.Sheet {
 		result verdict
 	}
 	count := map[finding]int{}
+	least := map[string]float64{} // of what was measured several times, as whether mail for an account is accepted
 	for _, part := range parts {
 		for _, result := range []verdict{well, doubt, illness} {
 			count[finding{part, result}] = 0
@@ -56,6 +57,11 @@ func sheetOf(found []diagnosis, now time.Time) *readings.Sheet {
 	for _, d := range found {
 		count[finding{d.Part, d.Result}]++
 		for _, r := range d.readings {
+			one := fmt.Sprint(r.name, r.labels)
+			if former, again := least[one]; again && former <= r.value {
+				continue
+			}
+			least[one] = r.value
 			labels := prometheus.Labels{}
 			for i := 0; i+1 < len(r.labels); i += 2 {
 				labels[r.labels[i]] = r.labels[i+1]

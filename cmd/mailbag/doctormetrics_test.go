@@ -23,7 +23,7 @@ func TestMetricsSayWhatWasFoundAndMeasured(t *testing.T) {
 			{"mailbag_disk_free_ratio", []string{"directory", "/var/lib/mailbag", "of", "inodes"}, 0.5}}},
 		{Part: "disk", Result: illness},
 		{Part: "disk", Result: illness},
-		{Part: "moon", Result: well},
+		{Part: "moon", Result: well, readings: slices.Concat(accepts("local", true), accepts("account", true), accepts("account", false), accepts("account", true))},
 	}, now).Write(&text)
 	if err != nil {
 		t.Fatal(err)
@@ -32,6 +32,8 @@ func TestMetricsSayWhatWasFoundAndMeasured(t *testing.T) {
 		"mailbag_doctor_timestamp_seconds 1.7e+09",
 		`mailbag_disk_free_ratio{directory="/var/lib/mailbag",of="inodes"} 0.5`,
 		`mailbag_disk_free_ratio{directory="/var/lib/mailbag",of="space"} 0.05`,
+		`mailbag_smtp_accepts{what="account"} 0`,
+		`mailbag_smtp_accepts{what="local"} 1`,
 		`mailbag_doctor_findings{part="disk",result="failed"} 2`,
 		`mailbag_doctor_findings{part="disk",result="warning"} 1`,
 		`mailbag_doctor_findings{part="disk",result="ok"} 0`,
