@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/binary"
@@ -53,7 +54,7 @@ func (p *patient) examinePolicyd(ctx context.Context) []diagnosis {
 func (p *patient) examineTurnd(ctx context.Context) []diagnosis {
 	odmr := front{proxies: p.settings.Proxies, socket: "mailbag-turnd.socket", ask: p.askTurnd}
 	odmrs := odmr
-	odmrs.tls = true
+	odmrs.tls, odmrs.socket = true, "mailbag-turnd-tls.socket"
 	fronts := slices.Concat(foremost(odmr, p.settings.Turn.Listen), foremost(odmrs, p.settings.Turn.ListenTLS))
 	fronts = append(fronts, front{at: p.settings.Turn.Control, socket: "mailbag-turnd-control.socket",
 		ask: askControl})
@@ -78,7 +79,11 @@ func (p *patient) examineDaemon(ctx context.Context, name string, metrics settin
 		waits = append(waits, begin(ctx, func(ctx context.Context) (*x509.Certificate, error) { return f.ask(ctx, f) }))
 	}
 	taken, _ := holders()
-	var found []diagnosis
+	if service := p.units[program+".service"]; service.ended() {
+		return []diagnosis{{Part: name, Result: illness, cause: down(program), Remedy: p.units.revive(program, fronts),
+			Text: fmt.Sprintf("%s has ended, and nothing starts it: %s", program, cmp.Or(service["StatusText"], "it did not say why"))}}
+	}
+	var found, doubts []diagnosis
 	silent := map[string][]string{} // where, by what is wrong
 	var shown []presented
 	for i, wait := range waits {
@@ -93,6 +98,12 @@ func (p *patient) examineDaemon(ctx context.Context, name string, metrics settin
 				Remedy: fmt.Sprintf("stop that program, and %s has the port within seconds; README.md, \"Names, ports and a certificate\", shows how to do without the port", program)})
 			continue
 		}
+		if d := p.units.examineSocket(name, f, err == nil); d != nil && d.Result == illness {
+			found = append(found, *d)
+			continue
+		} else if d != nil {
+			doubts = append(doubts, *d)
+		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("%w within %v", errSilence, p.pace.all)
 		}
@@ -100,15 +111,19 @@ func (p *patient) examineDaemon(ctx context.Context, name string, metrics settin
 			silent[err.Error()] = append(silent[err.Error()], f.at.String())
 		}
 	}
+	known := len(found) // of which the silence may be a consequence
 	for _, why := range slices.Sorted(maps.Keys(silent)) {
-		found = append(found, diagnosis{Part: name, Result: illness, Text: fmt.Sprintf("%s at %s: %s", program, list(silent[why]), why),
-			Remedy: p.units.revive(program, fronts), cause: down(program), after: []cause{down(program)}})
+		text := fmt.Sprintf("%s at %s: %s", program, list(silent[why]), why)
+		if words := p.units[program+".service"].lastWords(); words != "" {
+			text += "; it says: " + words
+		}
+		found = append(found, diagnosis{Part: name, Result: illness, Text: text, Remedy: p.units.revive(program, fronts), cause: down(program), after: []cause{down(program)}})
 	}
-	if len(taken) == 0 && len(found) > 0 {
+	if known == 0 && len(found) > 0 {
 		found[0].after = nil // it is the one that is told
 	}
 	if len(found) == 0 {
-		found = p.examineMetrics(ctx, name, metrics)
+		found = append(doubts, p.examineMetrics(ctx, name, metrics)...)
 		found = append(found, p.comparePresented(program, shown)...)
 	}
 	if len(found) == 0 {

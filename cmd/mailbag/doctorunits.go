@@ -8,15 +8,35 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"mailbag/cmd/internal/daemon"
 )
 
-// A unit is what systemd says of one, by the names of its properties.
+// A unit is what systemd says of one, by the names of its properties. What is there several times has a line each.
 type unit map[string]string
 
 func (u unit) masked() bool { return u["LoadState"] == "masked" }
 func (u unit) active() bool { return u["ActiveState"] == "active" }
+
+// absent is that it should be there and is not: who does without it has it disabled.
+func (u unit) absent() bool { return u != nil && !u.active() && u["UnitFileState"] != "disabled" }
+
+// ended is that a daemon ended, and that systemd does not start it again by itself.
+func (u unit) ended() bool {
+	status, _ := strconv.Atoi(u["ExecMainStatus"])
+	return u["ActiveState"] == "failed" && (status == daemon.WrongUsage || status == daemon.Misconfigured)
+}
+
+// lastWords are why a daemon does not run, by itself; empty: it runs, or did not say.
+func (u unit) lastWords() string {
+	if u == nil || u.active() {
+		return ""
+	}
+	return u["StatusText"]
+}
 
 // A unitList is mailbag's units, by name; nil where systemd does not run them.
 type unitList map[string]unit
@@ -26,12 +46,14 @@ type job struct {
 	name   string        // of its timer and service
 	does   string        // what is not done without it
 	within time.Duration // after its last run it begins again
+	rank   verdict       // of its absence
 }
 
 var jobs = []job{
-	{"mailbag-expire", "mail is not returned after its hold time, and the ledger grows", 3 * time.Hour},
-	{"mailbag-notify", "customers get no notices", 3 * time.Hour},
-	{"mailbag-backup", "the ledger is not backed up", 50 * time.Hour},
+	{"mailbag-expire", "mail is not returned after its hold time, and the ledger grows", 3 * time.Hour, illness},
+	{"mailbag-notify", "customers get no notices", 3 * time.Hour, illness},
+	{"mailbag-backup", "the ledger is not backed up", 50 * time.Hour, illness},
+	{"mailbag-doctor", "monitoring hears nothing new of what is found here", 20 * time.Minute, doubt},
 }
 
 // stuckTime is how long a job may run.
@@ -44,13 +66,13 @@ func lookAtUnits(ctx context.Context) (unitList, error) {
 	if _, err := os.Stat("/run/systemd/system"); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // sd_booted(3)
 	}
-	names := append([]string{"postfix.service", "mailbag-policyd.socket", "mailbag-milter.socket", "mailbag-turnd.socket", "mailbag-turnd-control.socket",
+	names := append([]string{"postfix.service", "mailbag-policyd.socket", "mailbag-milter.socket", "mailbag-turnd.socket", "mailbag-turnd-tls.socket", "mailbag-turnd-control.socket",
 		"mailbag-pop3.socket", "mailbag-pop3s.socket", "mailbag-deliver.socket"}, daemonUnits...)
 	for _, j := range jobs {
 		names = append(names, j.name+".timer", j.name+".service")
 	}
 	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"show", "--no-pager",
-		"--property=Id,LoadState,ActiveState,UnitFileState,Result,LastTriggerUSec,ExecMainStartTimestamp,StateChangeTimestamp"}, names...)...)
+		"--property=Id,LoadState,ActiveState,UnitFileState,Result,StatusText,ExecMainStatus,Listen,LastTriggerUSec,ExecMainStartTimestamp,StateChangeTimestamp"}, names...)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
 	out, err := cmd.Output()
 	if err != nil {
@@ -66,6 +88,9 @@ func readUnits(text string) unitList {
 		u := unit{}
 		for line := range strings.Lines(block) {
 			if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
+				if former := u[name]; former != "" {
+					value = former + "\n" + value
+				}
 				u[name] = value
 			}
 		}
@@ -106,14 +131,14 @@ func (u unitList) revive(program string, fronts []front) string {
 		if u[name].masked() {
 			masked = append(masked, name)
 		}
-		if _, ok := u[name]; ok && !u[name].active() {
-			inactive = true
-		}
+		inactive = inactive || u[name].absent()
 	}
 	again := fmt.Sprintf("systemctl stop %s; systemctl start %[1]s", program)
 	switch {
 	case masked != nil:
 		return fmt.Sprintf("run: systemctl unmask %s; %s", strings.Join(masked, " "), again)
+	case service.ended():
+		return fmt.Sprintf("mend that, then run: systemctl restart %s; all that it said: journalctl -u %[1]s", program)
 	case inactive:
 		return fmt.Sprintf("run: %s; why it does not run: journalctl -u %s", again, program)
 	}
@@ -171,7 +196,7 @@ func (u unitList) examineJob(j job, now time.Time) []diagnosis {
 	if _, ok := u[timer]; !ok {
 		return nil
 	}
-	t, s := diagnosis{Part: "units", Result: illness}, diagnosis{Part: "units", Result: illness}
+	t, s := diagnosis{Part: "units", Result: j.rank}, diagnosis{Part: "units", Result: j.rank}
 	last := u[timer].moment("LastTriggerUSec")
 	switch state := u[timer]["UnitFileState"]; {
 	case u[timer].masked():
@@ -185,19 +210,19 @@ func (u unitList) examineJob(j job, now time.Time) []diagnosis {
 		t.Text, t.Remedy = fmt.Sprintf("%s ran last on %s: %s", timer, moment(last.In(now.Location())), j.does), fmt.Sprintf("run: systemctl restart %s; see: systemctl list-timers %[1]s", timer)
 	}
 	begun := u[service].moment("ExecMainStartTimestamp")
-	switch u[service]["ActiveState"] {
-	case "failed":
+	switch state := u[service]["ActiveState"]; {
+	case u[service].masked():
+		s.Text, s.Remedy = fmt.Sprintf("%s is masked: %s", service, j.does), "run: systemctl unmask "+service
+	case state == "failed":
 		s.Text = fmt.Sprintf("%s failed (%s) on %s: %s", service, u[service]["Result"], moment(u[service].moment("StateChangeTimestamp").In(now.Location())), j.does)
 		s.Remedy = fmt.Sprintf("see: journalctl -u %s; when that is mended, run: systemctl start %[1]s", j.name)
 		s.after = []cause{noLedger, fullDisk}
 		if j.name == "mailbag-notify" {
 			s.after = append(s.after, badNotice)
 		}
-	case "activating":
-		if now.Sub(begun) > stuckTime {
-			s.Text = fmt.Sprintf("%s runs since %s: %s", service, moment(begun.In(now.Location())), j.does)
-			s.Remedy = fmt.Sprintf("see: journalctl -u %s; then run: systemctl restart %[1]s", j.name)
-		}
+	case state == "activating" && now.Sub(begun) > stuckTime:
+		s.Text = fmt.Sprintf("%s runs since %s: %s", service, moment(begun.In(now.Location())), j.does)
+		s.Remedy = fmt.Sprintf("see: journalctl -u %s; then run: systemctl restart %[1]s", j.name)
 	}
 	return append(rated(timer, t), rated(service, s)...)
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"mailbag/cmd/internal/settings"
 )
 
 // TestUnitsAreJudgedByWhatSystemdSays has what systemctl show printed on a Debian 12 where all was well.
@@ -26,6 +29,7 @@ func TestUnitsAreJudgedByWhatSystemdSays(t *testing.T) {
 		{"mailbag-backup.timer", "LoadState", "masked", now, "failed: mailbag-backup.timer is masked", "run: systemctl unmask mailbag-backup.timer; systemctl enable --now mailbag-backup.timer"},
 		{"mailbag-notify.timer", "UnitFileState", "disabled", now, "warning: mailbag-notify.timer is disabled", "run: systemctl enable mailbag-notify.timer"},
 		{"mailbag-expire.timer", "LastTriggerUSec", "Wed 2026-11-25 20:17:00 UTC", now, "failed: mailbag-expire.timer ran last on 25 November 2026, 20:17 UTC", "run: systemctl restart mailbag-expire.timer"},
+		{"mailbag-expire.service", "LoadState", "masked", now, "failed: mailbag-expire.service is masked", "run: systemctl unmask mailbag-expire.service"},
 		{"mailbag-backup.service", "ActiveState", "failed", now, "failed: mailbag-backup.service failed", "systemctl start mailbag-backup"},
 		{"mailbag-expire.service", "ActiveState", "activating", now.Add(5 * time.Hour), "failed: mailbag-expire.service runs since", "systemctl restart mailbag-expire"},
 		{"mailbag-policyd.service", "UnitFileState", "disabled", now, "warning: mailbag-policyd.service is disabled", "run: systemctl enable mailbag-policyd.service"},
@@ -74,5 +78,26 @@ func TestDaemonIsRevivedByWhatItsUnitsLack(t *testing.T) {
 	}
 	if got := unitList(nil).revive("mailbag-popd", fronts); got != "start mailbag-popd, or see its log" {
 		t.Errorf("without systemd: %s", got)
+	}
+}
+
+// A daemon that ended for good says why, and only a start by hand brings it back.
+func TestDaemonThatEndedForGoodIsToldWithItsReason(t *testing.T) {
+	t.Parallel()
+	nobody := front{at: settings.Address{Network: "unix", Address: filepath.Join(t.TempDir(), "none")}, ask: askPOP3}
+	for _, c := range []struct{ state, status, says, want, remedy string }{
+		{"failed", "78", "the settings are mistaken", "mailbag-popd has ended, and nothing starts it: the settings are mistaken", "mend that, then run: systemctl restart mailbag-popd"},
+		{"failed", "64", "", "mailbag-popd has ended, and nothing starts it: it did not say why", "mend that, then run: systemctl restart mailbag-popd"},
+		{"activating", "1", "its port is taken", "mailbag-popd at " + nobody.at.String() + ": nobody answers: there is no such socket; it says: its port is taken", "run: systemctl stop mailbag-popd; systemctl start mailbag-popd"},
+		{"active", "78", "2 sessions", "mailbag-popd at " + nobody.at.String() + ": nobody answers: there is no such socket", "run: systemctl restart mailbag-popd"},
+	} {
+		p := &patient{settings: &settings.Settings{}, units: unitList{"mailbag-popd.service": {"ActiveState": c.state, "ExecMainStatus": c.status, "StatusText": c.says}}}
+		found := p.examineDaemon(t.Context(), "popd", settings.Address{}, []front{nobody})
+		if len(found) != 1 || !strings.HasPrefix(found[0].Text, c.want) || !strings.HasPrefix(found[0].Remedy, c.remedy) || found[0].cause != down("mailbag-popd") || found[0].after != nil {
+			t.Errorf("%+v: found %+v", c, found)
+		}
+		if c.state == "active" && strings.Contains(found[0].Text, c.says) {
+			t.Errorf("what it says while it runs is no reason: %s", found[0].Text)
+		}
 	}
 }

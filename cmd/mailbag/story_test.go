@@ -55,7 +55,7 @@ func TestStories(t *testing.T) {
 				os.WriteFile(env.WorkDir+"/mailbag.toml", []byte(settings), 0o644))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"accept": accept, "daemon": daemon, "status": status,
+			"accept": accept, "daemon": tablesWritten, "status": status,
 			"turnd": turnd, "turn": recordTurn, "session": recordSession, "suspect": noteSuspect,
 		},
 	})
@@ -239,8 +239,8 @@ func noteSuspect(ts *testscript.TestScript, _ bool, args []string) {
 		meter.WaitingMessage{ID: args[2], Size: 1000, Since: storyTime(args[0]), Suspicion: suspicion}))
 }
 
-// daemon writes the tables of the accounts as mailbag-policyd does, until the story ends.
-func daemon(ts *testscript.TestScript, _ bool, _ []string) {
+// tablesWritten writes the tables of the accounts as mailbag-policyd does, until the story ends.
+func tablesWritten(ts *testscript.TestScript, _ bool, _ []string) {
 	stop := keepTables(storyLedger(ts), ts.MkAbs("tables"), func() error { return nil })
 	ts.Defer(func() { ts.Check(stop()) })
 }
