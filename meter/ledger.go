@@ -28,6 +28,12 @@ var (
 
 	// ErrReadOnly is the ErrUnavailable of what was to be written to a file that this process may only read.
 	ErrReadOnly = fmt.Errorf("%w: it can only be read", ErrUnavailable)
+
+	// ErrLocked is the ErrUnavailable of a file that another process was writing to for longer than Options.BusyTimeout.
+	ErrLocked = fmt.Errorf("%w: another process has it locked", ErrUnavailable)
+
+	// ErrDamaged is the ErrUnavailable of a file that is no ledger, or no more.
+	ErrDamaged = fmt.Errorf("%w: it is damaged", ErrUnavailable)
 )
 
 // Options of a [Ledger]. The zero value is that of a reader of an existing ledger in UTC.
@@ -343,6 +349,10 @@ func unavailable(err error) error {
 		return err
 	case errors.As(err, &e) && e.Code == sqlite3.ErrReadonly:
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case busy(err):
+		return fmt.Errorf("%w: %w", ErrLocked, err)
+	case errors.As(err, &e) && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

@@ -96,6 +96,9 @@ func CheckBackup(ctx context.Context, path string, thorough bool) (accounts int6
 	return accounts, err
 }
 
+// Writable returns nil where something could be written now. Nothing is.
+func (l *Ledger) Writable(ctx context.Context) error { return l.batch(ctx) }
+
 // Newest is the time of the newest record of a message, a turn or a change; zero: there is none.
 func (l *Ledger) Newest(ctx context.Context) (time.Time, error) {
 	db, err := l.reader(ctx)

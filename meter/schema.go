@@ -68,7 +68,7 @@ func migrate(ctx context.Context, db *sql.DB, create bool) error {
 			ErrUnavailable, version, len(migrations))
 	}
 	if version == 0 && !create {
-		return fmt.Errorf("%w: the file is empty; restore it from a backup, or make a new ledger by adding an account", ErrUnavailable)
+		return fmt.Errorf("%w: the file is empty; restore it from a backup, or make a new ledger by adding an account", ErrDamaged)
 	}
 	for _, migration := range migrations[version:] {
 		if _, err := tx.ExecContext(ctx, migration); err != nil {

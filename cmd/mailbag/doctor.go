@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
 
 // A verdict says how something is.
 type verdict string
@@ -81,7 +85,7 @@ written every five minutes, which mailbag-policyd shows with its own metrics.`,
 
 func (c *console) showDiagnoses(found []diagnosis) {
 	for _, d := range found {
-		c.say("%-8s %-11s %s", d.Result, d.Part, d.Text)
+		c.say("%-8s %-11s %s", d.Result, d.Part, strings.ReplaceAll(d.Text, "\n", "\n"+strings.Repeat(" ", 21)))
 		if d.Remedy != "" {
 			c.say("%21s%s", "", d.Remedy)
 		}

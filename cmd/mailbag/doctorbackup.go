@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -60,11 +61,15 @@ func (p pace) examineBackup(ctx context.Context, dir string, since, now time.Tim
 	const again = "run: systemctl start mailbag-backup; if it fails: journalctl -u mailbag-backup"
 	made := func(unix int64) []reading { return []reading{{"mailbag_backup_timestamp_seconds", nil, float64(unix)}} }
 	path, info, err := newestBackup(dir)
+	_, gone := os.Stat(dir)
 	switch {
+	case errors.Is(gone, fs.ErrNotExist):
+		return []diagnosis{{Part: "backup", Result: illness, Text: "there is no directory " + dir + ", so the ledger is not backed up", cause: noBackups, readings: made(0),
+			Remedy: "run: systemd-tmpfiles --create mailbag.conf; systemctl start mailbag-backup"}}
 	case err != nil:
 		return []diagnosis{{Part: "backup", Result: illness, Text: err.Error(), Remedy: again}}
 	case path == "" && !since.IsZero() && now.Sub(since) > backupTime:
-		return []diagnosis{{Part: "backup", Result: illness, Text: "there is no copy of the ledger in " + dir, Remedy: again, readings: made(0), after: []cause{fullDisk}}}
+		return []diagnosis{{Part: "backup", Result: illness, Text: "there is no copy of the ledger in " + dir, Remedy: again, readings: made(0), after: []cause{fullDisk, noBackups}}}
 	case path == "":
 		return []diagnosis{{Part: "backup", Result: well, Text: "none yet; the first is made tonight", readings: made(0)}}
 	}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -73,18 +72,25 @@ func (p *patient) examinePopd(ctx context.Context) []diagnosis {
 func (p *patient) examineDaemon(ctx context.Context, name string, metrics settings.Address, fronts []front) []diagnosis {
 	program := "mailbag-" + name
 	fronts = slices.DeleteFunc(fronts, func(f front) bool { return f.at.IsZero() })
-	holders := begin(ctx, func(context.Context) (map[string]holder, error) { return foreignHolders(fronts, program), nil })
+	ports := append(slices.Clone(fronts), front{at: metrics}) // without one of them it does not start
+	holders := begin(ctx, func(context.Context) (map[string]holder, error) { return foreignHolders(ports, program), nil })
 	var waits []func() (*x509.Certificate, error)
 	for _, f := range fronts {
 		waits = append(waits, begin(ctx, func(ctx context.Context) (*x509.Certificate, error) { return f.ask(ctx, f) }))
 	}
-	taken, _ := holders()
-	if service := p.units[program+".service"]; service.ended() {
-		return []diagnosis{{Part: name, Result: illness, cause: down(program), Remedy: p.units.revive(program, fronts),
-			Text: fmt.Sprintf("%s has ended, and nothing starts it: %s", program, cmp.Or(service["StatusText"], "it did not say why"))}}
+	if p.units[program+".service"].ended() {
+		return []diagnosis{p.units.examineEnded(name, fronts)}
 	}
+	taken, _ := holders()
 	var found, doubts []diagnosis
-	silent := map[string][]string{} // where, by what is wrong
+	for _, f := range ports {
+		if h, ok := taken[f.at.Address]; ok {
+			found = append(found, diagnosis{Part: name, Result: illness, cause: down(program),
+				Text:   fmt.Sprintf("%s cannot have %s, which %s has", program, f.at, h),
+				Remedy: fmt.Sprintf("stop that program, and %s has the port within seconds; README.md, \"Names, ports and a certificate\", shows how to do without the port", program)})
+		}
+	}
+	var silent []silence
 	var shown []presented
 	for i, wait := range waits {
 		f := fronts[i]
@@ -92,10 +98,7 @@ func (p *patient) examineDaemon(ctx context.Context, name string, metrics settin
 		if leaf != nil || err == nil {
 			shown = append(shown, presented{f, leaf})
 		}
-		if h, ok := taken[f.at.Address]; ok {
-			found = append(found, diagnosis{Part: name, Result: illness, cause: down(program),
-				Text:   fmt.Sprintf("%s cannot have %s, which %s has", program, f.at, h),
-				Remedy: fmt.Sprintf("stop that program, and %s has the port within seconds; README.md, \"Names, ports and a certificate\", shows how to do without the port", program)})
+		if _, ok := taken[f.at.Address]; ok {
 			continue
 		}
 		if d := p.units.examineSocket(name, f, err == nil); d != nil && d.Result == illness {
@@ -108,19 +111,19 @@ func (p *patient) examineDaemon(ctx context.Context, name string, metrics settin
 			err = fmt.Errorf("%w within %v", errSilence, p.pace.all)
 		}
 		if err != nil {
-			silent[err.Error()] = append(silent[err.Error()], f.at.String())
+			silent = append(silent, silence{f.at, err.Error(), p.consequence(f, err)})
 		}
 	}
-	known := len(found) // of which the silence may be a consequence
-	for _, why := range slices.Sorted(maps.Keys(silent)) {
-		text := fmt.Sprintf("%s at %s: %s", program, list(silent[why]), why)
+	for _, s := range joined(silent) {
+		text := fmt.Sprintf("%s at %s: %s", program, s.where(), s[0].why)
 		if words := p.units[program+".service"].lastWords(); words != "" {
 			text += "; it says: " + words
 		}
-		found = append(found, diagnosis{Part: name, Result: illness, Text: text, Remedy: p.units.revive(program, fronts), cause: down(program), after: []cause{down(program)}})
-	}
-	if known == 0 && len(found) > 0 {
-		found[0].after = nil // it is the one that is told
+		d := diagnosis{Part: name, Result: illness, Text: text, Remedy: p.units.revive(program, fronts), cause: down(program), after: s[0].after}
+		if len(found) > 0 { // the first one is told
+			d.after = append(d.after, down(program))
+		}
+		found = append(found, d)
 	}
 	if len(found) == 0 {
 		found = append(doubts, p.examineMetrics(ctx, name, metrics)...)
@@ -130,6 +133,54 @@ func (p *patient) examineDaemon(ctx context.Context, name string, metrics settin
 		found = []diagnosis{{Part: name, Result: well, Text: fmt.Sprintf("%s answers as it should (%d questions)", program, len(fronts))}}
 	}
 	return found
+}
+
+// A silence is a front that does not answer as it should.
+type silence struct {
+	at    settings.Address
+	why   string
+	after []cause
+}
+
+type silences []silence
+
+// joined are those together that have the same reason, and first those that do not follow from something else.
+func joined(all []silence) []silences {
+	order := func(a, b silence) int {
+		return cmp.Or(cmp.Compare(len(a.after), len(b.after)), cmp.Compare(a.why, b.why))
+	}
+	slices.SortStableFunc(all, order)
+	var groups []silences
+	for i, s := range all {
+		if i == 0 || order(all[i-1], s) != 0 {
+			groups = append(groups, nil)
+		}
+		last := len(groups) - 1
+		groups[last] = append(groups[last], s)
+	}
+	return groups
+}
+
+func (all silences) where() string {
+	var at []string
+	for _, s := range all {
+		at = append(at, s.at.String())
+	}
+	return list(at)
+}
+
+// errNotStored is a refusal by which lmtp(8) keeps a message.
+var errNotStored = errors.New("mail cannot be stored")
+
+// consequence says from what else an error may follow.
+func (p *patient) consequence(f front, err error) []cause {
+	switch {
+	case errors.Is(err, errNotStored):
+		return []cause{noLedger, fullDisk}
+	case f.tls && !errors.Is(err, errNobody):
+		return []cause{noFile(p.settings.TLS.Certificate), noFile(p.settings.TLS.Key)}
+	}
+	return nil
 }
 
 // A packet is a question in octets: to the policy service, or to the milter.
@@ -279,7 +330,7 @@ func (p *patient) askDelivery(ctx context.Context, f front) (*x509.Certificate, 
 		if r, err := d.smtp("RCPT TO:<" + t.address + ">"); err != nil {
 			return nil, err
 		} else if !r.positive() && !r.ofAccount() {
-			return nil, fmt.Errorf("mail for %s cannot be stored: %s", t.account.Name, r)
+			return nil, fmt.Errorf("%w, for account %s: %s", errNotStored, t.account.Name, r)
 		}
 	}
 	_, err = d.demand("RSET")

@@ -144,7 +144,7 @@ func (b belonging) examine(u access.User) []diagnosis {
 func (b belonging) remedy(denied *access.Denial) string {
 	within := b.tree != "" && inside(denied.At, b.tree)
 	switch {
-	case within && strings.HasPrefix(b.tree, "/run/mailbag/"): // made by systemd-tmpfiles at each start of the machine
+	case inside(denied.At, runtime):
 		return remedyOfTurns
 	case within && denied.Owned:
 		return fmt.Sprintf("run: chmod -R u+rwX %s", b.tree)
@@ -169,7 +169,11 @@ func (p *patient) examineDelivery(owner string) []diagnosis {
 	}
 	if at := p.settings.POP.Deliver; at.Network == "unix" {
 		if problem := postfix.Unreachable(at.Address, owner); problem != "" {
-			ill("mail for mailboxes: "+problem, "correct the owner in mailbag-deliver.socket, if it was changed, and run: systemctl stop mailbag-deliver.socket mailbag-popd.service; systemctl start mailbag-popd.service", down("mailbag-popd"))
+			remedy := "correct the owner in mailbag-deliver.socket, if it was changed, and run: systemctl stop mailbag-deliver.socket mailbag-popd.service; systemctl start mailbag-popd.service"
+			if denied := deniedTo(owner, at.Address); denied != nil && denied.At != denied.Path && inside(denied.At, runtime) {
+				remedy = remedyOfTurns
+			}
+			ill("mail for mailboxes: "+problem, remedy, down("mailbag-popd"))
 		}
 	}
 	open, err := filepath.Glob(filepath.Join(p.settings.Turn.Sockets, "*.sock"))
@@ -188,7 +192,18 @@ func (p *patient) examineDelivery(owner string) []diagnosis {
 	return found
 }
 
+// runtime is made by systemd-tmpfiles at each start of the machine.
+const runtime = "/run/mailbag"
+
 const remedyOfTurns = "run: systemd-tmpfiles --create mailbag.conf"
+
+// deniedTo is what keeps a user of Postfix's from a socket; nil: nothing does, or that cannot be seen.
+func deniedTo(owner, socket string) (denied *access.Denial) {
+	if u, err := access.LookupAlone(owner); err == nil {
+		errors.As(u.Denied(socket, access.Write), &denied)
+	}
+	return denied
+}
 
 // ungrouped says why the sockets that mailbag-turnd makes in a directory would not have the group of Postfix's owner.
 func ungrouped(dir, owner string) string {

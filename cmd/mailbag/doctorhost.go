@@ -101,6 +101,8 @@ func (d *disk) diagnosis() diagnosis {
 	space, inodes := int(d.space*100), int(d.inodes*100)
 	found := diagnosis{Part: "disk", Result: well, Text: fmt.Sprintf("%s free at %s (%d %% of space, %d %% of inodes)", units.RoundSize(d.free), strings.Join(d.directories, ", "), space, inodes)}
 	switch least := min(space, inodes); {
+	case least < noSpace && len(d.directories) == 1 && d.directories[0] == backups:
+		found.Result, found.Remedy, found.cause = illness, "make room, or the ledger is not backed up", noBackups
 	case least < noSpace:
 		found.Result, found.Remedy, found.cause = illness, "make room, or mail is refused soon", fullDisk
 	case least < littleSpace:

@@ -48,6 +48,16 @@ func TestEachDiskIsLookedAtOnceWithAllThatIsOnIt(t *testing.T) {
 	}
 }
 
+func TestFullDiskOfBackupsAloneRefusesNoMail(t *testing.T) {
+	t.Parallel()
+	if d := (&disk{directories: []string{backups}}).diagnosis(); d.Result != illness || d.cause != noBackups {
+		t.Errorf("%+v", d)
+	}
+	if d := (&disk{directories: []string{"/var/lib/mailbag", backups}}).diagnosis(); d.cause != fullDisk {
+		t.Errorf("%+v", d)
+	}
+}
+
 // newPatient is one that is admitted with the ledger of a workplace.
 func newPatient(t *testing.T, w workplace) *patient {
 	t.Helper()

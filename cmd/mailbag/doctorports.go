@@ -14,13 +14,19 @@ import (
 	"mailbag/cmd/internal/settings"
 )
 
-// A holder is a process that listens on a port.
+// A holder is a process that has what a daemon needs, such as a port.
 type holder struct {
 	program string
 	pid     int
 }
 
 func (h holder) String() string { return fmt.Sprintf("%s (process %d)", h.program, h.pid) }
+
+// named is a process with the name of its program.
+func named(pid int) holder {
+	program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return holder{filepath.Base(strings.TrimSuffix(program, " (deleted)")), pid}
+}
 
 // foreignHolders are who listens, by address, in the place of a program or of systemd, which holds its sockets. Who
 // listens in another network namespace is not seen.
@@ -69,8 +75,7 @@ func listening(at settings.Address) []holder {
 		for _, d := range descriptors {
 			if target, err := os.Readlink(process + "/fd/" + d.Name()); err == nil && sockets[target] {
 				pid, _ := strconv.Atoi(filepath.Base(process))
-				program, _ := os.Readlink(process + "/exe")
-				holders = append(holders, holder{filepath.Base(strings.TrimSuffix(program, " (deleted)")), pid})
+				holders = append(holders, named(pid))
 				break
 			}
 		}

@@ -48,7 +48,7 @@ func (p *patient) examinePostfix(ctx context.Context) []diagnosis {
 		d := diagnosis{Part: "postfix", Text: f.Text, Remedy: f.Remedy}
 		switch f.Severity {
 		case postfix.Fault:
-			d.Result = illness
+			d.Result, d.cause = illness, miswired
 		case postfix.Warning:
 			d.Result = doubt
 		default:
@@ -59,6 +59,7 @@ func (p *patient) examinePostfix(ctx context.Context) []diagnosis {
 			d.after = []cause{down("mailbag-policyd")}
 		case postfix.StepIn:
 			d.cause, d.after = standsAside, []cause{down("mailbag-policyd")}
+			d.Remedy = "run: mailbag postfix step-in" // where this is told mailbag-policyd answers
 		}
 		if p.desk == nil && d.Result == illness { // what the accounts need is not known
 			d.after = append(d.after, noLedger)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"mailbag/cmd/internal/postfix"
@@ -45,7 +44,9 @@ const (
 	noPostfix   cause = "Postfix does not run"
 	takenPort   cause = "another program has Postfix's port"
 	standsAside cause = "mailbag stands aside"
+	miswired    cause = "Postfix is not as mailbag needs it"
 	fullDisk    cause = "a disk is full"
+	noBackups   cause = "there is no place for backups"
 	badNotice   cause = "the text of a notice has a mistake"
 )
 
@@ -263,11 +264,8 @@ type opened struct {
 	accounts *meter.Directory
 }
 
-// lockedTime is how long somebody else's write is waited for.
-const lockedTime = time.Second
-
 func (p *patient) openLedger(ctx context.Context) (opened, error) {
-	l, err := meter.Open(ctx, p.settings.Database, meter.Options{Location: p.settings.Billing.Location, Now: p.now, BusyTimeout: lockedTime})
+	l, err := meter.Open(ctx, p.settings.Database, meter.Options{Location: p.settings.Billing.Location, Now: p.now, BusyTimeout: p.pace.first / 2})
 	if err != nil {
 		return opened{}, err
 	}
@@ -277,49 +275,6 @@ func (p *patient) openLedger(ctx context.Context) (opened, error) {
 		return opened{}, err
 	}
 	return opened{&desk{console: p.console, settings: p.settings, ledger: l}, all}, nil
-}
-
-// ledgerAway says what to do without the ledger. An empty one in its place would have everybody's mail refused.
-func (p *patient) ledgerAway(err error) diagnosis {
-	d := diagnosis{Part: "ledger", Result: illness, Text: err.Error(), Remedy: "see that the file can be read and written, or restore a backup", cause: noLedger, after: []cause{fullDisk}}
-	if errors.Is(err, meter.ErrNoLedger) {
-		d.Text = "there is no ledger " + p.settings.Database + ", so mail for accounts is put off"
-		d.Remedy = "put it back, or restore the newest backup" + newestNamed() + " as README.md shows; only if there was none ever, run: mailbag postfix setup"
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		d.Text = fmt.Sprintf("the ledger %s cannot be read within %v", p.settings.Database, p.pace.first)
-		d.Remedy = "see who has it locked: fuser -v " + p.settings.Database
-	}
-	return d
-}
-
-// newestNamed is the path of the newest backup, where there is one, behind a comma.
-func newestNamed() string {
-	if path, _, err := newestBackup(backups); err == nil && path != "" {
-		return ", " + path + ","
-	}
-	return ""
-}
-
-func (p *patient) examineLedger(ctx context.Context) []diagnosis {
-	if p.desk == nil {
-		return nil
-	}
-	accounts := grouped(int64(p.accounts.Len()))
-	if !p.pace.reads(p.settings.Database) {
-		return []diagnosis{{Part: "ledger", Result: well, Text: fmt.Sprintf("%s can be read and has %s accounts; its size leaves it to mailbag-backup to look for damage in it", p.settings.Database, accounts)}}
-	}
-	faults, err := p.desk.ledger.Check(ctx)
-	text := fmt.Sprintf("%s is sound and has %s accounts", p.settings.Database, accounts)
-	switch {
-	case ctx.Err() != nil:
-		text = fmt.Sprintf("%s can be read and has %s accounts; to look for damage in all of it takes longer: mailbag database check", p.settings.Database, accounts)
-	case err != nil:
-		return []diagnosis{p.ledgerAway(err)}
-	case len(faults) > 0:
-		return []diagnosis{{Part: "ledger", Result: illness, Text: strings.Join(faults, "; "), Remedy: "stop the daemons, keep a copy of the file, and restore the latest backup that is sound", cause: noLedger}}
-	}
-	return []diagnosis{{Part: "ledger", Result: well, Text: text}}
 }
 
 // examineNotices reads the operator's texts as mailbag notify does, which sends nothing with a mistake in them.

@@ -238,7 +238,7 @@ func (s sender) judge(t trial, r reply) []diagnosis {
 		return nil
 	}
 	ill := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("mail for %s is not accepted at %s: %s", t, s.at, r), Remedy: "see " + maillog, readings: accepts(what, false),
-		after: []cause{noPostfix, down("mailbag-policyd"), fullDisk}}
+		after: []cause{noPostfix, down("mailbag-policyd"), fullDisk, miswired}}
 	relay := strings.Contains(strings.Join(r.lines, " "), "elay access denied")
 	switch {
 	case t.account != nil && t.account.Recipients == meter.VerifiedRecipient && r.code/100 == 4 && !r.class(".3."):
@@ -261,7 +261,7 @@ func (s sender) judge(t trial, r reply) []diagnosis {
 // refusedByHost is a refusal that may well be meant: greylisting, or what the operator says of clients.
 func (s sender) refusedByHost(what string, r reply) []diagnosis {
 	return []diagnosis{{Part: "smtp", Result: doubt, Text: fmt.Sprintf("%s is refused at %s, as this host's own policy may want: %s", what, s.at, r),
-		Remedy: "see whether that is meant, in " + maillog, after: []cause{down("mailbag-policyd"), noPostfix}}}
+		Remedy: "see whether that is meant, in " + maillog, after: []cause{down("mailbag-policyd"), noPostfix, miswired}}}
 }
 
 // freshTime is within which Postfix may not have read new tables yet.

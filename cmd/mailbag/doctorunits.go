@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,16 +27,25 @@ func (u unit) absent() bool { return u != nil && !u.active() && u["UnitFileState
 
 // ended is that a daemon ended, and that systemd does not start it again by itself.
 func (u unit) ended() bool {
-	status, _ := strconv.Atoi(u["ExecMainStatus"])
+	status := u.status()
 	return u["ActiveState"] == "failed" && (status == daemon.WrongUsage || status == daemon.Misconfigured)
 }
 
-// lastWords are why a daemon does not run, by itself; empty: it runs, or did not say.
+// lastWords are why a daemon ended by itself; empty: it runs, was stopped, or did not say.
 func (u unit) lastWords() string {
-	if u == nil || u.active() {
-		return ""
+	if status := u.status(); u.active() || status != daemon.Failed && status != daemon.Misconfigured {
+		return "" // what it says otherwise is how it was while it ran
 	}
 	return u["StatusText"]
+}
+
+// status is that with which the service's process exited last.
+func (u unit) status() int {
+	n, err := strconv.Atoi(u["ExecMainStatus"])
+	if err != nil {
+		return daemon.Done
+	}
+	return n
 }
 
 // A unitList is mailbag's units, by name; nil where systemd does not run them.
@@ -137,12 +147,32 @@ func (u unitList) revive(program string, fronts []front) string {
 	switch {
 	case masked != nil:
 		return fmt.Sprintf("run: systemctl unmask %s; %s", strings.Join(masked, " "), again)
-	case service.ended():
-		return fmt.Sprintf("mend that, then run: systemctl restart %s; all that it said: journalctl -u %[1]s", program)
 	case inactive:
 		return fmt.Sprintf("run: %s; why it does not run: journalctl -u %s", again, program)
 	}
 	return fmt.Sprintf("run: systemctl restart %s; what it did: journalctl -u %[1]s", program)
+}
+
+// examineEnded says why a daemon ended for good. Those that ended for the same reason, as mistaken settings, are told by the
+// first of them.
+func (u unitList) examineEnded(name string, fronts []front) diagnosis {
+	program := "mailbag-" + name
+	reason := u[program+".service"]["StatusText"]
+	var all []string
+	for _, service := range daemonUnits {
+		if u[service].ended() && u[service]["StatusText"] == reason {
+			all = append(all, strings.TrimSuffix(service, ".service"))
+		}
+	}
+	d := diagnosis{Part: name, Result: illness, cause: down(program),
+		Text:   fmt.Sprintf("%s ended, and nothing starts it any more: %s", list(all), cmp.Or(reason, "it did not say why")),
+		Remedy: fmt.Sprintf("once that is mended, run: systemctl restart %s; all that it said: journalctl -u %s", strings.Join(all, " "), program)}
+	if all[0] != program {
+		d.after = []cause{down(all[0])}
+	} else if again := u.revive(program, fronts); strings.Contains(again, "unmask") {
+		d.Remedy = again
+	}
+	return d
 }
 
 func (p *patient) examineUnits(context.Context) []diagnosis { return p.units.examine(p.now()) }
@@ -217,8 +247,11 @@ func (u unitList) examineJob(j job, now time.Time) []diagnosis {
 		s.Text = fmt.Sprintf("%s failed (%s) on %s: %s", service, u[service]["Result"], moment(u[service].moment("StateChangeTimestamp").In(now.Location())), j.does)
 		s.Remedy = fmt.Sprintf("see: journalctl -u %s; when that is mended, run: systemctl start %[1]s", j.name)
 		s.after = []cause{noLedger, fullDisk}
-		if j.name == "mailbag-notify" {
+		switch j.name {
+		case "mailbag-notify":
 			s.after = append(s.after, badNotice)
+		case "mailbag-backup":
+			s.after = append(s.after, noBackups)
 		}
 	case state == "activating" && now.Sub(begun) > stuckTime:
 		s.Text = fmt.Sprintf("%s runs since %s: %s", service, moment(begun.In(now.Location())), j.does)

@@ -29,6 +29,7 @@ func TestUnitsAreJudgedByWhatSystemdSays(t *testing.T) {
 		{"mailbag-backup.timer", "LoadState", "masked", now, "failed: mailbag-backup.timer is masked", "run: systemctl unmask mailbag-backup.timer; systemctl enable --now mailbag-backup.timer"},
 		{"mailbag-notify.timer", "UnitFileState", "disabled", now, "warning: mailbag-notify.timer is disabled", "run: systemctl enable mailbag-notify.timer"},
 		{"mailbag-expire.timer", "LastTriggerUSec", "Wed 2026-11-25 20:17:00 UTC", now, "failed: mailbag-expire.timer ran last on 25 November 2026, 20:17 UTC", "run: systemctl restart mailbag-expire.timer"},
+		{"mailbag-doctor.timer", "ActiveState", "inactive", now, "warning: mailbag-doctor.timer does not run: monitoring hears nothing new", "run: systemctl enable --now mailbag-doctor.timer"},
 		{"mailbag-expire.service", "LoadState", "masked", now, "failed: mailbag-expire.service is masked", "run: systemctl unmask mailbag-expire.service"},
 		{"mailbag-backup.service", "ActiveState", "failed", now, "failed: mailbag-backup.service failed", "systemctl start mailbag-backup"},
 		{"mailbag-expire.service", "ActiveState", "activating", now.Add(5 * time.Hour), "failed: mailbag-expire.service runs since", "systemctl restart mailbag-expire"},
@@ -86,9 +87,11 @@ func TestDaemonThatEndedForGoodIsToldWithItsReason(t *testing.T) {
 	t.Parallel()
 	nobody := front{at: settings.Address{Network: "unix", Address: filepath.Join(t.TempDir(), "none")}, ask: askPOP3}
 	for _, c := range []struct{ state, status, says, want, remedy string }{
-		{"failed", "78", "the settings are mistaken", "mailbag-popd has ended, and nothing starts it: the settings are mistaken", "mend that, then run: systemctl restart mailbag-popd"},
-		{"failed", "64", "", "mailbag-popd has ended, and nothing starts it: it did not say why", "mend that, then run: systemctl restart mailbag-popd"},
+		{"failed", "78", "the settings are mistaken", "mailbag-popd ended, and nothing starts it any more: the settings are mistaken", "once that is mended, run: systemctl restart mailbag-popd"},
+		{"failed", "64", "", "mailbag-popd ended, and nothing starts it any more: it did not say why", "once that is mended, run: systemctl restart mailbag-popd"},
 		{"activating", "1", "its port is taken", "mailbag-popd at " + nobody.at.String() + ": nobody answers: there is no such socket; it says: its port is taken", "run: systemctl stop mailbag-popd; systemctl start mailbag-popd"},
+		{"inactive", "0", "2 sessions", "mailbag-popd at " + nobody.at.String() + ": nobody answers: there is no such socket", "run: systemctl stop mailbag-popd"},
+		{"activating", "9", "2 sessions", "mailbag-popd at " + nobody.at.String() + ": nobody answers: there is no such socket", "run: systemctl stop mailbag-popd"},
 		{"active", "78", "2 sessions", "mailbag-popd at " + nobody.at.String() + ": nobody answers: there is no such socket", "run: systemctl restart mailbag-popd"},
 	} {
 		p := &patient{settings: &settings.Settings{}, units: unitList{"mailbag-popd.service": {"ActiveState": c.state, "ExecMainStatus": c.status, "StatusText": c.says}}}
@@ -96,8 +99,15 @@ func TestDaemonThatEndedForGoodIsToldWithItsReason(t *testing.T) {
 		if len(found) != 1 || !strings.HasPrefix(found[0].Text, c.want) || !strings.HasPrefix(found[0].Remedy, c.remedy) || found[0].cause != down("mailbag-popd") || found[0].after != nil {
 			t.Errorf("%+v: found %+v", c, found)
 		}
-		if c.state == "active" && strings.Contains(found[0].Text, c.says) {
+		if c.says == "2 sessions" && strings.Contains(found[0].Text, c.says) {
 			t.Errorf("what it says while it runs is no reason: %s", found[0].Text)
 		}
+	}
+	ended := unit{"ActiveState": "failed", "ExecMainStatus": "78", "StatusText": "the settings are mistaken"}
+	p := &patient{settings: &settings.Settings{}, units: unitList{"mailbag-policyd.service": ended, "mailbag-turnd.service": {"ActiveState": "active"}, "mailbag-popd.service": ended}}
+	told := sift(slices.Concat([]diagnosis{{Part: "settings", Text: "read"}},
+		p.examineDaemon(t.Context(), "policyd", settings.Address{}, []front{nobody}), p.examineDaemon(t.Context(), "popd", settings.Address{}, []front{nobody})))
+	if len(told) != 2 || !strings.HasPrefix(told[1].Text, "mailbag-policyd, mailbag-popd ended") || !strings.Contains(told[1].Remedy, "run: systemctl restart mailbag-policyd mailbag-popd;") {
+		t.Errorf("two for one reason: %+v", told)
 	}
 }

@@ -100,7 +100,7 @@ func (p Program) Main(args []string, stdout, stderr io.Writer) int {
 
 // showEnd has systemctl status show why the daemon ended.
 func showEnd(err error) {
-	sd.SdNotify(false, "STATUS="+strings.ReplaceAll(err.Error(), "\n", "; ")) // the log has it, too
+	sd.SdNotify(false, "STATUS="+strings.NewReplacer(":\n", ": ", "\n", "; ").Replace(err.Error())) // the log has it, too
 }
 
 // Main is [Program.Main] on this process's arguments and streams; it does not return.

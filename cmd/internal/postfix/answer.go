@@ -112,7 +112,7 @@ func dialAs(ctx context.Context, owner, path string) (net.Conn, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("there is no socket %s", path)
 	case errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EPERM):
-		return nil, fmt.Errorf("the user %s may not connect to %s", owner, path)
+		return nil, fmt.Errorf("the user %s may not connect to %s: %w", owner, path, fs.ErrPermission)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("nobody listens at %s", path)
 	}

@@ -32,9 +32,10 @@ type Finding struct {
 
 // Remedies by which findings that have one cause are told.
 const (
-	runSetup     = "run: mailbag postfix setup"
-	StartPolicyd = "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"
-	StepIn       = "see why mailbag-policyd does not run; when it does, run: mailbag postfix step-in"
+	runSetup       = "run: mailbag postfix setup"
+	StartPolicyd   = "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"
+	setPermissions = "run: postfix set-permissions; if that changes nothing, correct the owner in mailbag-policyd.socket and mailbag-milter.socket, and start them again"
+	StepIn         = "see why mailbag-policyd does not run; when it does, run: mailbag postfix step-in"
 )
 
 // Check compares this Postfix with the wiring and names what is missing or works against it, faults first. The error
@@ -60,7 +61,7 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	found = append(found, reinjection(c)...)
 	found = append(found, encryption(c, w)...)
 	if err := w.Tables.Complete(); err != nil {
-		found = append(found, Finding{Fault, err.Error(), "start mailbag-policyd, which writes it, or " + runSetup})
+		found = append(found, Finding{Fault, err.Error(), runSetup})
 	}
 	found = append(found, sockets(ctx, c)...)
 	running, err := in.Running(ctx)
@@ -111,7 +112,11 @@ func sockets(ctx context.Context, c configuration) []Finding {
 	for _, s := range asked {
 		refused := map[string]string{PolicySocket: "all mail for the accounts' domains", MilterSocket: "all mail"}[s.name]
 		if err := s.ask(ctx, c); err != nil {
-			out = append(out, Finding{Fault, fmt.Sprintf("%v; Postfix answers 451 to %s without it", err, refused), StartPolicyd})
+			remedy := StartPolicyd
+			if errors.Is(err, fs.ErrPermission) {
+				remedy = setPermissions
+			}
+			out = append(out, Finding{Fault, fmt.Sprintf("%v; Postfix answers 451 to %s without it", err, refused), remedy})
 		}
 	}
 	return out
