@@ -24,7 +24,7 @@ func TestDoctorSaysBeforeTheSetupThatItIsMissing(t *testing.T) {
 	t.Parallel()
 	in := postfixtest.Prepare(t, postfixtest.Config{})
 	w := newWorkplace(t, postfix.Instance{ConfigDir: in.ConfigDir()})
-	status, out, _ := w.run("doctor", "--json")
+	status, out, _ := w.run("doctor", "--within", "1m", "--json")
 	if status != failed {
 		t.Errorf("the status is %d", status)
 	}
@@ -45,7 +45,7 @@ func TestDoctorSaysBeforeTheSetupThatItIsMissing(t *testing.T) {
 		t.Errorf("setup is asked for %d times: %s", setups, out)
 	}
 	for _, want := range []string{"failed   setup       Postfix does not know of mailbag", "there is no ledger either", "failed   postfix     Postfix does not run"} {
-		if _, out, _ := w.run("doctor"); !strings.Contains(out, want) {
+		if _, out, _ := w.run("doctor", "--within", "1m"); !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
@@ -95,7 +95,7 @@ func TestLedgerIsLookedThroughWhereThatIsShort(t *testing.T) {
 	for _, c := range []struct {
 		whole int64
 		want  string
-	}{{byHand.whole, "is sound and has 1 accounts"}, {byClock.whole, "is sound and has 1 accounts"}, {1, "leaves it to mailbag-backup"}} {
+	}{{byHand(time.Minute).whole, "is sound and has 1 accounts"}, {byClock.whole, "is sound and has 1 accounts"}, {1, "leaves it to mailbag-backup"}} {
 		p.pace.whole = c.whole
 		if found := p.examineLedger(t.Context()); len(found) != 1 || found[0].Result != well || !strings.Contains(found[0].Text, c.want) {
 			t.Errorf("up to %d octets: %+v", c.whole, found)
@@ -278,4 +278,14 @@ func play(c net.Conn, config *tls.Config, script []string) {
 		}
 	}
 	lines.ReadString('\n') // the farewell
+}
+
+func TestDoctorTakesNoTimeThatIsNone(t *testing.T) {
+	t.Parallel()
+	w := newWorkplace(t, storyMail{})
+	for _, within := range []string{"0s", "-5s", "1h", "soon"} {
+		if status, _, errs := w.run("doctor", "--within", within); status != misuse {
+			t.Errorf("--within %s: %d %s", within, status, errs)
+		}
+	}
 }

@@ -16,7 +16,7 @@ func TestNewestBackupIsLookedAt(t *testing.T) {
 	path := filepath.Join(dir, "mailbag-20260301T000000Z.db")
 	says := func(want string, since, at time.Time) {
 		t.Helper()
-		got := byHand.examineBackup(t.Context(), dir, since, at)
+		got := byHand(time.Minute).examineBackup(t.Context(), dir, since, at)
 		if len(got) != 1 || !strings.HasPrefix(string(got[0].Result)+": "+got[0].Text, want) || (got[0].Result != well) != (got[0].Remedy != "") {
 			t.Errorf("found %+v, want %q", got, want)
 		}

@@ -46,7 +46,7 @@ func TestDamagedLedgerIsToBeRestored(t *testing.T) {
 	w.must("account", "add", "acme", "--mode", "backup", "--domain", "acme.example")
 	says := func(what string) {
 		t.Helper()
-		if _, out, _ := w.run("doctor"); !strings.Contains(out, "failed   ledger") || !strings.Contains(out, "stop the daemons, keep a copy of the file, and restore") {
+		if _, out, _ := w.run("doctor", "--within", "1m"); !strings.Contains(out, "failed   ledger") || !strings.Contains(out, "stop the daemons, keep a copy of the file, and restore") {
 			t.Errorf("%s:\n%s", what, out)
 		}
 	}

@@ -22,12 +22,12 @@ type pace struct {
 	whole int64         // the largest ledger, or copy of one, that is looked through for damage, in octets
 }
 
-// By hand somebody waits for it, for 5 s at the most. By the clock it is not to be wrong because the machine is busy, and
-// not to keep the disk busy itself: mailbag-backup.service looks through a large ledger once each day.
-var (
-	byHand  = pace{4500 * time.Millisecond, 2 * time.Second, math.MaxInt64}
-	byClock = pace{25 * time.Second, 10 * time.Second, 64 << 20}
-)
+// byClock is not to be wrong because the machine is busy, and not to keep the disk busy itself: mailbag-backup.service looks
+// through a large ledger once each day.
+var byClock = pace{25 * time.Second, 10 * time.Second, 64 << 20}
+
+// byHand is for somebody who waits for it, for so long at the most.
+func byHand(within time.Duration) pace { return pace{within * 9 / 10, within * 2 / 5, math.MaxInt64} }
 
 // reads reports whether a file is small enough to be looked through.
 func (p pace) reads(file string) bool {
@@ -221,7 +221,7 @@ func sideBySide(ctx context.Context, within time.Duration, looks ...look) []diag
 // late is that the time was over before something was seen.
 func late(part string, within time.Duration) diagnosis {
 	return diagnosis{Part: part, Result: illness, Text: fmt.Sprintf("it could not be looked at within %v", within),
-		Remedy: "see what the machine waits for, its processors, a disk or a name server: uptime, dmesg, journalctl --since -5min"}
+		Remedy: "see what the machine waits for, its processors, a disk or a name server (uptime, dmesg, journalctl --since -5min), or give it more time: mailbag doctor --within 1m"}
 }
 
 // sift leaves out what follows from something else that was found, and tells what has one remedy once.

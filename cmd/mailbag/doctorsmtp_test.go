@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
@@ -58,7 +59,7 @@ func TestRefusalIsToldFromWhatIsMeant(t *testing.T) {
 func TestMailIsOfferedToAPostfixAndNeverSent(t *testing.T) {
 	t.Parallel()
 	in := postfixtest.Run(t, postfixtest.Config{})
-	p := &patient{console: &console{now: storyClock}, settings: &settings.Settings{}, in: postfix.Instance{ConfigDir: in.ConfigDir()}}
+	p := &patient{console: &console{now: storyClock}, pace: byHand(time.Minute), settings: &settings.Settings{}, in: postfix.Instance{ConfigDir: in.ConfigDir()}}
 	examined := func() diagnosis {
 		t.Helper()
 		p.admit(t.Context())
