@@ -186,11 +186,15 @@ func begin[T any](ctx context.Context, find func(context.Context) (T, error)) (w
 			return a.value, a.err
 		case <-ctx.Done():
 		}
-		// Who saw that ctx ended has something to say.
+		// Who saw that ctx ended has something to say, all of them within the same time.
+		end, ok := ctx.Deadline()
+		if now := time.Now(); !ok || end.After(now) {
+			end = now
+		}
 		select {
 		case a := <-answers:
 			return a.value, a.err
-		case <-time.After(lastWord):
+		case <-time.After(time.Until(end.Add(lastWord))):
 			var none T
 			return none, ctx.Err()
 		}

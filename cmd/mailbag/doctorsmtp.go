@@ -91,7 +91,8 @@ func (p *patient) examineSMTP(ctx context.Context) []diagnosis {
 		return nil
 	}
 	if len(p.postfix.Doors) == 0 {
-		return []diagnosis{{Part: "smtp", Result: doubt, Text: "no service in master.cf takes mail by SMTP", Remedy: "restore the line: smtp inet n - y - - smtpd"}}
+		return []diagnosis{{Part: "smtp", Result: illness, Text: "no service in master.cf takes mail by SMTP: no mail comes in", readings: accepts("local", false),
+			Remedy: "restore the line (smtp inet n - y - - smtpd), and run: postfix reload"}}
 	}
 	s := sender{patient: p, door: p.postfix.Doors[0]}
 	s.at = settings.Address{Network: "tcp", Address: s.door.Address}
@@ -239,6 +240,9 @@ func (s sender) judge(t trial, r reply) []diagnosis {
 	}
 	ill := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("mail for %s is not accepted at %s: %s", t, s.at, r), Remedy: "see " + maillog, readings: accepts(what, false),
 		after: []cause{noPostfix, down("mailbag-policyd"), fullDisk, miswired}}
+	if r.class(".3.5") { // smtpd(8) goes on saying so when what it could not open is there again
+		ill.Remedy = "run: postfix reload; if that changes nothing, see " + maillog
+	}
 	relay := strings.Contains(strings.Join(r.lines, " "), "elay access denied")
 	switch {
 	case t.account != nil && t.account.Recipients == meter.VerifiedRecipient && r.code/100 == 4 && !r.class(".3."):

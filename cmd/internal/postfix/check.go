@@ -61,7 +61,7 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	found = append(found, reinjection(c)...)
 	found = append(found, encryption(c, w)...)
 	if err := w.Tables.Complete(); err != nil {
-		found = append(found, Finding{Fault, err.Error(), runSetup})
+		found = append(found, Finding{Fault, err.Error(), runSetup + "; postfix reload"}) // smtpd(8) remembers what it could not open
 	}
 	found = append(found, sockets(ctx, c)...)
 	running, err := in.Running(ctx)
