@@ -68,7 +68,7 @@ func shareMailboxes(s *service.Service, d *dovecot.Instance, users []string) err
 		return err
 	}
 	for _, user := range users {
-		fmt.Fprintf(&sql, "INSERT INTO mailbox SELECT '%[1]s@acme.example', account, domain, created FROM mailbox WHERE address = 'first@acme.example';\n"+
+		fmt.Fprintf(&sql, "INSERT INTO mailbox (address, account, domain, created) SELECT '%[1]s@acme.example', account, domain, created FROM mailbox WHERE address = 'first@acme.example';\n"+
 			"INSERT INTO credential SELECT '%[1]s@acme.example', account, salt, iterations, stored_key, server_key, cram_md5, changed FROM credential WHERE login = 'first@acme.example';\n", user)
 		for _, sub := range []string{"tmp", "new", "cur"} {
 			if err := os.MkdirAll(filepath.Join(d.Users, user, sub), 0o700); err != nil {
