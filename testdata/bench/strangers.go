@@ -18,6 +18,7 @@ import (
 
 const (
 	strangerCount   = 500
+	strangersEach   = 15 // from one address, below the limit of port 366 together with the first ones
 	strangerMost    = 32 // kB, with what the kernel holds
 	strangerMostTLS = 48
 )
@@ -117,7 +118,7 @@ func weigh(d *service.Daemon, who stranger, network, address string) (own, kerne
 				defer func() { <-at }()
 				var local net.Addr
 				if network == "tcp" {
-					local = &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(1+i/fromEach))}
+					local = &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(1+i/strangersEach))}
 				}
 				var c net.Conn
 				if c, errs[i] = who.come(network, address, local); errs[i] == nil {
