@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
@@ -58,22 +59,33 @@ func (p *patient) trials(ctx context.Context) []trial {
 func (p *patient) accepted(ctx context.Context, a *meter.Account) string {
 	switch {
 	case a.Mode == meter.POP3 && !a.CatchAll:
-		if all := p.accounts.Mailboxes(a); len(all) > 0 {
-			return all[0]
+		for _, key := range p.accounts.Mailboxes(a) {
+			if address := offered(key); address != "" {
+				return address
+			}
 		}
 		return ""
 	case a.Recipients == meter.ListedRecipient:
-		for address, err := range p.desk.ledger.Recipients(ctx, a.ID) {
-			if err != nil {
-				return ""
+		for key, err := range p.desk.ledger.Recipients(ctx, a.ID) {
+			if address := offered(key); err != nil || address != "" {
+				return address
 			}
-			return address
 		}
 		return ""
 	case a.Recipients == meter.VerifiedRecipient:
 		return "postmaster@" + a.Domains[0] // which every server has (RFC 5321, section 4.5.1)
 	}
 	return "doctor-" + strings.ToLower(rand.Text()[:8]) + "@" + a.Domains[0]
+}
+
+// offered is the address of a key as a command has it; empty: it would take SMTPUTF8 (RFC 6531), or Postfix refuses it to
+// everybody, which is no fault of the service.
+func offered(key string) string {
+	address, err := meter.ParseAddress(meter.Written(key))
+	if err != nil || deaf(address) != "" || strings.ContainsFunc(key, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return ""
+	}
+	return address.String()
 }
 
 // ofAccount reports whether a refusal is what the operator or the customer has said: suspended, a limit, a full mailbox

@@ -56,6 +56,26 @@ func TestRefusalIsToldFromWhatIsMeant(t *testing.T) {
 	}
 }
 
+// An address that Postfix takes from nobody, or only with SMTPUTF8, is no sign of an illness; one in quotes wants them.
+func TestOnlyAddressesThatPostfixTakesAreOffered(t *testing.T) {
+	t.Parallel()
+	w := newWorkplace(t, storyMail{})
+	w.must("account", "add", "dent", "--mode", "pop3", "--domain", "dent.example", "--catch-all", "no")
+	for _, address := range []string{"a%b@dent.example", "jörg@dent.example", `"two words"@dent.example`} {
+		w.must("mailbox", "add", "dent", address, "--generate-password")
+	}
+	w.must("account", "add", "list", "--mode", "etrn", "--domain", "list.example", "--host", "192.0.2.7", "--network", "192.0.2.0/24", "--recipients", "list")
+	w.must("recipient", "add", "list", "a!b@list.example", "joe@list.example")
+	w.must("account", "add", "none", "--mode", "atrn", "--domain", "none.example", "--recipients", "list", "--generate-password")
+	var offered []string
+	for _, trial := range newPatient(t, w).trials(t.Context()) {
+		offered = append(offered, trial.address)
+	}
+	if want := []string{`"two words"@dent.example`, "joe@list.example"}; !slices.Equal(offered, want) {
+		t.Errorf("offered are %q, want %q", offered, want)
+	}
+}
+
 func TestMailIsOfferedToAPostfixAndNeverSent(t *testing.T) {
 	t.Parallel()
 	in := postfixtest.Run(t, postfixtest.Config{})
