@@ -133,8 +133,19 @@ type Words struct {
 	Name    string // "Postfix", "Exim"
 	Command string // the command group of mailbag that wires it: "postfix", "exim"
 	Unit    string // of systemd: "postfix.service", "exim4.service"
+	Program string // that listens for SMTP, as /proc/PID/comm has it: "master", "exim4"
 	Start   string // the command that starts it
+	Status  string // the command that tells whether it runs
+	Reload  string // the command that has it read its configuration and what it remembers anew
+	Test    string // the command that tells what is wrong with its configuration
+	Log     string // where it says what it did, for people
 	Unhold  string // the command that takes a message off hold, before its queue ID
+	Delete  string // the command that deletes a message, before its queue ID
+	Lingers string // what of it goes on with an account's former TLS until a reload; empty: nothing
+	// Refuses says why mail from outside is refused for every address with this local part, by the MTA's usual settings;
+	// empty: it is not.
+	Refuses func(local string) string
+	Reach   string // what to do where a daemon of ours cannot list its queue or release mail
 }
 
 // Places are where mailbag and this MTA meet, unless the settings say otherwise.
@@ -143,4 +154,5 @@ type Places struct {
 	Milter string // socket at which it shows messages to it; empty: it does not
 	Tables string // directory of the tables
 	Group  string // with which its deliveries run, and which may connect to sockets of ours
+	Helper string // program of ours through which daemons do what takes privileges, at a socket of systemd's; empty: none
 }
