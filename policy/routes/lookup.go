@@ -15,6 +15,14 @@ func Lookup(file, key string) (value string, found bool, err error) {
 		return "", false, err
 	}
 	defer f.Close()
+	if value, found, err = Find(f, key); err != nil {
+		return "", false, fmt.Errorf("%s is no constant database: %w", file, err)
+	}
+	return value, found, nil
+}
+
+// Find is [Lookup] in a table that need not be a file.
+func Find(f io.ReaderAt, key string) (value string, found bool, err error) {
 	pair := func(at uint32) (first, second uint32) {
 		var b [8]byte
 		if err == nil {
@@ -45,8 +53,5 @@ func Lookup(file, key string) (value string, found bool, err error) {
 			return string(text[keyed:]), true, nil
 		}
 	}
-	if err != nil {
-		return "", false, fmt.Errorf("%s is no constant database: %w", file, err)
-	}
-	return "", false, nil
+	return "", false, err
 }
