@@ -107,8 +107,8 @@ func (f *failures) err() error {
 	return f.first
 }
 
-// FlushSite is not possible with a template for one message: the error is ErrNoSite.
-func (c Command) FlushSite(_ context.Context, domain string) error {
+// Flush is not possible with a template for one message: the error is ErrNoSite.
+func (c Command) Flush(_ context.Context, domain string) error {
 	return fmt.Errorf("cannot flush %s: %w", domain, ErrNoSite)
 }
 

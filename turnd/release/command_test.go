@@ -128,7 +128,7 @@ func TestCommandSeesNoShellAndNoOptions(t *testing.T) {
 
 func TestCommandKnowsNoSites(t *testing.T) {
 	t.Parallel()
-	if err := parse(t, "exim -M {id}").FlushSite(t.Context(), "acme.example"); !errors.Is(err, ErrNoSite) {
+	if err := parse(t, "exim -M {id}").Flush(t.Context(), "acme.example"); !errors.Is(err, ErrNoSite) {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -53,9 +53,9 @@ func (p Postfix) Release(ctx context.Context, ids ...string) error {
 	return nil
 }
 
-// FlushSite makes Postfix try the mail for a domain now, as far as its log of that domain goes (flush(8)).
+// Flush makes Postfix try the mail for a domain now, as far as its log of that domain goes (flush(8)).
 // It wakes up every other throttled destination of this Postfix too.
-func (p Postfix) FlushSite(ctx context.Context, domain string) error {
+func (p Postfix) Flush(ctx context.Context, domain string) error {
 	if len(domain) == 0 || len(domain) > 255 || domain[0] == '-' {
 		return fmt.Errorf("%.40q is not a domain", domain)
 	}

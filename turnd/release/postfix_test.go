@@ -259,7 +259,7 @@ func TestReleaseOfAMessageInTheIncomingQueueIsKept(t *testing.T) {
 	h.wait("it is delivered", func() bool { return acme.messages() == 1 })
 }
 
-func TestFlushSiteTriesADomainsMail(t *testing.T) {
+func TestFlushTriesADomainsMail(t *testing.T) {
 	h := hold(t)
 	h.accept(2, "a@acme.example")
 	h.accept(2, "c@globex.example")
@@ -271,14 +271,14 @@ func TestFlushSiteTriesADomainsMail(t *testing.T) {
 	if err := h.in.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.FlushSite(t.Context(), "acme.example"); err != nil {
+	if err := h.Flush(t.Context(), "acme.example"); err != nil {
 		t.Fatal(err)
 	}
 	h.wait("the mail is delivered", func() bool { return acme.messages() == 2 })
 	if n := globex.messages(); n != 0 {
 		t.Errorf("%d messages of another domain were tried", n)
 	}
-	if err := h.FlushSite(t.Context(), "elsewhere.example"); err == nil || !strings.Contains(err.Error(), "fast_flush_domains") {
+	if err := h.Flush(t.Context(), "elsewhere.example"); err == nil || !strings.Contains(err.Error(), "fast_flush_domains") {
 		t.Errorf("a domain of which Postfix keeps no log: %v", err)
 	}
 }
@@ -306,7 +306,7 @@ func TestWithoutTheSocketPostqueueIsUsed(t *testing.T) {
 	if err := p.Release(t.Context(), "4ABC12345", "3aBcDeFgHiJkLm"); err != nil || strings.Join(o.ids, " ") != "4ABC12345 3aBcDeFgHiJkLm" {
 		t.Errorf("%v, asked for %v", err, o.ids)
 	}
-	if err := p.FlushSite(t.Context(), "acme.example"); err != nil || len(o.sites) != 1 {
+	if err := p.Flush(t.Context(), "acme.example"); err != nil || len(o.sites) != 1 {
 		t.Errorf("%v, asked for %v", err, o.sites)
 	}
 	p.Otherwise = nil
@@ -387,7 +387,7 @@ func TestWhatIsNoQueueIDIsNotSent(t *testing.T) {
 		}
 	}
 	for _, domain := range []string{"", "-f", strings.Repeat("a", 256)} {
-		if err := (Postfix{Socket: "/nonexistent", Otherwise: o}).FlushSite(t.Context(), domain); err == nil || len(o.sites) > 0 {
+		if err := (Postfix{Socket: "/nonexistent", Otherwise: o}).Flush(t.Context(), domain); err == nil || len(o.sites) > 0 {
 			t.Errorf("%q: %v, asked for %v", domain, err, o.sites)
 		}
 	}

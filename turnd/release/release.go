@@ -26,7 +26,7 @@ import (
 	"time"
 )
 
-// ErrNoSite is what FlushSite returns where the MTA has no way to try the mail of one domain alone.
+// ErrNoSite is what Flush returns where the MTA has no way to try the mail of one domain alone.
 var ErrNoSite = errors.New("this way of releasing mail knows single messages only")
 
 // perMessage bounds one request. Postfix and Exim answer in milliseconds unless the machine is overloaded.

@@ -69,7 +69,7 @@ func (m *mta) Missing(_ context.Context, ids []string) ([]string, error) {
 	return missing, nil
 }
 
-func (m *mta) FlushSite(context.Context, string) error { return nil }
+func (m *mta) Flush(context.Context, string) error { return nil }
 
 func (m *mta) Release(_ context.Context, ids ...string) error {
 	m.mu.Lock()

@@ -160,7 +160,7 @@ func (t *turn) end(outcome string, err error) {
 		attributes = append(attributes, "suspects", record.Suspects)
 	}
 	if errors.Is(err, ErrNotDelivered) {
-		t.log.Warn("turn ended: the MTA did not deliver what was released; see that it runs and is wired (mailbag postfix check)", attributes...)
+		t.log.Warn("turn ended: the MTA did not deliver what was released; see that it runs and is wired (mailbag doctor)", attributes...)
 	} else {
 		t.log.Info("turn ended", attributes...)
 	}

@@ -70,8 +70,8 @@ var (
 type Releaser interface {
 	// Release has the MTA try each of the messages, and no other. One that is gone keeps it from none of the others.
 	Release(ctx context.Context, ids ...string) error
-	// FlushSite has the MTA try all mail of a domain that it relays by itself.
-	FlushSite(ctx context.Context, domain string) error
+	// Flush has the MTA try all mail of a domain that it relays by itself.
+	Flush(ctx context.Context, domain string) error
 }
 
 // Config is what turns act on.
@@ -178,7 +178,7 @@ func (ts *Turns) Waiting(ctx context.Context, a *meter.Account, domains []string
 // Flush has the MTA try the mail of a backup account now.
 func (ts *Turns) Flush(ctx context.Context, a *meter.Account) error {
 	for _, domain := range a.Domains {
-		if err := ts.cfg.Release.FlushSite(ctx, domain); err != nil {
+		if err := ts.cfg.Release.Flush(ctx, domain); err != nil {
 			return err
 		}
 	}
