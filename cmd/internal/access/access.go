@@ -1,5 +1,5 @@
 // Package access says whether a user may use a file, by owners and modes. Root, as whom it is asked, may use every
-// file, so trying tells nothing of the daemons' user or of Postfix's.
+// file, so trying tells nothing of the daemons' user or of the MTA's.
 //
 // It knows the modes that POSIX has, and no access control lists: what only those grant looks denied.
 package access
@@ -34,7 +34,7 @@ func Lookup(name string) (User, error) {
 	return User{name, u.Uid, groups}, nil
 }
 
-// LookupAlone finds a user with his own group alone, as whom Postfix's daemons run.
+// LookupAlone finds a user with his own group alone, as whom Postfix's daemons and Exim's deliveries run.
 func LookupAlone(name string) (User, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -108,4 +108,24 @@ func (u User) Denied(path string, need Right) error {
 		}
 		wanted = Search
 	}
+}
+
+// Unreachable says why a process of the MTA, which runs as its owner with that user's own group alone, cannot connect to a
+// socket; empty if it can.
+func Unreachable(path, owner string) string {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "there is no socket " + path
+	}
+	if st.Mode().Type() != os.ModeSocket {
+		return path + " is not a socket"
+	}
+	u, err := LookupAlone(owner)
+	if err != nil {
+		return fmt.Sprintf("there is no user %s, as whom the MTA runs", owner)
+	}
+	if err := u.Denied(path, Write); err != nil {
+		return err.Error()
+	}
+	return ""
 }

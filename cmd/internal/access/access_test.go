@@ -2,6 +2,7 @@ package access
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -97,5 +98,37 @@ func TestOwnersModeDecidesForTheOwner(t *testing.T) {
 	var d *Denial
 	if err := u.Denied(path, Read); !errors.As(err, &d) || !d.Owned {
 		t.Errorf("his own file, whose mode grants nothing to him: %v", err)
+	}
+}
+
+func TestSocketThatTheMTACannotReachIsExplained(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // which is closed to others
+		t.Fatal(err)
+	}
+	file, closed, open := filepath.Join(dir, "file"), filepath.Join(dir, "closed"), filepath.Join(dir, "open")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]os.FileMode{closed: 0o700, open: 0o666} {
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none"): "there is no socket", file: "is not a socket", closed: "may not connect", open: "",
+	} {
+		if got := Unreachable(path, "nobody"); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	if got := Unreachable(open, "no-such-user"); !strings.Contains(got, "no user") {
+		t.Errorf("of an unknown owner: %q", got)
 	}
 }
