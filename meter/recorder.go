@@ -136,6 +136,10 @@ func (r *Recorder) write(p *pending) error {
 	return <-p.result
 }
 
+// SpoolInstance is the instance of a message that its MTA counts by the ID which it has in the spool before it is accepted.
+// Such an ID is never another message's.
+func SpoolInstance(queueID string) string { return queueID + "@exim" }
+
 // Unheard takes back a message whose answer was given, and of which it turned out that nobody had read it.
 func (r *Recorder) Unheard(instance string) {
 	if !r.enter() {
