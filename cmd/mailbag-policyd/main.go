@@ -1,8 +1,8 @@
-// Command mailbag-policyd stands beside Postfix: it answers its policy requests, meters what it
+// Command mailbag-policyd stands beside the MTA: it answers its policy requests, meters what it
 // accepts for accounts, writes the tables by which it knows their domains, and keeps the index of waiting mail in line with its queue.
 //
 // It starts while the ledger is missing and takes part once it comes. It needs no privileges but to
-// read its settings, to write the ledger and the tables, and to run postqueue; the sockets are systemd's, or its own
+// read its settings, to write the ledger and the tables, and to have the MTA list its queue; the sockets are systemd's, or its own
 // where it may create them. It reads no message.
 package main
 
@@ -10,6 +10,7 @@ import (
 	"log/slog"
 
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 )
 
@@ -20,8 +21,8 @@ func main() { daemon.Main(command) }
 var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
-	New: func(s *settings.Settings, log *slog.Logger) daemon.Service {
+	New: func(s *settings.Settings, system mta.System, log *slog.Logger) daemon.Service {
 		daemon.UseOneProcessor()
-		return newService(s, log)
+		return newService(s, system, log)
 	},
 }

@@ -37,7 +37,7 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailbag_ledger_batch_messages", Help: "Messages of a commit.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
-		queued:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailbag_queue_messages", Help: "Messages in Postfix's queue at the last pass, of anybody."}),
+		queued:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailbag_queue_messages", Help: "Messages in the MTA's queue at the last pass, of anybody."}),
 		added:      prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_waiting_added_total", Help: "Waiting messages that only a pass over the queue found."}),
 		removed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_waiting_removed_total", Help: "Messages that a pass over the queue found not to wait any more."}),
 		reconciles: prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailbag_queue_pass_timestamp_seconds", Help: "When the last pass over the queue ended, Unix time; 0: none yet."}),
@@ -49,9 +49,9 @@ func newMetrics() *metrics {
 	return m
 }
 
-// showTables shows whether the tables that Postfix reads are those of the accounts.
+// showTables shows whether the tables that the MTA reads are those of the accounts.
 func (m *metrics) showTables(current func() bool) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_tables_current", Help: "1 while the tables that Postfix reads are those of the accounts, else 0."}, func() float64 {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mailbag_tables_current", Help: "1 while the tables that the MTA reads are those of the accounts, else 0."}, func() float64 {
 		if current() {
 			return 1
 		}

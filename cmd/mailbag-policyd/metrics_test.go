@@ -15,6 +15,7 @@ import (
 
 	"mailbag/cmd/internal/daemon"
 	"mailbag/cmd/internal/daemon/daemontest"
+	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/readings"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter/login"
@@ -47,7 +48,7 @@ func TestReadingsOfTheDoctorAreShownBesideTheDaemonsOwn(t *testing.T) {
 	s := settings.Default()
 	s.Database = filepath.Join(dir, "mailbag.db")
 	s.Policy = settings.Policy{Listen: at("policy"), Milter: at("milter"), Tables: filepath.Join(dir, "tables"), Metrics: daemontest.Address(t)}
-	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	d := newService(s, postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	file := filepath.Join(dir, "metrics.prom")
 	d.doctor = readings.File(file)
 	stop, ended := daemontest.Start(t, d)

@@ -3,13 +3,15 @@ package main
 import (
 	"context"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 	"mailbag/meter"
 )
 
-// Times between two passes over the queue. What Postfix makes itself, such as a bounce to an address of an account, is
+// Times between two passes over the queue. What the MTA makes itself, such as a bounce to an address of an account, is
 // unknown until a pass has found it, so they follow one another as closely as their cost allows.
 const (
 	reconcileShare   = 30 // so many times what a pass took is between it and the next: it has a thirtieth of the time
@@ -23,10 +25,11 @@ func untilNextPass(took time.Duration) time.Duration {
 	return min(max(reconcileShare*took, reconcileAtLeast), reconcileAtMost)
 }
 
-// reconcileRepeatedly brings the index of waiting mail in line with Postfix's queue, at once and then again and
-// again. Trouble is logged when it is another than the last time, so that a host without
-// Postfix is not told of it every half minute.
-func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *meter.Follower) {
+// reconcileRepeatedly brings the index of waiting mail in line with the MTA's queue, and then the queue with what waits, at
+// once and then again and again. Trouble is logged when it is another than the last time, so that a host without
+// an MTA is not told of it every half minute.
+func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *meter.Follower, r *meter.Recorder) {
+	var unfinished []string
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	trouble := ""
@@ -40,13 +43,16 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 		// While the ledger is away the follower says so; there is nothing to add.
 		if directory := f.Directory(); directory != nil && f.Available() == nil {
 			begun := time.Now()
-			done, err := l.Reconcile(ctx, directory, waiting(postfix.Instance{}.Queue(ctx)))
+			done, err := d.reconcile(ctx, l, directory)
+			if err == nil {
+				unfinished, err = d.takeBack(ctx, r, unfinished)
+			}
 			switch {
 			case ctx.Err() != nil:
 				return
 			case err != nil && err.Error() != trouble:
 				trouble = err.Error()
-				d.log.Warn("the index of waiting mail could not be compared with Postfix's queue; it is tried again", "error", err)
+				d.log.Warn("the index of waiting mail could not be compared with the queue of the MTA; it is tried again", "error", err)
 			case err == nil:
 				next, trouble = untilNextPass(time.Since(begun)), ""
 				d.metrics.reconciled(done)
@@ -57,10 +63,57 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 	}
 }
 
-// What Postfix was doing when this process began is done after settleAfter: a message that it accepted is in its queue.
+// reconcile is one pass.
+func (d *service) reconcile(ctx context.Context, l *meter.Ledger, accounts *meter.Directory) (meter.Reconciled, error) {
+	var loose []string
+	done, err := l.Reconcile(ctx, accounts, waiting(d.mta.Queue(ctx), func(e mta.Entry) {
+		if len(loose) < maxLoose && !e.Held && heldAlone(e, accounts) {
+			loose = append(loose, e.ID)
+		}
+	}))
+	if err == nil && len(loose) > 0 {
+		err = d.mta.Hold(ctx, loose...)
+	}
+	return done, err
+}
+
+// maxLoose bounds what one pass holds; the next holds the rest.
+const maxLoose = 10_000
+
+// heldAlone reports whether a message waits for nobody but accounts whose mail is held.
+func heldAlone(e mta.Entry, d *meter.Directory) bool {
+	for _, r := range e.Recipients {
+		domain, err := meter.NormalizeDomain(r.Address[strings.LastIndexByte(r.Address, '@')+1:])
+		if err != nil {
+			return false
+		}
+		if a := d.Domain(domain); a == nil || !a.Held() {
+			return false
+		}
+	}
+	return len(e.Recipients) > 0 && !e.OnHold
+}
+
+// takeBack takes back what was counted and then not accepted, because the MTA was killed in between. What it leaves lying
+// is there in the next pass too, and is taken back once.
+func (d *service) takeBack(ctx context.Context, r *meter.Recorder, before []string) (now []string, err error) {
+	now, err = d.mta.Unfinished(ctx)
+	if err != nil {
+		return before, err
+	}
+	for _, id := range now {
+		if !slices.Contains(before, id) {
+			r.Unheard(meter.SpoolInstance(id))
+			d.log.Info("a message was taken back, because the MTA was killed before it accepted it", "queue_id", id)
+		}
+	}
+	return now, nil
+}
+
+// What the MTA was doing when this process began is done after settleAfter: a message that it accepted is in its queue.
 const settleAfter = 5 * time.Second
 
-// settle asks Postfix's queue about the messages of which the process before this one left it open whether they were accepted. A
+// settle asks the MTA's queue about the messages of which the process before this one left it open whether they were accepted. A
 // graceful stop waits for it, where it can be done.
 func (d *service) settle(graceful, ctx context.Context, r *meter.Recorder, f *meter.Follower) {
 	for {
@@ -81,7 +134,7 @@ func (d *service) settle(graceful, ctx context.Context, r *meter.Recorder, f *me
 		if err != nil || directory == nil {
 			continue
 		}
-		err = r.Settle(ctx, directory, func() iter.Seq2[meter.QueuedMessage, error] { return waiting(postfix.Instance{}.Queue(ctx)) })
+		err = r.Settle(ctx, directory, func() iter.Seq2[meter.QueuedMessage, error] { return waiting(d.mta.Queue(ctx), func(mta.Entry) {}) })
 		if err == nil {
 			left, _ := r.Doubtful()
 			d.log.Info("messages were being accepted when mailbag-policyd was killed, or the machine went down", "messages", doubts, "doubtful", left)
@@ -93,10 +146,13 @@ func (d *service) settle(graceful, ctx context.Context, r *meter.Recorder, f *me
 	}
 }
 
-// waiting hands Postfix's listing on as the ledger takes it.
-func waiting(entries iter.Seq2[postfix.Entry, error]) iter.Seq2[meter.QueuedMessage, error] {
+// waiting hands the MTA's listing on as the ledger takes it, and shows it on the way.
+func waiting(entries iter.Seq2[mta.Entry, error], show func(mta.Entry)) iter.Seq2[meter.QueuedMessage, error] {
 	return func(yield func(meter.QueuedMessage, error) bool) {
 		for e, err := range entries {
+			if err == nil {
+				show(e)
+			}
 			if !yield(e.Waiting(), err) {
 				return
 			}

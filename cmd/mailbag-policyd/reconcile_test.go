@@ -1,8 +1,16 @@
 package main
 
 import (
+	"context"
+	"iter"
+	"log/slog"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"mailbag/cmd/internal/mta"
+	"mailbag/meter"
 )
 
 func TestPassesOverTheQueueFollowTheirCost(t *testing.T) {
@@ -19,5 +27,100 @@ func TestPassesOverTheQueueFollowTheirCost(t *testing.T) {
 		if got := untilNextPass(took); got != want {
 			t.Errorf("after a pass of %s the next is in %s, want %s", took, got, want)
 		}
+	}
+}
+
+// aSpool is an MTA with what is said of it.
+type aSpool struct {
+	mta.System
+	queue      []mta.Entry
+	held       []string
+	unfinished []string
+}
+
+func (s *aSpool) Words() mta.Words { return mta.Words{Name: "Exim"} }
+
+func (s *aSpool) Queue(context.Context) iter.Seq2[mta.Entry, error] {
+	return func(yield func(mta.Entry, error) bool) {
+		for _, e := range s.queue {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *aSpool) Hold(_ context.Context, ids ...string) error {
+	s.held = append(s.held, ids...)
+	return nil
+}
+
+func (s *aSpool) Unfinished(context.Context) ([]string, error) { return s.unfinished, nil }
+
+// reconciler is a daemon beside that MTA, with an account corp whose mail is held and an account acme whose mail is not.
+func reconciler(t *testing.T, spool *aSpool) (*service, *meter.Ledger, *meter.Directory) {
+	t.Helper()
+	ledger, err := meter.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), meter.Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ledger.Close() })
+	for name, mode := range map[string]meter.Mode{"corp": meter.ATRN, "acme": meter.Backup} {
+		if err := ledger.AddAccount(t.Context(), meter.Account{Name: name, Mode: mode, Domains: []string{name + ".example"}, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	accounts, err := ledger.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &service{mta: spool, log: slog.New(slog.NewTextHandler(t.Output(), nil))}, ledger, accounts
+}
+
+func TestWhatWaitsForTurnsAloneIsHeldWhereQueueRunsWouldTryIt(t *testing.T) {
+	t.Parallel()
+	entry := func(id string, to ...string) mta.Entry {
+		e := mta.Entry{ID: id, Arrival: time.Now()}
+		for _, address := range to {
+			e.Recipients = append(e.Recipients, mta.Recipient{Address: address})
+		}
+		return e
+	}
+	there, byOperator := entry("THERE", "a@corp.example"), entry("OPERATOR", "a@corp.example")
+	there.Held, byOperator.OnHold = true, true
+	spool := &aSpool{queue: []mta.Entry{entry("LOOSE", "a@corp.example", "b@CORP.example"), there, byOperator, entry("RELAYED", "a@acme.example"),
+		entry("MIXED", "a@corp.example", "a@acme.example"), entry("OTHERS", "a@corp.example", "a@elsewhere.example"), entry("DONE")}}
+	d, ledger, accounts := reconciler(t, spool)
+	if _, err := d.reconcile(t.Context(), ledger, accounts); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(spool.held, []string{"LOOSE"}) {
+		t.Errorf("held are %q, want LOOSE alone", spool.held)
+	}
+}
+
+func TestWhatTheMTADidNotComeToAcceptIsTakenBackOnce(t *testing.T) {
+	t.Parallel()
+	spool := &aSpool{unfinished: []string{"ORPHAN"}}
+	d, ledger, accounts := reconciler(t, spool)
+	recorder := meter.NewRecorder(ledger, nil)
+	corp := accounts.Account("corp")
+	for _, id := range []string{"ORPHAN", "ACCEPTED"} {
+		m := meter.Message{Instance: meter.SpoolInstance(id), QueueID: id, Size: 1000, At: time.Now(), Accounts: []*meter.Account{corp}}
+		if err := recorder.Record(m, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var before []string
+	for range 2 {
+		var err error
+		if before, err = d.takeBack(t.Context(), recorder, before); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recorder.Close() // which waits for what is taken back
+	used, err := ledger.Usage(t.Context(), corp.ID, meter.MonthOf(time.Now(), time.UTC))
+	if err != nil || used.Messages != 1 || used.Bytes != 1000 {
+		t.Errorf("the usage is %+v, %v; want one message", used, err)
 	}
 }

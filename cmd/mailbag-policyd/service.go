@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/readings"
 	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/version"
@@ -23,22 +24,24 @@ import (
 type service struct {
 	daemon.Ledger
 	settings *settings.Settings
+	mta      mta.System
 	log      *slog.Logger
 	metrics  *metrics
 	tables   *tables
 	doctor   readings.File
 }
 
-func newService(s *settings.Settings, log *slog.Logger) *service {
+func newService(s *settings.Settings, system mta.System, log *slog.Logger) *service {
 	sockets := routes.Sockets{Turns: s.Turn.Sockets, Deliver: s.POP.Deliver.Address}
-	return &service{settings: s, log: log, metrics: newMetrics(), tables: newTables(s.Policy.Tables, sockets, log), doctor: readings.Default}
+	tablesOf := func(d *meter.Directory) ([]routes.Table, error) { return system.Tables(sockets, d) }
+	return &service{settings: s, mta: system, log: log, metrics: newMetrics(), tables: newTables(s.Policy.Tables, tablesOf, log), doctor: readings.Default}
 }
 
 // Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order:
 // first the sockets, so that all that was read is answered, then the recorder, then the ledger.
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
 	at := d.settings.Policy
-	fronts, err := daemon.OpenFronts(graceful, d.log,
+	fronts, err := daemon.OpenFronts(graceful, d.mta.Places().Group, d.log,
 		daemon.Front{Name: "policy", Unit: "mailbag-policyd.socket", At: []settings.Address{at.Listen}}, daemon.Front{Name: "milter", Unit: "mailbag-milter.socket", At: []settings.Address{at.Milter}},
 		daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
@@ -74,7 +77,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	defer stop()
 	draining, drained := context.WithCancel(immediate)
 	defer drained()
-	all.Go(func() { d.reconcileRepeatedly(running, ledger, follower) })
+	all.Go(func() { d.reconcileRepeatedly(running, ledger, follower, recorder) })
 	var settling sync.WaitGroup
 	settling.Go(func() { d.settle(graceful, draining, recorder, follower) })
 	all.Go(func() { d.tables.keep(running, follower.Directory) })
@@ -91,7 +94,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	// Without a signal nobody else bounds the stop.
 	time.AfterFunc(drainTime, drained)
 	if err := p.Shutdown(draining); err != nil {
-		d.log.Warn("connections were cut off; Postfix asks again for their messages", "error", err)
+		d.log.Warn("connections were cut off; the MTA asks again for their messages", "error", err)
 	}
 	settling.Wait()
 	return failure
@@ -105,7 +108,7 @@ const drainTime = 30 * time.Second
 func (d *service) Status() string {
 	status := d.Ledger.Status("the accounts' mail is deferred")
 	if err := d.tables.err(); err != nil {
-		return fmt.Sprintf("%s; Postfix does not know changes of accounts: %v", status, err)
+		return fmt.Sprintf("%s; %s does not know changes of accounts: %v", status, d.mta.Words().Name, err)
 	}
 	return status
 }

@@ -13,11 +13,11 @@ import (
 	"mailbag/policy/routes"
 )
 
-// tables keeps the files that Postfix reads in line with the accounts. One goroutine writes, and always the newest accounts, so
+// tables keeps the files that the MTA reads in line with the accounts. One goroutine writes, and always the newest accounts, so
 // what is there is never replaced by something older.
 type tables struct {
 	dir     string
-	sockets routes.Sockets
+	of      func(*meter.Directory) ([]routes.Table, error)
 	log     *slog.Logger
 	retry   time.Duration // from a failure to the next write
 	changed chan struct{} // has room for one: changes during a write are one more write
@@ -26,8 +26,8 @@ type tables struct {
 	failure atomic.Pointer[error]           // of the latest write; nil: none
 }
 
-func newTables(dir string, sockets routes.Sockets, log *slog.Logger) *tables {
-	return &tables{dir: dir, sockets: sockets, log: log, retry: 5 * time.Second, changed: make(chan struct{}, 1)}
+func newTables(dir string, of func(*meter.Directory) ([]routes.Table, error), log *slog.Logger) *tables {
+	return &tables{dir: dir, of: of, log: log, retry: 5 * time.Second, changed: make(chan struct{}, 1)}
 }
 
 // change says that the accounts have changed. It does not wait for the disk.
@@ -54,7 +54,7 @@ func (t *tables) keep(ctx context.Context, newest func() *meter.Directory) {
 		if err := t.write(accounts); err != nil {
 			t.failure.Store(&err)
 			if before == nil || errno(*before) != errno(err) {
-				t.log.Error("the tables of Postfix could not be written; it goes by what they said before, and they are tried again", "error", err)
+				t.log.Error("the tables of the MTA could not be written; it goes by what they said before, and they are tried again", "error", err)
 			}
 			again = time.After(t.retry)
 			continue
@@ -63,7 +63,7 @@ func (t *tables) keep(ctx context.Context, newest func() *meter.Directory) {
 		t.failure.Store(nil)
 		t.written.Store(accounts)
 		if before != nil {
-			t.log.Info("the tables of Postfix are written again", "directory", t.dir)
+			t.log.Info("the tables of the MTA are written again", "directory", t.dir)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func errno(err error) (kind syscall.Errno) {
 }
 
 func (t *tables) write(d *meter.Directory) error {
-	all, err := t.sockets.Tables(d)
+	all, err := t.of(d)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func openDesk(t *testing.T, dir string) *desk {
 		t.Fatal(err)
 	}
 	log := new(syncBuffer)
-	d := &desk{tables: newTables(dir, routes.Sockets{Turns: "/turn", Deliver: "/deliver"}, slog.New(slog.NewTextHandler(log, nil))), ledger: ledger, log: log}
+	d := &desk{tables: newTables(dir, routes.Sockets{Turns: "/turn", Deliver: "/deliver"}.Tables, slog.New(slog.NewTextHandler(log, nil))), ledger: ledger, log: log}
 	d.retry = 10 * time.Millisecond
 	d.follower = meter.Follow(t.Context(), ledger, slog.New(slog.DiscardHandler), func(_, _ *meter.Directory) { d.change() })
 	ctx, stop := context.WithCancel(t.Context())
@@ -182,13 +182,13 @@ func TestReaderFindsWholeTables(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all, err := d.sockets.Tables(accounts)
+		all, err := d.of(accounts)
 		if err != nil {
 			t.Fatal(err)
 		}
 		states, wholes = append(states, accounts), append(wholes, all[len(all)-1].Content)
 	}
-	other := newTables(filepath.Join(t.TempDir(), "others"), d.sockets, slog.New(slog.DiscardHandler))
+	other := newTables(filepath.Join(t.TempDir(), "others"), d.of, slog.New(slog.DiscardHandler))
 	if err := other.write(states[0]); err != nil {
 		t.Fatal(err)
 	}

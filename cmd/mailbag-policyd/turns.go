@@ -14,7 +14,7 @@ import (
 
 const (
 	// openTime is how long a turn may take to be opened. mailbag-turnd dials for a minute at most, and
-	// Postfix answers 451 by itself when it heard nothing for 100 s.
+	// the MTA answers by itself when it heard nothing for 100 s.
 	openTime = 90 * time.Second
 	askTime  = 10 * time.Second
 )

@@ -1,12 +1,12 @@
-// Command mailbag-popd puts the mail of pop3 accounts into Maildirs, where Postfix delivers it by LMTP, and
+// Command mailbag-popd puts the mail of pop3 accounts into Maildirs, where the MTA delivers it by LMTP, and
 // has its owners fetch it by POP3, on ports 110 and 995.
 //
-// It starts while the ledger is missing and takes part once it comes: until then mail waits in Postfix's queue.
+// It starts while the ledger is missing and takes part once it comes: until then mail waits in the MTA's queue.
 //
 // # Security
 //
 // It needs no privileges but to read its settings and the certificate's key, to write the ledger and the directory
-// of the Maildirs, and to give the delivery socket to the group postfix. Its ports are systemd's, or its own where
+// of the Maildirs, and to give the delivery socket to the group of the MTA. Its ports are systemd's, or its own where
 // it may have them. Mail is readable by the user that it runs as alone.
 package main
 
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 )
 
@@ -29,5 +30,7 @@ func main() { daemon.Main(command) }
 var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
-	New:   func(s *settings.Settings, log *slog.Logger) daemon.Service { return newService(s, log) },
+	New: func(s *settings.Settings, system mta.System, log *slog.Logger) daemon.Service {
+		return newService(s, system, log)
+	},
 }

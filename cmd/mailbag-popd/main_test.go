@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mailbag/cmd/internal/daemon/daemontest"
+	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
 	"mailbag/meter/login"
@@ -64,7 +65,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.POP.Listen, s.POP.ListenTLS, s.POP.Metrics = []settings.Address{daemontest.Address(t)}, []settings.Address{daemontest.Address(t)}, daemontest.Address(t)
 	s.POP.Deliver = settings.Address{Network: "unix", Address: filepath.Join(dir, "deliver.sock")}
 	s.POP.Maildirs = filepath.Join(dir, "maildirs")
-	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	d := newService(s, postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	stop, ended := daemontest.Start(t, d)
 	if !strings.HasPrefix(d.Status(), "nobody new can log in: ") {
 		t.Errorf("without a ledger the status is %q", d.Status())

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/version"
 	"mailbag/meter"
@@ -20,26 +21,27 @@ import (
 type service struct {
 	daemon.Ledger
 	settings *settings.Settings
+	mta      mta.System
 	log      *slog.Logger
 	metrics  *prometheus.Registry
 }
 
-func newService(s *settings.Settings, log *slog.Logger) *service {
-	return &service{settings: s, log: log, metrics: daemon.NewRegistry(program)}
+func newService(s *settings.Settings, system mta.System, log *slog.Logger) *service {
+	return &service{settings: s, mta: system, log: log, metrics: daemon.NewRegistry(program)}
 }
 
 // Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order: first the sockets, so
 // that sessions come to their end, then the ledger, which has to have their records.
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
 	at := d.settings.POP
-	fronts, err := daemon.OpenFronts(graceful, d.log,
+	fronts, err := daemon.OpenFronts(graceful, d.mta.Places().Group, d.log,
 		daemon.Front{Name: "pop3", Unit: "mailbag-pop3.socket", At: at.Listen}, daemon.Front{Name: "pop3s", Unit: "mailbag-pop3s.socket", At: at.ListenTLS},
 		daemon.Front{Name: "deliver", Unit: "mailbag-deliver.socket", At: []settings.Address{at.Deliver}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
 		return err
 	}
 	defer fronts.Close()
-	hostname, err := daemon.Hostname(graceful, d.settings.Hostname)
+	hostname, err := daemon.Hostname(graceful, d.settings.Hostname, d.mta)
 	if err != nil {
 		return err
 	}
@@ -70,7 +72,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	draining, cancel := context.WithTimeout(immediate, drainTime)
 	defer cancel()
 	if err := server.Shutdown(draining); err != nil {
-		d.log.Warn("sessions were cut off; nothing was deleted in them, and Postfix delivers again what was not answered", "error", err)
+		d.log.Warn("sessions were cut off; nothing was deleted in them, and the MTA delivers again what was not answered", "error", err)
 	}
 	return failure
 }

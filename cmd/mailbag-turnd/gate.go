@@ -37,7 +37,7 @@ func (d gateDirectory) prepare() error {
 }
 
 // clean removes sockets of turns that ended with their process, and any that it was just opening. Nobody answers on
-// them; Postfix would only find them refusing where it should find nothing.
+// them; the MTA would only find them refusing where it should find nothing.
 func (d gateDirectory) clean() error {
 	left, err := filepath.Glob(filepath.Join(string(d), "*.sock*"))
 	if err != nil {
@@ -54,8 +54,8 @@ func (d gateDirectory) clean() error {
 	return nil
 }
 
-// open opens the socket of an account's turn, as Postfix's transport names it. Its place need not be claimed: who has the
+// open opens the socket of an account's turn, as the MTA's transport names it. Its place need not be claimed: who has the
 // control socket is the only mailbag-turnd. A lock could be held by whoever can open the directory, and that is everybody.
-func (d gateDirectory) open(ctx context.Context, account string, log *slog.Logger) (net.Listener, error) {
-	return daemon.ListenUnix(ctx, filepath.Join(string(d), account+".sock"), log)
+func (d gateDirectory) open(ctx context.Context, account, group string, log *slog.Logger) (net.Listener, error) {
+	return daemon.ListenUnix(ctx, filepath.Join(string(d), account+".sock"), group, log)
 }

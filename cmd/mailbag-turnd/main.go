@@ -1,12 +1,12 @@
-// Command mailbag-turnd is where customers ask for the mail that Postfix holds for them, and through which it
+// Command mailbag-turnd is where customers ask for the mail that the MTA holds for them, and through which it
 // is handed over: ATRN (RFC 2645) and ETRN (RFC 1985) on port 366, turns to the hosts of accounts
-// that said ETRN to Postfix, and a socket for each open turn, through which Postfix delivers.
+// that said ETRN to the MTA, and a socket for each open turn, through which the MTA delivers.
 //
 // # Security
 //
 // It needs no privileges but to read its settings and the certificate's key, to write the ledger and the
-// directory of its sockets, to give these to the group postfix, and to reach Postfix's flush service
-// (group postdrop). Its port is systemd's, or its own where it may have it. No message is stored.
+// directory of its sockets, to give these to the group of the MTA, and to reach what releases its mail: Postfix's flush
+// service (group postdrop), or for Exim mailbag-eximd. Its port is systemd's, or its own where it may have it. No message is stored.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 )
 
@@ -28,8 +29,8 @@ func main() { daemon.Main(command) }
 var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
-	New: func(s *settings.Settings, log *slog.Logger) daemon.Service {
+	New: func(s *settings.Settings, system mta.System, log *slog.Logger) daemon.Service {
 		daemon.UseOneProcessor()
-		return newService(s, log)
+		return newService(s, system, log)
 	},
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"mailbag/cmd/internal/daemon/daemontest"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
@@ -60,7 +61,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.Turn.Listen, s.Turn.ListenTLS, s.Turn.Metrics = []settings.Address{daemontest.Address(t)}, nil, daemontest.Address(t)
 	s.Turn.Sockets = filepath.Join(dir, "run", "turn")
 	s.Turn.Control = settings.Address{Network: "unix", Address: filepath.Join(dir, "turnd.sock")}
-	d := newService(s, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	d := newService(s, postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	stop, ended := daemontest.Start(t, d)
 	if !strings.HasPrefix(d.Status(), "0 turns open, no more are opened: ") {
 		t.Errorf("without a ledger the status is %q", d.Status())
@@ -148,7 +149,7 @@ func TestTurnsOfAnEarlierRunAreRecordedAsInterrupted(t *testing.T) {
 	if err := ledger.BeginTurn(t.Context(), "token", all.Account("corp").ID, meter.Turn{Kind: meter.TurnATRN, Began: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	newService(settings.Default(), slog.New(slog.NewTextHandler(t.Output(), nil))).interruptTurns(ledger)
+	newService(settings.Default(), postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil))).interruptTurns(ledger)
 	turns, err := ledger.Turns(t.Context(), "corp", 10)
 	if err != nil || len(turns) != 1 || turns[0].Outcome != "interrupted" {
 		t.Errorf("the turns are %+v, %v", turns, err)
@@ -170,7 +171,7 @@ func TestAStrangersLockKeepsNoTurnFromOpeningAndClosing(t *testing.T) {
 	if err := syscall.Flock(int(stranger.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	l, err := d.open(t.Context(), "corp", slog.New(slog.NewTextHandler(t.Output(), nil)))
+	l, err := d.open(t.Context(), "corp", "postfix", slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +205,7 @@ func TestSocketsThatWereLeftBehindAreRemoved(t *testing.T) {
 	if err := d.prepare(); err != nil {
 		t.Fatal(err)
 	}
-	l, err := d.open(t.Context(), "corp", slog.New(slog.DiscardHandler))
+	l, err := d.open(t.Context(), "corp", "postfix", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,8 +235,8 @@ func TestSocketsThatWereLeftBehindAreRemoved(t *testing.T) {
 
 func TestOwnMailSystemIsKnownByAddressAndPort(t *testing.T) {
 	t.Parallel()
-	m := &mta{log: slog.New(slog.DiscardHandler), own: []uint16{366}, read: time.Now().Add(time.Hour),
-		identity: postfix.Identity{Ports: []uint16{25, 10025}, Proxies: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
+	m := &neighbour{log: slog.New(slog.DiscardHandler), own: []uint16{366}, read: time.Now().Add(time.Hour),
+		identity: mta.Identity{Ports: []uint16{25, 10025}, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
 	for at, want := range map[string]bool{
 		"127.0.0.1:25": true, "127.0.0.9:10025": true, "[::1]:25": true, "[::ffff:127.0.0.1]:25": true, "0.0.0.0:25": true,
 		"127.0.0.1:366": true, "192.0.2.1:25": true,
@@ -258,9 +259,9 @@ func TestOwnMailSystemIsKnownByAddressAndPort(t *testing.T) {
 
 func TestReleaseIsBySetting(t *testing.T) {
 	t.Parallel()
-	m := &mta{log: slog.New(slog.DiscardHandler), read: time.Now().Add(time.Hour), identity: usualIdentity}
-	for setting, want := range map[string]string{"postfix": "/var/spool/postfix/public/flush", "exim -M {id}": "exim -M {id}"} {
-		if r, err := m.releaser(t.Context(), setting); err != nil || !strings.Contains(fmt.Sprint(r), strings.Fields(want)[0]) {
+	m := &neighbour{mta: postfix.Instance{ConfigDir: "/etc/other"}}
+	for setting, want := range map[string]string{settings.ByMTA: "{/etc/other}", "exim -M {id}": "{[exim -M {id}]}"} {
+		if r, err := m.releaser(setting); err != nil || fmt.Sprint(r) != want {
 			t.Errorf("%s releases by %v, %v", setting, r, err)
 		}
 	}

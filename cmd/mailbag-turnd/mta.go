@@ -3,51 +3,53 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
+	"mailbag/cmd/internal/settings"
 	"mailbag/turnd/release"
 	"mailbag/turnd/turn"
 )
 
-// An mta is the mail system beside which we run, as far as turns need to know it. Without Postfix, or
-// while its configuration is broken, it is a mail system with the usual ports.
-type mta struct {
+// A neighbour is the MTA beside which we run, as far as turns need to know it. Where it is not installed, or
+// while its configuration is broken, it is one with the usual ports.
+type neighbour struct {
+	mta mta.System
 	log *slog.Logger
 	own []uint16 // ports on which we listen ourselves
 
 	mu       sync.Mutex
 	read     time.Time
-	identity postfix.Identity
+	identity mta.Identity
 }
 
-// identityAge is how long what was read of Postfix is believed.
+// identityAge is how long what was read of the MTA is believed.
 const identityAge = time.Minute
 
-// usualIdentity is that of a mail system that cannot be asked.
-var usualIdentity = postfix.Identity{QueueDirectory: "/var/spool/postfix", Ports: []uint16{25, 465, 587}}
+// usualIdentity is that of an MTA that cannot be asked.
+var usualIdentity = mta.Identity{Ports: []uint16{25, 465, 587}}
 
-// current is what the mail system is now.
-func (m *mta) current(ctx context.Context) postfix.Identity {
+// current is what the MTA is now.
+func (m *neighbour) current(ctx context.Context) mta.Identity {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.read.IsZero() && time.Since(m.read) < identityAge {
 		return m.identity
 	}
-	id, err := postfix.Instance{}.Identity(ctx)
+	id, err := m.mta.Identity(ctx)
 	switch {
 	case err == nil:
 		m.identity = id
 	case m.read.IsZero():
 		m.identity = usualIdentity
-		if !errors.Is(err, postfix.ErrMissing) {
-			m.log.Warn("Postfix's configuration cannot be read; it is taken for the usual one", "error", err)
+		if !errors.Is(err, mta.ErrMissing) {
+			m.log.Warn("who the MTA is cannot be seen; it is taken for a usual one", "mta", m.mta.Words().Name, "error", err)
 		}
 	}
 	m.read = time.Now()
@@ -55,65 +57,48 @@ func (m *mta) current(ctx context.Context) postfix.Identity {
 }
 
 // releaser is how held mail is released, by the setting turn.release.
-func (m *mta) releaser(ctx context.Context, setting string) (turn.Releaser, error) {
-	if setting == "postfix" {
-		socket := filepath.Join(m.current(ctx).QueueDirectory, "public", "flush")
-		return release.Postfix{Socket: socket, Otherwise: postfix.Instance{}}, nil
+func (m *neighbour) releaser(setting string) (turn.Releaser, error) {
+	if setting == settings.ByMTA {
+		return m.mta, nil
 	}
 	return release.ParseCommand(setting)
 }
 
-// errOtherPostfix: the queue that can be listed is not the one from which mail is released.
-var errOtherPostfix = errors.New("the Postfix of this machine's default configuration does not hold mail for mailbag (mailbag postfix check)")
-
-// missing is how it is seen what the queue has, where that can be seen. The queue of a Postfix that is not wired tells
-// nothing.
-func (m *mta) missing(setting string) func(context.Context, []string) ([]string, error) {
-	if setting != "postfix" {
+// missing is how it is seen what the queue has, where that can be seen. The queue of an MTA that is not wired, as the one of
+// another configuration, tells nothing.
+func (m *neighbour) missing(setting string) func(context.Context, []string) ([]string, error) {
+	if setting != settings.ByMTA {
 		return nil
 	}
 	return func(ctx context.Context, ids []string) ([]string, error) {
 		if !m.current(ctx).Holds {
-			return nil, errOtherPostfix
+			w := m.mta.Words()
+			return nil, fmt.Errorf("the %s of this machine's default configuration does not hold mail for mailbag (mailbag %s check)", w.Name, w.Command)
 		}
-		return postfix.Instance{}.Missing(ctx, ids)
+		return m.mta.Missing(ctx, ids)
 	}
 }
 
-// An mtaTrial tries what turns do with the mail system, without touching a message. It is control's MTA.
-type mtaTrial struct {
-	*mta
+// A trial tries what turns do with the MTA, without touching a message. It is control's MTA.
+type trial struct {
+	mta     mta.System
 	setting string // turn.release
 }
 
-// nobodysID is a queue ID that no message has: Postfix's are longer.
-const nobodysID = "00000"
-
-// Try lists the beginning of the queue, and releases a message that is not there. A command that releases would fail at
-// that, and is not run.
-func (m mtaTrial) Try(ctx context.Context) error {
-	if m.setting != "postfix" {
+// Try does nothing where a command releases: that would fail at a message that is not there.
+func (t trial) Try(ctx context.Context) error {
+	if t.setting != settings.ByMTA {
 		return nil
 	}
-	for _, err := range (postfix.Instance{}).Queue(ctx) {
-		if err != nil {
-			return err
-		}
-		break
-	}
-	releaser, err := m.releaser(ctx, m.setting)
-	if err != nil {
-		return err
-	}
-	return releaser.Release(ctx, nobodysID)
+	return t.mta.Try(ctx)
 }
 
-// askTime bounds what is asked of Postfix when a turn is dialled.
+// askTime bounds what is asked of the MTA when a turn is dialled.
 const askTime = 10 * time.Second
 
-// isSelf reports whether an address is the mail system's own, where a turn would bring mail back to the
+// isSelf reports whether an address is the MTA's own, where a turn would bring mail back to the
 // queue that it came from.
-func (m *mta) isSelf(at netip.AddrPort) bool {
+func (m *neighbour) isSelf(at netip.AddrPort) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
 	id := m.current(ctx)
@@ -121,7 +106,7 @@ func (m *mta) isSelf(at netip.AddrPort) bool {
 		return false
 	}
 	addr := at.Addr().Unmap()
-	return addr.IsLoopback() || addr.IsUnspecified() || slices.Contains(id.Proxies, addr) || isOurs(addr)
+	return addr.IsLoopback() || addr.IsUnspecified() || slices.Contains(id.Addresses, addr) || isOurs(addr)
 }
 
 // isOurs reports whether an interface of this machine has the address.

@@ -1,10 +1,11 @@
 package main
 
 import (
-	"log/slog"
 	"strings"
 	"testing"
 
+	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/settings"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -12,15 +13,15 @@ func TestTrialOfTheMTAFailsWhereItsMailCannotBeHad(t *testing.T) {
 	in := postfixtest.Run(t, postfixtest.Config{})
 	t.Setenv("MAIL_CONFIG", in.ConfigDir())
 	try := func(setting string) error {
-		return mtaTrial{&mta{log: slog.New(slog.DiscardHandler)}, setting}.Try(t.Context())
+		return trial{postfix.Instance{}, setting}.Try(t.Context())
 	}
-	if err := try("postfix"); err != nil {
+	if err := try(settings.ByMTA); err != nil {
 		t.Errorf("where all is well: %v", err)
 	}
 	if err := in.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := try("postfix"); err == nil || !strings.Contains(err.Error(), "flush(8)") {
+	if err := try(settings.ByMTA); err == nil || !strings.Contains(err.Error(), "flush(8)") {
 		t.Errorf("where Postfix is stopped: %v", err)
 	}
 	if err := try("/nowhere/exim -M {id}"); err != nil {

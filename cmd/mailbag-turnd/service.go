@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/version"
 	"mailbag/meter"
@@ -26,13 +27,14 @@ import (
 type service struct {
 	daemon.Ledger
 	settings *settings.Settings
+	mta      mta.System
 	log      *slog.Logger
 	metrics  *prometheus.Registry
 	turns    atomic.Pointer[turn.Turns] // nil before the start
 }
 
-func newService(s *settings.Settings, log *slog.Logger) *service {
-	return &service{settings: s, log: log, metrics: daemon.NewRegistry(program)}
+func newService(s *settings.Settings, system mta.System, log *slog.Logger) *service {
+	return &service{settings: s, mta: system, log: log, metrics: daemon.NewRegistry(program)}
 }
 
 // Serve is the daemon's life, a daemon.Body.
@@ -42,7 +44,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		return err
 	}
 	at := d.settings.Turn
-	fronts, err := daemon.OpenFronts(graceful, d.log,
+	fronts, err := daemon.OpenFronts(graceful, d.mta.Places().Group, d.log,
 		daemon.Front{Name: "odmr", Unit: "mailbag-turnd.socket", At: at.Listen}, daemon.Front{Name: "odmrs", Unit: "mailbag-turnd-tls.socket", At: at.ListenTLS},
 		daemon.Front{Name: "control", Unit: "mailbag-turnd-control.socket", At: []settings.Address{at.Control}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
 	if err != nil {
@@ -60,12 +62,12 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	})
 	defer d.Ledger.Close()
 
-	hostname, err := daemon.Hostname(graceful, d.settings.Hostname)
+	hostname, err := daemon.Hostname(graceful, d.settings.Hostname, d.mta)
 	if err != nil {
 		return err
 	}
-	mta := &mta{log: d.log, own: ports(slices.Concat(fronts.Listeners("odmr"), fronts.Listeners("odmrs")))}
-	turns, err := d.newTurns(graceful, mta, gates, ledger, follower, hostname)
+	beside := &neighbour{mta: d.mta, log: d.log, own: ports(slices.Concat(fronts.Listeners("odmr"), fronts.Listeners("odmrs")))}
+	turns, err := d.newTurns(beside, gates, ledger, follower, hostname)
 	if err != nil {
 		return err
 	}
@@ -74,7 +76,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err != nil {
 		return err
 	}
-	controls := control.New(follower, turns, mtaTrial{mta, d.settings.Turn.Release}, d.log)
+	controls := control.New(follower, turns, trial{d.mta, d.settings.Turn.Release}, d.log)
 	defer daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics, d.log).Close(immediate)
 
 	fronts.Serve("odmr", front.Serve)
@@ -104,9 +106,9 @@ func shutDown(ctx context.Context, each ...func(context.Context) error) error {
 	return errors.Join(errs...)
 }
 
-func (d *service) newTurns(ctx context.Context, mta *mta, gates gateDirectory, ledger *meter.Ledger, follower *meter.Follower, hostname string) (*turn.Turns, error) {
+func (d *service) newTurns(beside *neighbour, gates gateDirectory, ledger *meter.Ledger, follower *meter.Follower, hostname string) (*turn.Turns, error) {
 	t := d.settings.Turn
-	releaser, err := mta.releaser(ctx, t.Release)
+	releaser, err := beside.releaser(t.Release)
 	if err != nil {
 		return nil, fmt.Errorf("turn.release: %w", err)
 	}
@@ -114,12 +116,12 @@ func (d *service) newTurns(ctx context.Context, mta *mta, gates gateDirectory, l
 		Accounts: follower,
 		Ledger:   ledger,
 		Release:  releaser,
-		Missing:  mta.missing(t.Release),
+		Missing:  beside.missing(t.Release),
 		Listen: func(ctx context.Context, account string) (net.Listener, error) {
-			return gates.open(ctx, account, d.log)
+			return gates.open(ctx, account, d.mta.Places().Group, d.log)
 		},
 		Hostname:  hostname,
-		Self:      mta.isSelf,
+		Self:      beside.isSelf,
 		Window:    t.Window,
 		MaxTurns:  t.MaxTurns,
 		FirstWait: t.FirstWait,

@@ -16,7 +16,7 @@ func (c *console) accountSetCommand() *cobra.Command {
 		Use:   "set NAME [flags]",
 		Short: "Change an account",
 		Long: `Change what the flags name, and nothing else. An empty text or 0 brings back the default where the
-flag says so. With another --mode, what waits in Postfix's queue moves to the new way of delivery.
+flag says so. With another --mode, what waits in the MTA's queue moves to the new way of delivery.
 
 Domains, networks and passwords have commands of their own: mailbag domain, network and passwd.
 
@@ -82,8 +82,8 @@ func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, 
 		return err
 	}
 	d.pointOutSetup(ctx, after)
-	if after.Mode == meter.Backup && after.TLS != before.TLS {
-		d.note(`Postfix's smtp processes go on with what they know of the TLS of %s until they end; "postfix reload" puts the change into force at once`, name)
+	if w := d.mta.Words(); w.Lingers != "" && after.Mode == meter.Backup && after.TLS != before.TLS {
+		d.note(`%s go on with what they know of the TLS of %s until they end; "%s" puts the change into force at once`, w.Lingers, name, w.Reload)
 	}
 	d.pointOutStored(ctx, before, after)
 	if before.Mode == after.Mode {
@@ -177,7 +177,7 @@ func (c *console) accountDeleteCommand() *cobra.Command {
 		Short: "Take an account out of service for good",
 		Long: `Take an account out of service with all that is its own. Its usage and history stay, it is billed for
 the months in which it was used, and its name is not used again. Refused while mail waits for it in
-Postfix's queue: have it delivered first, or return it to the senders.
+the MTA's queue: have it delivered first, or return it to the senders.
 
 ` + keepOrPurgeMeaning,
 		Example: `  mailbag account delete acme

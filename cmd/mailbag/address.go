@@ -56,24 +56,13 @@ func existing(text string, there func(meter.Address) bool) (meter.Address, error
 	return a, err
 }
 
-// deaf says why Postfix refuses mail from outside for an address, by its usual settings; empty: it does not. It takes an @,
-// % or ! in a local part for a route, quoted or not, and a hyphen in front for an option (postconf(5)).
-func deaf(a meter.Address) string {
-	if strings.HasPrefix(a.Local, "-") {
-		return "it begins with a hyphen (see allow_min_user in postconf(5))"
-	}
-	if at := strings.IndexAny(a.Local, "@%!"); at >= 0 {
-		return fmt.Sprintf("the %c in its local part means a route to Postfix (see allow_untrusted_routing in postconf(5))", a.Local[at])
-	}
-	return ""
-}
-
-// noting passes addresses on and keeps those that are deaf.
-func noting(all *[]meter.Address, addresses iter.Seq2[meter.Address, error]) iter.Seq2[meter.Address, error] {
+// noting passes addresses on and keeps those to which the MTA lets no mail from outside.
+func (d *desk) noting(deaf *[]meter.Address, addresses iter.Seq2[meter.Address, error]) iter.Seq2[meter.Address, error] {
+	refuses := d.mta.Words().Refuses
 	return func(yield func(meter.Address, error) bool) {
 		for a, err := range addresses {
-			if err == nil && deaf(a) != "" {
-				*all = append(*all, a)
+			if err == nil && refuses(a.Local) != "" {
+				*deaf = append(*deaf, a)
 			}
 			if !yield(a, err) {
 				return
@@ -83,10 +72,11 @@ func noting(all *[]meter.Address, addresses iter.Seq2[meter.Address, error]) ite
 }
 
 // pointOutDeaf warns of the addresses among these to which no mail comes from outside.
-func (c *console) pointOutDeaf(addresses ...meter.Address) {
+func (d *desk) pointOutDeaf(addresses ...meter.Address) {
+	refuses := d.mta.Words().Refuses
 	first, more := "", 0
 	for _, a := range addresses {
-		switch why := deaf(a); {
+		switch why := refuses(a.Local); {
 		case why == "":
 		case first == "":
 			first = fmt.Sprintf("%s from outside is refused: %s", a, why)
@@ -96,8 +86,8 @@ func (c *console) pointOutDeaf(addresses ...meter.Address) {
 	}
 	switch {
 	case more > 0:
-		c.note("warning: mail for %s; so is that for %s more", first, grouped(int64(more)))
+		d.note("warning: mail for %s; so is that for %s more", first, grouped(int64(more)))
 	case first != "":
-		c.note("warning: mail for %s", first)
+		d.note("warning: mail for %s", first)
 	}
 }

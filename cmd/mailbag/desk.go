@@ -12,14 +12,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
 )
 
-// A desk is what a command works at: the console, the settings and the open ledger.
+// A desk is what a command works at: the console, the settings, the MTA and the open ledger.
 type desk struct {
 	*console
 	settings *settings.Settings
+	mta      mta.System
 	ledger   *meter.Ledger
 }
 
@@ -45,7 +47,7 @@ func (c *console) at(t task, create bool) func(*cobra.Command, []string) error {
 }
 
 func (c *console) open(ctx context.Context, create bool) (*desk, error) {
-	s, err := settings.Load(c.config)
+	s, system, err := c.load(c.config)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func (c *console) open(ctx context.Context, create bool) (*desk, error) {
 	if err != nil {
 		return nil, lacking(s.Database, err)
 	}
-	return &desk{console: c, settings: s, ledger: l}, nil
+	return &desk{console: c, settings: s, mta: system, ledger: l}, nil
 }
 
 // actor is who changes things, for the history: the person behind sudo rather than root.

@@ -43,9 +43,9 @@ func (c *console) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Look whether the whole service is well",
 		Long: `Look at all that has to be right for the service to work: settings, ledger and its backups, owners and
-modes, the daemons, their units and timers, Postfix and its wiring, certificate, clock, disk space and what waits for long.
+modes, the daemons, their units and timers, the MTA and its wiring, certificate, clock, disk space and what waits for long.
 One line each, and below it what to do where something is not well; what follows from that is left out. It asks what
-Postfix and customers ask: by SMTP, up to RCPT, for an address of an account of each kind and for postmaster, by LMTP, POP3 and
+the MTA and customers ask: by SMTP, up to RCPT, for an address of an account of each kind and for postmaster, by LMTP, POP3 and
 ETRN's port, and has mailbag-turnd list the queue and ask for a release. No message is sent, counted or touched. It
 needs root, and takes 5 seconds at the most; on a machine that is too busy for that --within gives it more.
 

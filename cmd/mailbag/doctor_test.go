@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
 	"mailbag/testdata/certificate"
@@ -110,11 +111,10 @@ func TestPostfixThatCannotBeReadInTimeIsNotCalledBroken(t *testing.T) {
 	w := newWorkplace(t, postfix.Instance{ConfigDir: in.ConfigDir()})
 	w.must("account", "add", "acme", "--mode", "backup", "--domain", "acme.example")
 	p := newPatient(t, w)
-	p.in = postfix.Instance{ConfigDir: in.ConfigDir()}
-	p.postfix = &postfix.Identity{Wired: true}
+	p.identity = &mta.Identity{Wired: true}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if found := p.examinePostfix(ctx); len(found) != 1 || !strings.HasPrefix(found[0].Text, "it could not be looked at within") {
+	if found := p.examineMTA(ctx); len(found) != 1 || !strings.HasPrefix(found[0].Text, "it could not be looked at within") {
 		t.Errorf("found: %+v", found)
 	}
 	p.pace.first = 0

@@ -20,7 +20,7 @@ import (
 	"mailbag/turnd/control"
 )
 
-// A front is where a daemon is asked something, as Postfix or a customer would.
+// A front is where a daemon is asked something, as the MTA or a customer would.
 type front struct {
 	at      settings.Address
 	proxies []netip.Addr
@@ -307,7 +307,7 @@ func (d *dialogue) capabilities() ([]string, error) {
 	return lines, nil
 }
 
-// askDelivery offers a message for a mailbox, as Postfix does, and takes the offer back.
+// askDelivery offers a message for a mailbox, as the MTA does, and takes the offer back.
 func (p *patient) askDelivery(ctx context.Context, f front) (*x509.Certificate, error) {
 	d, err := converse(ctx, f.at, nil, false)
 	if err != nil {
@@ -340,11 +340,11 @@ func (p *patient) askDelivery(ctx context.Context, f front) (*x509.Certificate, 
 // examineRelease has mailbag-turnd try what root may in any case.
 func (p *patient) examineRelease(ctx context.Context) []diagnosis {
 	err := control.NewClient(p.settings.Turn.Control.Address).TryMTA(ctx)
-	if !errors.Is(err, control.ErrMTA) || p.settings.Turn.Release != "postfix" {
+	if !errors.Is(err, control.ErrMTA) || p.settings.Turn.Release != settings.ByMTA {
 		return nil // of a daemon that does not answer enough is said
 	}
-	return []diagnosis{{Part: "turnd", Result: illness, Text: "mailbag-turnd cannot list Postfix's queue or release mail, so held mail stays where it is: " + err.Error(),
-		Remedy: "run: postfix set-permissions; systemctl restart mailbag-turnd; its unit needs SupplementaryGroups=postdrop", after: []cause{noPostfix, noSetup}}}
+	return []diagnosis{{Part: "turnd", Result: illness, Text: fmt.Sprintf("mailbag-turnd cannot list %s's queue or release mail, so held mail stays where it is: %v", p.words.Name, err),
+		Remedy: p.words.Reach, after: []cause{noMTA, noSetup, noHelper}}}
 }
 
 // examineMetrics looks at those that tell of trouble.
@@ -388,7 +388,7 @@ func (p *patient) examineMetrics(ctx context.Context, name string, at settings.A
 		found = append(found, diagnosis{Part: name, Result: illness, Text: program + " cannot use the ledger, and defers the accounts' mail", Remedy: remedy, after: []cause{noLedger, noSetup, fullDisk}})
 	}
 	if current, ok := sums["mailbag_tables_current"]; ok && current == 0 {
-		found = append(found, diagnosis{Part: name, Result: illness, Text: "the tables that Postfix reads are not those of the accounts", Remedy: remedy, after: []cause{noLedger, noSetup, fullDisk}})
+		found = append(found, diagnosis{Part: name, Result: illness, Text: "the tables that the MTA reads are not those of the accounts", Remedy: remedy, after: []cause{noLedger, noSetup, fullDisk}})
 	}
 	return found
 }

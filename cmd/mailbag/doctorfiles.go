@@ -13,7 +13,6 @@ import (
 	"syscall"
 
 	"mailbag/cmd/internal/access"
-	"mailbag/cmd/internal/postfix"
 	"mailbag/meter"
 	"mailbag/popd"
 )
@@ -34,7 +33,7 @@ type belonging struct {
 
 const everything = access.Read | access.Write | access.Search
 
-// examineFiles looks whether the daemons and Postfix can use what is theirs. That root can, as whom the doctor asks, says
+// examineFiles looks whether the daemons and the MTA can use what is theirs. That root can, as whom the doctor asks, says
 // nothing of it. Typically something was restored as root.
 func (p *patient) examineFiles(ctx context.Context) []diagnosis {
 	var found []diagnosis
@@ -51,8 +50,8 @@ func (p *patient) examineFiles(ctx context.Context) []diagnosis {
 			}
 		}
 	}
-	if p.postfix != nil {
-		found = append(found, p.examineDelivery(p.postfix.Owner)...)
+	if p.identity != nil {
+		found = append(found, p.examineDelivery(p.identity.Owner)...)
 	}
 	if found == nil && err == nil {
 		found = []diagnosis{{Part: "files", Result: well, Text: "the daemons can use what is theirs"}}
@@ -161,14 +160,14 @@ func (b belonging) remedy(denied *access.Denial) string {
 // inside reports whether a path is that of a directory, or below it.
 func inside(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
-// examineDelivery looks whether lmtp(8), which runs as Postfix's mail_owner, can reach the daemons' sockets.
+// examineDelivery looks whether the MTA's deliveries, which run as its owner, can reach the daemons' sockets.
 func (p *patient) examineDelivery(owner string) []diagnosis {
 	var found []diagnosis
 	ill := func(text, remedy string, after ...cause) {
 		found = append(found, diagnosis{Part: "files", Result: illness, Text: text, Remedy: remedy, after: after})
 	}
 	if at := p.settings.POP.Deliver; at.Network == "unix" {
-		if problem := postfix.Unreachable(at.Address, owner); problem != "" {
+		if problem := access.Unreachable(at.Address, owner); problem != "" {
 			remedy := "correct the owner in mailbag-deliver.socket, if it was changed, and run: systemctl stop mailbag-deliver.socket mailbag-popd.service; systemctl start mailbag-popd.service"
 			if denied := deniedTo(owner, at.Address); denied != nil && denied.At != denied.Path && inside(denied.At, runtime) {
 				remedy = remedyOfTurns
@@ -181,7 +180,7 @@ func (p *patient) examineDelivery(owner string) []diagnosis {
 		ill(err.Error(), "correct turn.sockets in the settings")
 	}
 	for _, path := range open {
-		problem := postfix.Unreachable(path, owner)
+		problem := access.Unreachable(path, owner)
 		if _, err := os.Lstat(path); problem != "" && err == nil { // else the turn has ended meanwhile
 			ill("the mail of a turn: "+problem, remedyOfTurns)
 		}
@@ -197,7 +196,7 @@ const runtime = "/run/mailbag"
 
 const remedyOfTurns = "run: systemd-tmpfiles --create mailbag.conf"
 
-// deniedTo is what keeps a user of Postfix's from a socket; nil: nothing does, or that cannot be seen.
+// deniedTo is what keeps a user of the MTA's from a socket; nil: nothing does, or that cannot be seen.
 func deniedTo(owner, socket string) (denied *access.Denial) {
 	if u, err := access.LookupAlone(owner); err == nil {
 		errors.As(u.Denied(socket, access.Write), &denied)
@@ -205,7 +204,7 @@ func deniedTo(owner, socket string) (denied *access.Denial) {
 	return denied
 }
 
-// ungrouped says why the sockets that mailbag-turnd makes in a directory would not have the group of Postfix's owner.
+// ungrouped says why the sockets that mailbag-turnd makes in a directory would not have the group of the MTA's owner.
 func ungrouped(dir, owner string) string {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -213,7 +212,7 @@ func ungrouped(dir, owner string) string {
 	}
 	u, err := user.Lookup(owner)
 	if err != nil {
-		return fmt.Sprintf("there is no user %s, who is Postfix's mail_owner", owner)
+		return fmt.Sprintf("there is no user %s, as whom the MTA runs", owner)
 	}
 	gid := strconv.Itoa(int(info.Sys().(*syscall.Stat_t).Gid))
 	if gid != u.Gid || info.Mode()&os.ModeSetgid == 0 || info.Mode().Perm()&0o010 == 0 {

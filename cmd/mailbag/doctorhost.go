@@ -42,7 +42,7 @@ func (p *patient) examineClock(ctx context.Context) []diagnosis {
 	return []diagnosis{d}
 }
 
-// Free space below which it is high time, and below which Postfix soon takes no more mail, in per cent.
+// Free space below which it is high time, and below which the MTA soon takes no more mail, in per cent.
 const (
 	littleSpace = 10
 	noSpace     = 2
@@ -50,8 +50,8 @@ const (
 
 func (p *patient) examineDisks(context.Context) []diagnosis {
 	directories := []string{filepath.Dir(p.settings.Database), p.settings.POP.Maildirs, p.settings.Policy.Tables, p.settings.Turn.Sockets}
-	if p.postfix != nil {
-		directories = append(directories, p.postfix.QueueDirectory)
+	if p.identity != nil {
+		directories = append(directories, p.identity.Spool)
 	}
 	return examineDisks(append(directories, backups, "/var/lib/postfix", "/var/log")...)
 }

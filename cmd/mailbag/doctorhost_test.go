@@ -65,7 +65,7 @@ func newPatient(t *testing.T, w workplace) *patient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &patient{console: &console{now: time.Now, mta: w.mta}, pace: byHand(time.Minute), settings: s}
+	p := (&console{now: time.Now}).patient(byHand(time.Minute), s, w.mta)
 	p.admit(t.Context())
 	if p.desk == nil {
 		t.Fatal("there is no ledger")

@@ -17,7 +17,7 @@ func (p *patient) ledgerAway(err error) diagnosis {
 	d := diagnosis{Part: "ledger", Result: illness, Text: err.Error(), Remedy: "see that the file can be read and written, or restore a backup", cause: noLedger, after: []cause{fullDisk}}
 	if errors.Is(err, meter.ErrNoLedger) {
 		d.Text = "there is no ledger " + p.settings.Database + ", so mail for accounts is put off"
-		d.Remedy = "put it back, or restore the newest backup" + newestNamed() + " as README.md shows; only if there was none ever, run: mailbag postfix setup"
+		d.Remedy = "put it back, or restore the newest backup" + newestNamed() + " as README.md shows; only if there was none ever, run: mailbag " + p.words.Command + " setup"
 	}
 	if errors.Is(err, meter.ErrDamaged) {
 		d.Remedy, d.after = restore(), nil

@@ -16,12 +16,12 @@ import (
 
 // parts are all that the doctor looks at: one in which nothing was found has zeros.
 var parts = []string{"doctor", "settings", "setup", "ledger", "files", "policyd", "turnd", "popd", "units", "notices",
-	"postfix", "smtp", "certificate", "clock", "disk", "backup", "queue"}
+	"postfix", "exim", "smtp", "certificate", "clock", "disk", "backup", "queue"}
 
 // writeMetrics writes what was found and measured for Prometheus.
 func (c *console) writeMetrics(file string, found []diagnosis) error {
 	sheet := sheetOf(found, c.now())
-	own, err := settings.Load(c.config)
+	own, _, err := c.load(c.config)
 	if err != nil { // which was found, too
 		own = settings.Default()
 	}

@@ -11,14 +11,14 @@ import (
 
 // examineQueue names accounts whose mail waits for so long that it may soon go back to its senders.
 func (p *patient) examineQueue(ctx context.Context) []diagnosis {
-	if p.desk == nil || p.postfix == nil {
+	if p.desk == nil || p.identity == nil {
 		return nil
 	}
 	waiting := map[int64]meter.Waiting{}
 	whole := true
 	for e, err := range p.mta.Queue(ctx) {
 		if err != nil && ctx.Err() == nil {
-			return []diagnosis{{Part: "queue", Result: illness, Text: err.Error(), Remedy: "see that Postfix runs, and its log", after: []cause{noPostfix}}}
+			return []diagnosis{{Part: "queue", Result: illness, Text: err.Error(), Remedy: fmt.Sprintf("see that %s runs, and its log", p.words.Name), after: []cause{noMTA}}}
 		}
 		if whole = err == nil; !whole {
 			break

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
 )
@@ -41,10 +41,11 @@ type cause string
 const (
 	noSetup     cause = "mailbag is not set up"
 	noLedger    cause = "the ledger cannot be had"
-	noPostfix   cause = "Postfix does not run"
-	takenPort   cause = "another program has Postfix's port"
+	noMTA       cause = "the MTA does not run"
+	takenPort   cause = "another program has the MTA's port"
 	standsAside cause = "mailbag stands aside"
-	miswired    cause = "Postfix is not as mailbag needs it"
+	miswired    cause = "the MTA is not as mailbag needs it"
+	noHelper    cause = "the helper of the daemons does not run"
 	fullDisk    cause = "a disk is full"
 	noBackups   cause = "there is no place for backups"
 	badNotice   cause = "the text of a notice has a mistake"
@@ -58,11 +59,12 @@ type patient struct {
 	*console
 	pace     pace
 	settings *settings.Settings
-	in       postfix.Instance
-	postfix  *postfix.Identity // nil: it cannot be asked
-	running  bool              // Postfix
-	desk     *desk             // nil: the ledger cannot be had
-	accounts *meter.Directory  // in the ledger
+	mta      mta.System
+	words    mta.Words
+	identity *mta.Identity    // nil: it cannot be asked
+	running  bool             // the MTA
+	desk     *desk            // nil: the ledger cannot be had
+	accounts *meter.Directory // in the ledger
 	units    unitList
 }
 
@@ -80,19 +82,22 @@ func (c *console) examine(ctx context.Context, at pace) []diagnosis {
 	if os.Geteuid() != 0 {
 		return []diagnosis{{Part: "doctor", Result: illness, Text: "this needs root, who alone can see whether others may do what they have to", Remedy: "run as root: mailbag doctor"}}
 	}
-	s, err := settings.Load(c.config)
+	s, system, err := c.load(c.config)
 	if err != nil {
 		return []diagnosis{{Part: "settings", Result: illness, Text: err.Error(), Remedy: "correct them (mailbag-policyd --check validates them), and look again: mailbag doctor"}}
 	}
 	ctx, cancel := context.WithTimeout(ctx, at.all)
 	defer cancel()
-	p := &patient{console: c, pace: at, settings: s}
-	p.in, _ = c.mta.(postfix.Instance)
+	p := c.patient(at, s, system)
 	found := append([]diagnosis{{Part: "settings", Result: well, Text: "read from " + orDefaults(s.File)}}, p.admit(ctx)...)
 	if p.desk != nil {
 		defer p.desk.ledger.Close()
 	}
 	return sift(append(found, sideBySide(ctx, at.all, p.looks()...)...))
+}
+
+func (c *console) patient(at pace, s *settings.Settings, system mta.System) *patient {
+	return &patient{console: c, pace: at, settings: s, mta: system, words: system.Words()}
 }
 
 func orDefaults(file string) string {
@@ -107,13 +112,13 @@ func (p *patient) admit(ctx context.Context) []diagnosis {
 	ctx, cancel := context.WithTimeout(ctx, p.pace.first)
 	defer cancel()
 	ledger := begin(ctx, p.openLedger)
-	mta := begin(ctx, p.in.Identity)
-	running := begin(ctx, p.in.Running)
-	services := begin(ctx, lookAtUnits)
+	identity := begin(ctx, p.mta.Identity)
+	running := begin(ctx, p.mta.Running)
+	services := begin(ctx, func(ctx context.Context) (unitList, error) { return lookAtUnits(ctx, p.foreignUnits()...) })
 
-	id, mtaErr := mta()
+	id, mtaErr := identity()
 	if mtaErr == nil {
-		p.postfix = &id
+		p.identity = &id
 	}
 	mtaLate := ctx.Err() != nil
 	var found []diagnosis
@@ -121,30 +126,30 @@ func (p *patient) admit(ctx context.Context) []diagnosis {
 	switch {
 	case err == nil:
 		p.desk, p.accounts = open.desk, open.accounts
-	case errors.Is(err, meter.ErrNoLedger) && (p.postfix == nil || !p.postfix.Wired):
+	case errors.Is(err, meter.ErrNoLedger) && (p.identity == nil || !p.identity.Wired):
 	default:
 		found = append(found, p.ledgerAway(err))
 	}
-	if p.postfix != nil && !p.postfix.Wired {
-		text := "Postfix does not know of mailbag, and takes no mail for accounts"
+	if p.identity != nil && !p.identity.Wired {
+		text := p.words.Name + " does not know of mailbag, and takes no mail for accounts"
 		if p.desk == nil {
 			text += "; there is no ledger either"
 		}
-		found = append(found, diagnosis{Part: "setup", Result: illness, Text: text, Remedy: "run: mailbag postfix setup", cause: noSetup})
+		found = append(found, diagnosis{Part: "setup", Result: illness, Text: text, Remedy: fmt.Sprintf("run: mailbag %s setup", p.words.Command), cause: noSetup})
 	}
 	switch {
 	case mtaErr == nil:
 	case mtaLate: // a command that was ended says nothing of the configuration
-		found = append(found, late("postfix", p.pace.first))
+		found = append(found, late(p.words.Command, p.pace.first))
 	default:
-		found = append(found, diagnosis{Part: "postfix", Result: illness, Text: mtaErr.Error(), Remedy: "install Postfix, or correct its configuration: postconf shows what is wrong", cause: noPostfix})
+		found = append(found, diagnosis{Part: p.words.Command, Result: illness, Text: mtaErr.Error(), Remedy: fmt.Sprintf("install %s, or correct its configuration: %s shows what is wrong", p.words.Name, p.words.Test), cause: noMTA})
 	}
 	if p.units, err = services(); err != nil {
 		found = append(found, diagnosis{Part: "units", Result: doubt, Text: "systemd does not say how its units are: " + err.Error(), Remedy: "see: systemctl status 'mailbag-*'"})
 	}
 	runs, err := running()
 	if p.running = runs && err == nil; !p.running && mtaErr == nil {
-		found = append(found, p.postfixDown(err))
+		found = append(found, p.mtaDown(err))
 	}
 	return found
 }
@@ -159,7 +164,7 @@ func (p *patient) looks() []look {
 		{"popd", p.examinePopd},
 		{"units", p.examineUnits},
 		{"notices", p.examineNotices},
-		{"postfix", p.examinePostfix},
+		{p.words.Command, p.examineMTA},
 		{"smtp", p.examineSMTP},
 		{"certificate", p.examineCertificate},
 		{"clock", p.examineClock},
@@ -278,12 +283,12 @@ func (p *patient) openLedger(ctx context.Context) (opened, error) {
 		l.Close()
 		return opened{}, err
 	}
-	return opened{&desk{console: p.console, settings: p.settings, ledger: l}, all}, nil
+	return opened{&desk{console: p.console, settings: p.settings, mta: p.mta, ledger: l}, all}, nil
 }
 
 // examineNotices reads the operator's texts as mailbag notify does, which sends nothing with a mistake in them.
 func (p *patient) examineNotices(context.Context) []diagnosis {
-	d := &desk{console: p.console, settings: p.settings}
+	d := &desk{console: p.console, settings: p.settings, mta: p.mta}
 	if _, err := d.readNotices("mx.example"); err != nil {
 		return []diagnosis{{Part: "notices", Result: illness, Text: err.Error(), cause: badNotice,
 			Remedy: "correct it (mailbag notify --template limit and --template waiting show what was built in) or move it out of " + filepath.Clean(p.settings.Notices.Templates) + ", and run: systemctl start mailbag-notify"}}

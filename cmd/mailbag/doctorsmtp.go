@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 	"mailbag/meter"
 )
@@ -55,19 +55,19 @@ func (p *patient) trials(ctx context.Context) []trial {
 }
 
 // accepted is an address that the account accepts; empty: there is none. Where every one is accepted it is a new one each
-// time, because smtpd(8) remembers what it found out about an address.
+// time, because the MTA may remember what it found out about an address.
 func (p *patient) accepted(ctx context.Context, a *meter.Account) string {
 	switch {
 	case a.Mode == meter.POP3 && !a.CatchAll:
 		for _, key := range p.accounts.Mailboxes(a) {
-			if address := offered(key); address != "" {
+			if address := p.offered(key); address != "" {
 				return address
 			}
 		}
 		return ""
 	case a.Recipients == meter.ListedRecipient:
 		for key, err := range p.desk.ledger.Recipients(ctx, a.ID) {
-			if address := offered(key); err != nil || address != "" {
+			if address := p.offered(key); err != nil || address != "" {
 				return address
 			}
 		}
@@ -78,11 +78,11 @@ func (p *patient) accepted(ctx context.Context, a *meter.Account) string {
 	return "doctor-" + strings.ToLower(rand.Text()[:8]) + "@" + a.Domains[0]
 }
 
-// offered is the address of a key as a command has it; empty: it would take SMTPUTF8 (RFC 6531), or Postfix refuses it to
+// offered is the address of a key as a command has it; empty: it would take SMTPUTF8 (RFC 6531), or the MTA refuses it to
 // everybody, which is no fault of the service.
-func offered(key string) string {
+func (p *patient) offered(key string) string {
 	address, err := meter.ParseAddress(meter.Written(key))
-	if err != nil || deaf(address) != "" || strings.ContainsFunc(key, func(r rune) bool { return r > unicode.MaxASCII }) {
+	if err != nil || p.words.Refuses(address.Local) != "" || strings.ContainsFunc(key, func(r rune) bool { return r > unicode.MaxASCII }) {
 		return ""
 	}
 	return address.String()
@@ -99,25 +99,25 @@ func (r reply) class(subject string) bool {
 
 // examineSMTP does what a sender does, up to RCPT.
 func (p *patient) examineSMTP(ctx context.Context) []diagnosis {
-	if p.postfix == nil {
+	if p.identity == nil {
 		return nil
 	}
-	if len(p.postfix.Doors) == 0 {
-		return []diagnosis{{Part: "smtp", Result: illness, Text: "no service in master.cf takes mail by SMTP: no mail comes in", readings: accepts("local", false),
-			Remedy: "restore the line (smtp inet n - y - - smtpd), and run: postfix reload"}}
+	if len(p.identity.Doors) == 0 {
+		return []diagnosis{{Part: "smtp", Result: illness, Text: p.words.Name + " listens nowhere for mail by SMTP: no mail comes in", readings: accepts("local", false),
+			Remedy: "have it listen on port 25 again, and run: " + p.words.Reload}}
 	}
-	s := sender{patient: p, door: p.postfix.Doors[0]}
+	s := sender{patient: p, door: p.identity.Doors[0]}
 	s.at = settings.Address{Network: "tcp", Address: s.door.Address}
-	for _, h := range foreignHolders([]front{{at: s.at}}, "master") {
-		return []diagnosis{{Part: "smtp", Result: illness, Text: fmt.Sprintf("Postfix cannot have %s, which %s has: no mail comes in", s.at, h),
-			Remedy: "stop that program, and run: systemctl restart postfix", cause: takenPort}}
+	for _, h := range foreignHolders([]front{{at: s.at}}, p.words.Program) {
+		return []diagnosis{{Part: "smtp", Result: illness, Text: fmt.Sprintf("%s cannot have %s, which %s has: no mail comes in", p.words.Name, s.at, h),
+			Remedy: "stop that program, and run: systemctl restart " + p.words.Unit, cause: takenPort}}
 	}
 	if !p.running {
 		return []diagnosis{{Part: "smtp", readings: accepts("local", false)}}
 	}
 	// Verification may take some seconds, for which the others do not wait.
-	others, verified := []trial{{address: "postmaster@" + p.postfix.Hostname}}, []trial(nil)
-	if p.postfix.Wired {
+	others, verified := []trial{{address: "postmaster@" + p.identity.Hostname}}, []trial(nil)
+	if p.identity.Wired {
 		for _, t := range p.trials(ctx) {
 			if t.account.Recipients == meter.VerifiedRecipient {
 				verified = append(verified, t)
@@ -169,7 +169,7 @@ func accepts(what string, is bool) []reading {
 // A sender is a stranger's mail server, as far as RCPT.
 type sender struct {
 	*patient
-	door postfix.Door
+	door mta.Door
 	at   settings.Address
 }
 
@@ -187,12 +187,12 @@ func (s sender) offer(ctx context.Context, to []trial) []diagnosis {
 	if !greeting.positive() {
 		return s.refusedByHost("a connection from "+d.conn.LocalAddr().String(), greeting)
 	}
-	if _, err = d.demand("EHLO " + s.patient.postfix.Hostname); err != nil {
+	if _, err = d.demand("EHLO " + s.identity.Hostname); err != nil {
 		return s.unheard(err)
 	}
 	from, err := d.smtp("MAIL FROM:<>")
 	if from.code == 530 { // TLS is wanted first (RFC 3207, section 4)
-		if _, err = d.hello("EHLO " + s.patient.postfix.Hostname); err == nil {
+		if _, err = d.hello("EHLO " + s.identity.Hostname); err == nil {
 			from, err = d.smtp("MAIL FROM:<>")
 		}
 	}
@@ -216,12 +216,12 @@ func (s sender) offer(ctx context.Context, to []trial) []diagnosis {
 	return found
 }
 
-const maillog = "Postfix's log: journalctl -t postfix/smtpd -t postfix/master, or /var/log/mail.log"
+func (s sender) maillog() string { return s.words.Name + "'s log: " + s.words.Log }
 
-// unheard is that Postfix does not answer as it should.
+// unheard is that the MTA does not answer as it should.
 func (s sender) unheard(err error) []diagnosis {
-	d := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("Postfix at %s: %v", s.at, err), Remedy: "see " + maillog + "; then run: systemctl restart postfix", readings: accepts("local", false),
-		after: []cause{noPostfix, down("mailbag-policyd"), takenPort}}
+	d := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("%s at %s: %v", s.words.Name, s.at, err), Remedy: fmt.Sprintf("see %s; then run: systemctl restart %s", s.maillog(), s.words.Unit), readings: accepts("local", false),
+		after: []cause{noMTA, down("mailbag-policyd"), takenPort}}
 	if s.door.Screen && errors.Is(err, errSilence) {
 		d.Result, d.Remedy = doubt, "postscreen lets even this host wait; see postscreen_access_list and postscreen_greet_wait in main.cf"
 		d.readings = nil
@@ -229,7 +229,7 @@ func (s sender) unheard(err error) []diagnosis {
 	return []diagnosis{d}
 }
 
-// unanswered is that Postfix took too long for a recipient.
+// unanswered is that the MTA took too long for a recipient.
 func (s sender) unanswered(t trial, err error) []diagnosis {
 	if t.account != nil && t.account.Recipients == meter.VerifiedRecipient && errors.Is(err, errSilence) {
 		return []diagnosis{{Part: "smtp", Result: doubt, Text: fmt.Sprintf("whether %s exists is being asked at the customer's server, which does not answer yet; until it does every recipient is accepted", t),
@@ -250,20 +250,21 @@ func (s sender) judge(t trial, r reply) []diagnosis {
 	if t.account != nil && (r.ofAccount() || t.account.Recipients == meter.VerifiedRecipient && r.code/100 == 5) {
 		return nil
 	}
-	ill := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("mail for %s is not accepted at %s: %s", t, s.at, r), Remedy: "see " + maillog, readings: accepts(what, false),
-		after: []cause{noPostfix, down("mailbag-policyd"), fullDisk, miswired}}
+	ill := diagnosis{Part: "smtp", Result: illness, Text: fmt.Sprintf("mail for %s is not accepted at %s: %s", t, s.at, r), Remedy: "see " + s.maillog(), readings: accepts(what, false),
+		after: []cause{noMTA, down("mailbag-policyd"), fullDisk, miswired}}
 	if r.class(".3.5") { // smtpd(8) goes on saying so when what it could not open is there again
-		ill.Remedy = "run: postfix reload; if that changes nothing, see " + maillog
+		ill.Remedy = fmt.Sprintf("run: %s; if that changes nothing, see %s", s.words.Reload, s.maillog())
 	}
-	relay := strings.Contains(strings.Join(r.lines, " "), "elay access denied")
+	text := strings.Join(r.lines, " ")
+	relay := strings.Contains(text, "elay access denied") || strings.Contains(text, "elay not permitted")
 	switch {
 	case t.account != nil && t.account.Recipients == meter.VerifiedRecipient && r.code/100 == 4 && !r.class(".3."):
 		return []diagnosis{{Part: "smtp", Result: doubt, Text: fmt.Sprintf("recipients of account %s cannot be verified: %s", t.account.Name, r),
 			Remedy: "see whether the customer's server can be reached: mailbag account show " + t.account.Name}}
 	case t.account != nil && relay && s.freshTables():
-		ill.Result, ill.Remedy, ill.readings = doubt, "look again in 15 seconds, within which Postfix reads the tables that were just written", nil
+		ill.Result, ill.Remedy, ill.readings = doubt, "look again in 15 seconds, within which the MTA reads the tables that were just written", nil
 	case t.account != nil && (relay || r.class(".1.")):
-		ill.Remedy = "run: postfix reload; if that changes nothing: mailbag postfix check"
+		ill.Remedy = fmt.Sprintf("run: %s; if that changes nothing: mailbag %s check", s.words.Reload, s.words.Command)
 		ill.after = append(ill.after, noLedger, standsAside)
 	case t.account != nil && r.class(".3.") && !s.door.Screen:
 		ill.after = append(ill.after, noLedger, standsAside)
@@ -277,10 +278,10 @@ func (s sender) judge(t trial, r reply) []diagnosis {
 // refusedByHost is a refusal that may well be meant: greylisting, or what the operator says of clients.
 func (s sender) refusedByHost(what string, r reply) []diagnosis {
 	return []diagnosis{{Part: "smtp", Result: doubt, Text: fmt.Sprintf("%s is refused at %s, as this host's own policy may want: %s", what, s.at, r),
-		Remedy: "see whether that is meant, in " + maillog, after: []cause{down("mailbag-policyd"), noPostfix, miswired}}}
+		Remedy: "see whether that is meant, in " + s.maillog(), after: []cause{down("mailbag-policyd"), noMTA, miswired}}}
 }
 
-// freshTime is within which Postfix may not have read new tables yet.
+// freshTime is within which the MTA may not have read new tables yet.
 const freshTime = 20 * time.Second
 
 func (s sender) freshTables() bool {

@@ -79,7 +79,7 @@ func TestOnlyAddressesThatPostfixTakesAreOffered(t *testing.T) {
 func TestMailIsOfferedToAPostfixAndNeverSent(t *testing.T) {
 	t.Parallel()
 	in := postfixtest.Run(t, postfixtest.Config{})
-	p := &patient{console: &console{now: storyClock}, pace: byHand(time.Minute), settings: &settings.Settings{}, in: postfix.Instance{ConfigDir: in.ConfigDir()}}
+	p := (&console{now: storyClock}).patient(byHand(time.Minute), &settings.Settings{}, postfix.Instance{ConfigDir: in.ConfigDir()})
 	examined := func() diagnosis {
 		t.Helper()
 		p.admit(t.Context())

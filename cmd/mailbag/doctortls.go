@@ -40,8 +40,8 @@ func (p *patient) comparePresented(program string, shown []presented) []diagnosi
 
 func (p *patient) examineCertificate(context.Context) []diagnosis {
 	hostname := p.settings.Hostname
-	if hostname == "" && p.postfix != nil {
-		hostname = p.postfix.Hostname
+	if hostname == "" && p.identity != nil {
+		hostname = p.identity.Hostname
 	}
 	return []diagnosis{examineCertificate(p.settings.TLS, hostname, p.now())}
 }

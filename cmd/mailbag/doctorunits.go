@@ -71,13 +71,21 @@ const stuckTime = 2 * time.Hour
 
 var daemonUnits = []string{"mailbag-policyd.service", "mailbag-turnd.service", "mailbag-popd.service", "mailbag-standby.service"}
 
-// lookAtUnits asks systemd for all that are mailbag's.
-func lookAtUnits(ctx context.Context) (unitList, error) {
+// foreignUnits are those of the MTA, and of what it takes of ours besides.
+func (p *patient) foreignUnits() []string {
+	if helper := p.mta.Places().Helper; helper != "" {
+		return []string{p.words.Unit, helper + ".service", helper + ".socket"}
+	}
+	return []string{p.words.Unit}
+}
+
+// lookAtUnits asks systemd for all that are mailbag's, and for others.
+func lookAtUnits(ctx context.Context, others ...string) (unitList, error) {
 	if _, err := os.Stat("/run/systemd/system"); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // sd_booted(3)
 	}
-	names := append([]string{"postfix.service", "mailbag-policyd.socket", "mailbag-milter.socket", "mailbag-turnd.socket", "mailbag-turnd-tls.socket", "mailbag-turnd-control.socket",
-		"mailbag-pop3.socket", "mailbag-pop3s.socket", "mailbag-deliver.socket"}, daemonUnits...)
+	names := append([]string{"mailbag-policyd.socket", "mailbag-milter.socket", "mailbag-turnd.socket", "mailbag-turnd-tls.socket", "mailbag-turnd-control.socket",
+		"mailbag-pop3.socket", "mailbag-pop3s.socket", "mailbag-deliver.socket"}, slices.Concat(daemonUnits, others)...)
 	for _, j := range jobs {
 		names = append(names, j.name+".timer", j.name+".service")
 	}
@@ -175,16 +183,39 @@ func (u unitList) examineEnded(name string, fronts []front) diagnosis {
 	return d
 }
 
-func (p *patient) examineUnits(context.Context) []diagnosis { return p.units.examine(p.now()) }
+func (p *patient) examineUnits(context.Context) []diagnosis {
+	found := p.units.examine(p.now(), p.words.Unit)
+	if helper := p.mta.Places().Helper; helper != "" {
+		found = append(p.units.examineHelper(helper), found...)
+	}
+	return found
+}
+
+// examineHelper looks whether systemd has the socket at which daemons ask a helper, which it starts when they do.
+func (u unitList) examineHelper(program string) []diagnosis {
+	socket, ok := u[program+".socket"]
+	d := diagnosis{Part: "units", Result: illness, cause: noHelper}
+	switch {
+	case u == nil, ok && socket.active():
+		return nil
+	case !ok:
+		d.Text, d.Remedy = fmt.Sprintf("there is no %s.socket: the daemons cannot list the queue or release mail", program), "install the package again"
+	case socket.masked():
+		d.Text, d.Remedy = program+".socket is masked: the daemons cannot list the queue or release mail", fmt.Sprintf("run: systemctl unmask %s.socket; systemctl enable --now %[1]s.socket", program)
+	default:
+		d.Text, d.Remedy = program+".socket does not run: the daemons cannot list the queue or release mail", fmt.Sprintf("run: systemctl enable --now %s.socket; why it does not run: journalctl -u %[1]s.socket -u %[1]s.service", program)
+	}
+	return []diagnosis{d}
+}
 
 // examine looks at what runs by the clock, and at what has to start with the machine. Whether daemons and sockets do now is
 // seen where they are asked.
-func (u unitList) examine(now time.Time) []diagnosis {
+func (u unitList) examine(now time.Time, mta string) []diagnosis {
 	var found []diagnosis
 	for _, j := range jobs {
 		found = append(found, u.examineJob(j, now)...)
 	}
-	for _, name := range append([]string{"postfix.service"}, daemonUnits...) {
+	for _, name := range append([]string{mta}, daemonUnits...) {
 		unit, ok := u[name]
 		if !ok {
 			continue

@@ -39,7 +39,7 @@ func TestUnitsAreJudgedByWhatSystemdSays(t *testing.T) {
 	} {
 		all := readUnits(string(text))
 		all[c.unit][c.property] = c.value
-		found := all.examine(c.at)
+		found := all.examine(c.at, "postfix.service")
 		at := slices.IndexFunc(found, func(d diagnosis) bool { return strings.HasPrefix(string(d.Result)+": "+d.Text, c.want) })
 		if at < 0 || !strings.Contains(found[at].Remedy, c.remedy) {
 			t.Errorf("%s: %s=%s: found %+v", c.unit, c.property, c.value, found)
@@ -52,7 +52,7 @@ func TestUnitsAreJudgedByWhatSystemdSays(t *testing.T) {
 			}
 		}
 	}
-	if all := readUnits("Id=mailbag-expire.timer\nLoadState=not-found\n"); all != nil || all.examine(now) != nil {
+	if all := readUnits("Id=mailbag-expire.timer\nLoadState=not-found\n"); all != nil || all.examine(now, "postfix.service") != nil {
 		t.Errorf("where systemd knows none of them: %v", all)
 	}
 }

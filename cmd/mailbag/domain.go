@@ -16,7 +16,7 @@ func (c *console) domainCommand() *cobra.Command {
 		Use:   "remove NAME DOMAIN",
 		Short: "Take a domain from an account",
 		Long: `Take a domain from an account, with its listed recipients. Refused while mail waits for the domain in
-Postfix's queue: have it delivered first, or return it to the senders.`,
+the MTA's queue: have it delivered first, or return it to the senders.`,
 		Example:           "  mailbag domain remove acme acme.test\n  mailbag domain remove acme acme.test --return",
 		Args:              arguments("NAME", "DOMAIN"),
 		ValidArgsFunction: c.completeDomains,
@@ -27,7 +27,7 @@ Postfix's queue: have it delivered first, or return it to the senders.`,
 	})
 	return group("domain", "Add and remove the domains of an account",
 		`A domain belongs to one account at a time. It may be given in its own letters or as A-labels (xn--…). Commands show
-A-labels, as Postfix's log does; what customers read, such as sheets and notices, has its own letters.`,
+A-labels, as the MTA's log does; what customers read, such as sheets and notices, has its own letters.`,
 		&cobra.Command{
 			Use:               "add NAME DOMAIN",
 			Short:             "Give an account a domain",

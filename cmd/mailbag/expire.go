@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/units"
 	"mailbag/meter"
 )
@@ -20,9 +20,9 @@ func (c *console) expireCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "expire",
 		Short: "Return mail whose hold time is over, and prune old records",
-		Long: `Return to its sender what waits in Postfix's queue for longer than the hold time of its account: a message
-when that is over for every recipient that is left. Mail of others goes back after the time that Postfix
-had for it before "mailbag postfix setup" raised that. What the operator put on hold stays.
+		Long: `Return to its sender what waits in the MTA's queue for longer than the hold time of its account: a message
+when that is over for every recipient that is left. Mail of others goes back after the time that the MTA
+had for it before "mailbag postfix setup" or "mailbag exim setup" raised that. What the operator put on hold stays.
 
 Then delete records older than [retention] in the settings says. Run it by a timer, hourly; it needs root.`,
 		Example: `  mailbag expire --dry-run
@@ -47,8 +47,8 @@ Then delete records older than [retention] in the settings says. Run it by a tim
 			err = errors.Join(err, listing.end())
 		}
 		switch {
-		case errors.Is(err, postfix.ErrMissing):
-			d.note("Postfix is not installed here, so no mail was returned")
+		case errors.Is(err, mta.ErrMissing):
+			d.note("%s is not installed here, so no mail was returned", d.mta.Words().Name)
 			err = nil
 		case err == nil && !asJSON && dryRun:
 			d.say("%s would be returned to the senders", amountOf(n))
@@ -92,10 +92,9 @@ func (m dueMessage) whose() string {
 }
 
 const (
-	maxDue      = 20_000           // messages that one round finds; more take more rounds
-	expireBatch = 100              // messages that are returned at once
-	expireDelay = time.Second      // what is found does not wait longer for its batch to be full
-	maxReleased = 10 * expireBatch // the rest goes back at Postfix's next attempt
+	maxDue      = 20_000      // messages that one round finds; more take more rounds
+	expireBatch = 100         // messages that are returned at once
+	expireDelay = time.Second // what is found does not wait longer for its batch to be full
 )
 
 // expire returns what is due, shows it, and says how much it was. A round of two passes over the queue
@@ -123,7 +122,7 @@ func (d *desk) expire(ctx context.Context, dryRun bool, show func(dueMessage) er
 		if len(found) == 0 {
 			return n, nil
 		}
-		returned, err := d.returnDue(ctx, found, maxReleased-n, show)
+		returned, err := d.returnDue(ctx, found, show)
 		n += returned
 		if err != nil || returned == 0 || len(found) < maxDue {
 			return n, err
@@ -132,7 +131,7 @@ func (d *desk) expire(ctx context.Context, dryRun bool, show func(dueMessage) er
 }
 
 // returnDue returns those of the messages that are due still.
-func (d *desk) returnDue(ctx context.Context, found map[string]time.Time, release int, show func(dueMessage) error) (n int, err error) {
+func (d *desk) returnDue(ctx context.Context, found map[string]time.Time, show func(dueMessage) error) (n int, err error) {
 	var batch []dueMessage
 	var begun time.Time // when the batch was
 	flush := func() error {
@@ -143,13 +142,8 @@ func (d *desk) returnDue(ctx context.Context, found map[string]time.Time, releas
 		for _, m := range batch {
 			ids = append(ids, m.ID)
 		}
-		if err := d.mta.Expire(ctx, ids...); err != nil {
-			return err
-		}
-		if n < release {
-			if err := d.mta.Release(ctx, ids...); err != nil {
-				return fmt.Errorf("%s will be returned at Postfix's next attempt: %w", amountOf(len(ids)), err)
-			}
+		if err := d.mta.Return(ctx, ids...); err != nil {
+			return fmt.Errorf("%s cannot be returned now: %w", amountOf(len(ids)), err)
 		}
 		for _, m := range batch {
 			n++
@@ -196,7 +190,7 @@ func (d *desk) due(ctx context.Context, at func() error) func(yield func(dueMess
 		}
 		former, err := d.mta.FormerLifetimes(ctx)
 		if err != nil {
-			yield(dueMessage{}, fmt.Errorf("how long Postfix kept mail before setup cannot be seen: %w", err))
+			yield(dueMessage{}, fmt.Errorf("how long %s kept mail before setup cannot be seen: %w", d.mta.Words().Name, err))
 			return
 		}
 		for e, err := range d.mta.Queue(ctx) {
@@ -221,13 +215,13 @@ func (d *desk) due(ctx context.Context, at func() error) func(yield func(dueMess
 
 // holdOf is how long the message may wait: the longest hold time of its remaining recipients, and whose
 // they are. It is false where nothing of that is ours to end: the operator holds it, it is on its way
-// back already, or Postfix itself keeps to the time of a recipient elsewhere.
-func holdOf(e postfix.Entry, all *meter.Directory, former postfix.Lifetimes) (hold time.Duration, accounts []string, ends bool) {
-	if e.Expiring || e.Queue == "hold" || len(e.Recipients) == 0 {
+// back already, or the MTA itself keeps to the time of a recipient elsewhere.
+func holdOf(e mta.Entry, all *meter.Directory, former mta.Lifetimes) (hold time.Duration, accounts []string, ends bool) {
+	if e.Expiring || e.OnHold || len(e.Recipients) == 0 {
 		return 0, nil, false
 	}
 	others := former.Message
-	if e.Sender == nullSender {
+	if e.Sender == "" {
 		others = former.Bounce
 	}
 	for _, r := range e.Recipients {
@@ -250,6 +244,3 @@ func holdOf(e postfix.Entry, all *meter.Directory, former postfix.Lifetimes) (ho
 	}
 	return hold, accounts, true
 }
-
-// nullSender is how Postfix lists the sender of a bounce.
-const nullSender = "MAILER-DAEMON"

@@ -9,21 +9,21 @@ import (
 	"testing"
 	"time"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 )
 
 // aQueue is a Postfix whose queue is another at each pass over it.
 type aQueue struct {
 	storyMail
-	passes  []iter.Seq[postfix.Entry]
+	passes  []iter.Seq[mta.Entry]
 	seen    int
 	expired []string
 }
 
-func (q *aQueue) Queue(context.Context) iter.Seq2[postfix.Entry, error] {
+func (q *aQueue) Queue(context.Context) iter.Seq2[mta.Entry, error] {
 	pass := q.passes[min(q.seen, len(q.passes)-1)]
 	q.seen++
-	return func(yield func(postfix.Entry, error) bool) {
+	return func(yield func(mta.Entry, error) bool) {
 		for e := range pass {
 			e.Expiring = slices.Contains(q.expired, e.ID)
 			if !yield(e, nil) {
@@ -33,20 +33,18 @@ func (q *aQueue) Queue(context.Context) iter.Seq2[postfix.Entry, error] {
 	}
 }
 
-func (q *aQueue) Expire(_ context.Context, ids ...string) error {
+func (q *aQueue) Return(_ context.Context, ids ...string) error {
 	q.expired = append(q.expired, ids...)
 	return nil
 }
 
-func (q *aQueue) Release(context.Context, ...string) error { return nil }
-
 // FormerLifetimes are those of a Postfix that setup did not change.
-func (q *aQueue) FormerLifetimes(context.Context) (postfix.Lifetimes, error) {
-	return postfix.Lifetimes{}, nil
+func (q *aQueue) FormerLifetimes(context.Context) (mta.Lifetimes, error) {
+	return mta.Lifetimes{}, nil
 }
 
-func waitingEntry(id string, age time.Duration, to string) postfix.Entry {
-	return postfix.Entry{Queue: "deferred", ID: id, Arrival: time.Now().Add(-age), Size: 1, Sender: "x@elsewhere.example", Recipients: []postfix.Recipient{{Address: to}}}
+func waitingEntry(id string, age time.Duration, to string) mta.Entry {
+	return mta.Entry{Queue: "deferred", ID: id, Arrival: time.Now().Add(-age), Size: 1, Sender: "x@elsewhere.example", Recipients: []mta.Recipient{{Address: to}}}
 }
 
 const month = 31 * 24 * time.Hour
@@ -56,11 +54,11 @@ func TestWhatChangesBetweenTwoLooksIsNotReturned(t *testing.T) {
 	stays := waitingEntry("STAYS", month, "a@acme.example")
 	gainsARecipient := waitingEntry("GAINS", month, "a@acme.example")
 	now := gainsARecipient
-	now.Recipients = append(slices.Clone(now.Recipients), postfix.Recipient{Address: "x@other.example"})
-	first := slices.Values([]postfix.Entry{stays, waitingEntry("DELIVERED", month, "a@acme.example"),
+	now.Recipients = append(slices.Clone(now.Recipients), mta.Recipient{Address: "x@other.example"})
+	first := slices.Values([]mta.Entry{stays, waitingEntry("DELIVERED", month, "a@acme.example"),
 		waitingEntry("REUSED", month, "a@acme.example"), gainsARecipient})
-	second := slices.Values([]postfix.Entry{waitingEntry("REUSED", 2*month, "a@acme.example"), now, stays, waitingEntry("LATER", month, "a@acme.example")})
-	q := &aQueue{passes: []iter.Seq[postfix.Entry]{first, second}}
+	second := slices.Values([]mta.Entry{waitingEntry("REUSED", 2*month, "a@acme.example"), now, stays, waitingEntry("LATER", month, "a@acme.example")})
+	q := &aQueue{passes: []iter.Seq[mta.Entry]{first, second}}
 	w := newWorkplace(t, q)
 	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--generate-password")
 	w.must("expire")
@@ -71,14 +69,14 @@ func TestWhatChangesBetweenTwoLooksIsNotReturned(t *testing.T) {
 
 func TestAMessageIsReturnedWhenTheHoldTimesOfAllItsAccountsAreOver(t *testing.T) {
 	t.Parallel()
-	long, short := postfix.Recipient{Address: "a@long.example"}, postfix.Recipient{Address: "a@short.example"}
-	to := func(id string, age time.Duration, recipients ...postfix.Recipient) postfix.Entry {
+	long, short := mta.Recipient{Address: "a@long.example"}, mta.Recipient{Address: "a@short.example"}
+	to := func(id string, age time.Duration, recipients ...mta.Recipient) mta.Entry {
 		e := waitingEntry(id, age, "")
 		e.Recipients = recipients
 		return e
 	}
 	const day = 24 * time.Hour
-	q := &aQueue{passes: []iter.Seq[postfix.Entry]{slices.Values([]postfix.Entry{
+	q := &aQueue{passes: []iter.Seq[mta.Entry]{slices.Values([]mta.Entry{
 		to("SHORT", 3*day, short), to("LONG", 3*day, long), to("LONGFIRST", 3*day, long, short), to("LONGLAST", 3*day, short, long),
 		to("OVER", 11*day, long, short)})}}
 	w := newWorkplace(t, q)
@@ -93,9 +91,9 @@ func TestAMessageIsReturnedWhenTheHoldTimesOfAllItsAccountsAreOver(t *testing.T)
 func TestALongQueueIsReadOnceWhereNothingIsDue(t *testing.T) {
 	t.Parallel()
 	const length = 100_000
-	long := func(age time.Duration) iter.Seq[postfix.Entry] {
+	long := func(age time.Duration) iter.Seq[mta.Entry] {
 		e := waitingEntry("", age, "a@acme.example")
-		return func(yield func(postfix.Entry) bool) {
+		return func(yield func(mta.Entry) bool) {
 			for i := range length {
 				e.ID = fmt.Sprintf("Q%06d", i)
 				if !yield(e) {
@@ -104,7 +102,7 @@ func TestALongQueueIsReadOnceWhereNothingIsDue(t *testing.T) {
 			}
 		}
 	}
-	q := &aQueue{passes: []iter.Seq[postfix.Entry]{long(time.Hour)}}
+	q := &aQueue{passes: []iter.Seq[mta.Entry]{long(time.Hour)}}
 	w := newWorkplace(t, q)
 	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--generate-password")
 	w.must("expire")
@@ -120,8 +118,8 @@ func TestWhatIsDueDoesNotWaitForTheRestOfALongQueue(t *testing.T) {
 	t.Parallel()
 	q := &aQueue{}
 	old, young := waitingEntry("OLD", month, "a@acme.example"), waitingEntry("YOUNG", time.Hour, "a@acme.example")
-	first := slices.Values([]postfix.Entry{old, young})
-	endless := func(yield func(postfix.Entry) bool) {
+	first := slices.Values([]mta.Entry{old, young})
+	endless := func(yield func(mta.Entry) bool) {
 		if !yield(old) {
 			return
 		}
@@ -135,7 +133,7 @@ func TestWhatIsDueDoesNotWaitForTheRestOfALongQueue(t *testing.T) {
 			}
 		}
 	}
-	q.passes = []iter.Seq[postfix.Entry]{first, endless}
+	q.passes = []iter.Seq[mta.Entry]{first, endless}
 	w := newWorkplace(t, q)
 	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--generate-password")
 	if out := w.must("expire"); !strings.Contains(out, "1 message returned") {
@@ -148,7 +146,7 @@ func TestMoreThanARoundFindsIsReturnedInSeveral(t *testing.T) {
 	t.Parallel()
 	const due = maxDue + 500
 	e := waitingEntry("", month, "a@acme.example")
-	old := func(yield func(postfix.Entry) bool) {
+	old := func(yield func(mta.Entry) bool) {
 		for i := range due {
 			e.ID = fmt.Sprintf("Q%06d", i)
 			if !yield(e) {
@@ -156,7 +154,7 @@ func TestMoreThanARoundFindsIsReturnedInSeveral(t *testing.T) {
 			}
 		}
 	}
-	q := &countingQueue{aQueue: aQueue{passes: []iter.Seq[postfix.Entry]{old}}, gone: map[string]bool{}}
+	q := &countingQueue{aQueue: aQueue{passes: []iter.Seq[mta.Entry]{old}}, gone: map[string]bool{}}
 	w := newWorkplace(t, q)
 	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--generate-password")
 	out := w.must("expire")
@@ -174,8 +172,8 @@ type countingQueue struct {
 	gone map[string]bool
 }
 
-func (q *countingQueue) Queue(ctx context.Context) iter.Seq2[postfix.Entry, error] {
-	return func(yield func(postfix.Entry, error) bool) {
+func (q *countingQueue) Queue(ctx context.Context) iter.Seq2[mta.Entry, error] {
+	return func(yield func(mta.Entry, error) bool) {
 		for e, err := range q.aQueue.Queue(ctx) {
 			if !q.gone[e.ID] && !yield(e, err) {
 				return
@@ -184,7 +182,7 @@ func (q *countingQueue) Queue(ctx context.Context) iter.Seq2[postfix.Entry, erro
 	}
 }
 
-func (q *countingQueue) Expire(_ context.Context, ids ...string) error {
+func (q *countingQueue) Return(_ context.Context, ids ...string) error {
 	for _, id := range ids {
 		q.gone[id] = true
 	}

@@ -43,7 +43,7 @@ var fields = []field{
 	{"mode", "what happens to the mail: backup (relayed), etrn or atrn (held until asked for), pop3 (mailboxes)", nil,
 		texts(meter.Modes), value("MODE", choice(meter.Modes...), func(a *meter.Account) *meter.Mode { return &a.Mode })},
 	{"host", "the customer's server, as HOST or HOST:PORT; empty for a backup account: by MX", []meter.Mode{meter.Backup, meter.ETRN},
-		nil, value("HOST", orEmpty(host), func(a *meter.Account) *string { return &a.Host })},
+		nil, value("HOST", orEmpty(hostName), func(a *meter.Account) *string { return &a.Host })},
 	{"tls", "how mail goes to that server: opportunistic (default; in the clear where TLS does not come about), require (by TLS or not at all), verify (and with a valid certificate)", []meter.Mode{meter.Backup, meter.ETRN, meter.ATRN},
 		texts(meter.TLSLevels), value("LEVEL", choice(meter.TLSLevels...), func(a *meter.Account) *meter.TLSLevel { return &a.TLS })},
 	{"recipients", "which are accepted: any, list (see mailbag recipient), verify (the customer's server is asked; backup only)", nil,
@@ -186,7 +186,7 @@ func duration(s string) (time.Duration, error) {
 	case err != nil:
 		return 0, err
 	case d > meter.MaxHold:
-		return 0, fmt.Errorf("it is longer than %s, the most that Postfix can keep mail", units.FormatDuration(meter.MaxHold))
+		return 0, fmt.Errorf("it is longer than %s, the most that mail is kept", units.FormatDuration(meter.MaxHold))
 	case d%time.Second != 0:
 		return 0, errors.New("it is not in whole seconds")
 	}
@@ -198,7 +198,7 @@ func price(s string) (meter.Price, error) {
 	return meter.Price{Set: err == nil, Cents: meter.Cents(cents)}, err
 }
 
-func host(s string) (string, error) {
+func hostName(s string) (string, error) {
 	h, err := meter.ParseHost(s)
 	return h.String(), err
 }

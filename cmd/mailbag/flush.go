@@ -20,7 +20,7 @@ func (c *console) flushCommand() *cobra.Command {
 		Use:   "flush NAME",
 		Short: "Have an account's mail delivered now",
 		Long: `Have what waits for an account delivered now, as if it had asked by ETRN: mailbag-turnd connects to the
-host of an etrn account and opens a turn, Postfix tries the mail of a backup account again, and that of a pop3
+host of an etrn account and opens a turn, the MTA tries the mail of a backup account again, and that of a pop3
 account which it could not put into mailboxes, because mailbag-popd was away or the quota used up. The mail
 of an atrn account waits for its own server to call.`,
 		Example:           "  mailbag flush bolt",
@@ -51,8 +51,9 @@ func (d *desk) flush(ctx context.Context, a *meter.Account) error {
 	return d.tryAgain(ctx, a)
 }
 
-// tryAgain has Postfix try what it could not deliver.
+// tryAgain has the MTA try what it could not deliver.
 func (d *desk) tryAgain(ctx context.Context, a *meter.Account) error {
+	words := d.mta.Words()
 	w, err := d.waiting(ctx, accountScope(a))
 	switch {
 	case err != nil:
@@ -61,14 +62,14 @@ func (d *desk) tryAgain(ctx context.Context, a *meter.Account) error {
 		d.say("nothing waits for %s", a.Name)
 		return nil
 	case w.messages == w.onHold:
-		return fmt.Errorf("%s for %s %s on hold in Postfix's queue; postsuper -H takes off the hold", amountOf(int(w.onHold)), a.Name, verb(w.onHold, "is", "are"))
+		return fmt.Errorf("%s for %s %s on hold in %s's queue; %s takes off the hold", amountOf(int(w.onHold)), a.Name, verb(w.onHold, "is", "are"), words.Name, words.Unhold)
 	}
 	for _, domain := range a.Domains {
 		if err := d.mta.Flush(ctx, domain); err != nil {
 			return err
 		}
 	}
-	d.say("Postfix tries the mail for %s now, %s", a.Name, amount(w.messages, w.bytes))
+	d.say("%s tries the mail for %s now, %s", words.Name, a.Name, amount(w.messages, w.bytes))
 	if a.Mode == meter.POP3 {
 		d.pointOutFull(a, w)
 	}

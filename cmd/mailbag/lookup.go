@@ -1,9 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"mailbag/meter"
@@ -13,14 +14,20 @@ import (
 // lookupAgain is how long to wait until the next look into the table, while it is the old one.
 const lookupAgain = 100 * time.Millisecond
 
-// awaitDaemon waits until mailbag-policyd has told Postfix the account's present way of delivery, and
+// awaitDaemon waits until mailbag-policyd has told the MTA the account's present way of delivery, and
 // reports whether it has.
 func (d *desk) awaitDaemon(ctx context.Context, a *meter.Account) bool {
-	if len(a.Domains) == 0 {
-		return false
-	}
 	ctx, cancel := context.WithTimeout(ctx, inForceWithin)
 	defer cancel()
+	all, err := d.tables(ctx)
+	i := slices.IndexFunc(all, func(t routes.Table) bool { return t.Name == routes.Routes })
+	if len(a.Domains) == 0 || err != nil || i < 0 {
+		return false
+	}
+	want, _, err := routes.Find(bytes.NewReader(all[i].Content), a.Domains[0])
+	if err != nil {
+		return false
+	}
 	again := time.NewTicker(lookupAgain)
 	defer again.Stop()
 	for {
@@ -28,7 +35,7 @@ func (d *desk) awaitDaemon(ctx context.Context, a *meter.Account) bool {
 		if err != nil {
 			return false
 		}
-		if name, _, _ := strings.Cut(way, ":"); name == transport(a) {
+		if way == want {
 			return true
 		}
 		select {
@@ -37,15 +44,4 @@ func (d *desk) awaitDaemon(ctx context.Context, a *meter.Account) bool {
 		case <-again.C:
 		}
 	}
-}
-
-// transport is the name in master.cf of the account's way of delivery.
-func transport(a *meter.Account) string {
-	switch {
-	case a.Held():
-		return "mailbag-turn"
-	case a.Mode == meter.POP3:
-		return "mailbag-pop"
-	}
-	return "relay"
 }

@@ -142,7 +142,7 @@ func (d *desk) pointOutQueued(ctx context.Context, all *meter.Directory, a *mete
 	messages := int64(0)
 	for e, err := range d.mta.Queue(ctx) {
 		if err != nil {
-			return // where there is no Postfix nothing is on its way, and the mailbox is gone all the same
+			return // where there is no MTA nothing is on its way, and the mailbox is gone all the same
 		}
 		for _, r := range e.Recipients {
 			to, err := existing(r.Address, func(meter.Address) bool { return true })
@@ -153,8 +153,9 @@ func (d *desk) pointOutQueued(ctx context.Context, all *meter.Directory, a *mete
 		}
 	}
 	if messages > 0 {
-		d.note("warning: %s for %s still %s in Postfix's queue, for whoever has the address when it is delivered; postsuper -d deletes mail from there",
-			amountOf(int(messages)), gone, verb(messages, "waits", "wait"))
+		w := d.mta.Words()
+		d.note("warning: %s for %s still %s in %s's queue, for whoever has the address when it is delivered; %s deletes mail from there",
+			amountOf(int(messages)), gone, verb(messages, "waits", "wait"), w.Name, w.Delete)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Command mailbag is what the operator of a mail bagging service works with: accounts and what is
-// theirs, usage, the wiring of Postfix, and the ledger itself.
+// theirs, usage, the wiring of the MTA, and the ledger itself.
 //
 // # What it promises
 //
@@ -23,7 +23,7 @@ import (
 	"os"
 	"time"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/host"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, postfix.Instance{}, time.Now)) }
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, host.Load, time.Now)) }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/host"
 )
 
 // manualPages writes all manual pages, those that are written by hand too.
@@ -17,7 +17,7 @@ func manualPages(t *testing.T) (dir string, pages []string) {
 	t.Helper()
 	dir = t.TempDir()
 	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
-	if status := run([]string{"manual", dir}, os.Stdin, os.Stdout, os.Stderr, postfix.Instance{}, time.Now); status != done {
+	if status := run([]string{"manual", dir}, os.Stdin, os.Stdout, os.Stderr, host.Load, time.Now); status != done {
 		t.Fatalf("the status is %d", status)
 	}
 	if out, err := exec.Command("../../packaging/man/pages", "1.0", dir).CombinedOutput(); err != nil {

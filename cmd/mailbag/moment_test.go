@@ -67,7 +67,7 @@ func TestMomentsFollowSummerTime(t *testing.T) {
 	t.Parallel()
 	w := newWorkplace(t, storyMail{})
 	w.inZone("America/New_York")
-	d, err := (&console{config: w.path("mailbag.toml"), now: time.Now}).open(t.Context(), true)
+	d, err := (&console{config: w.path("mailbag.toml"), load: withMTA(w.mta), now: time.Now}).open(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailbag/cmd/internal/claim"
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 	"mailbag/meter"
 )
 
@@ -221,7 +221,7 @@ func occasion(a *meter.Account) meter.Occasion {
 // waits is what waits for the accounts, by their IDs.
 func (d *desk) waits(ctx context.Context, all *meter.Directory) (map[int64]meter.Waiting, error) {
 	waiting, err := d.countQueue(ctx, all)
-	if errors.Is(err, postfix.ErrMissing) {
+	if errors.Is(err, mta.ErrMissing) {
 		return d.countIndex(ctx, all)
 	}
 	return waiting, err
@@ -233,7 +233,7 @@ func (d *desk) waitsLong(a *meter.Account, w meter.Waiting) bool {
 }
 
 // endOccasions lets the next waiting mail of the accounts be another occasion. They lack it in one listing of the
-// queue, which can miss a message that moves between Postfix's queues meanwhile: only what a second one lacks, too,
+// queue, which can miss a message that moves between queues meanwhile: only what a second one lacks, too,
 // is gone.
 func (d *desk) endOccasions(ctx context.Context, all *meter.Directory, over []*meter.Account) error {
 	if len(over) == 0 {
@@ -321,14 +321,14 @@ func (p *postman) write(a *meter.Account, subject string, level int64, text *tem
 		Message: letter(from, to[0], p.hostname, heading, body, p.local(p.now()))})
 }
 
-// hostname is the name by which customers know this host: that of the settings, else Postfix's, else its
+// hostname is the name by which customers know this host: that of the settings, else the MTA's, else its
 // own.
 func (d *desk) hostname(ctx context.Context) (string, error) {
 	if d.settings.Hostname != "" {
 		return d.settings.Hostname, nil
 	}
 	id, err := d.mta.Identity(ctx)
-	if errors.Is(err, postfix.ErrMissing) {
+	if errors.Is(err, mta.ErrMissing) {
 		return os.Hostname()
 	}
 	return id.Hostname, err

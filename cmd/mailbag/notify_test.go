@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"mailbag/cmd/internal/claim"
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 	"mailbag/meter"
 )
 
@@ -45,20 +45,20 @@ func (q *mailedQueue) Submit(context.Context, string, ...string) error {
 
 func TestAListingThatMissesAMessageEndsNoOccasion(t *testing.T) {
 	t.Parallel()
-	waits := slices.Values([]postfix.Entry{waitingEntry("WAITS", 20*24*time.Hour, "a@acme.example")})
-	nothing := slices.Values([]postfix.Entry(nil))
+	waits := slices.Values([]mta.Entry{waitingEntry("WAITS", 20*24*time.Hour, "a@acme.example")})
+	nothing := slices.Values([]mta.Entry(nil))
 	q := &mailedQueue{}
 	w := newWorkplace(t, q)
 	w.must("account", "add", "acme", "--mode", "atrn", "--domain", "acme.example", "--contact", "boss@elsewhere.example", "--generate-password")
 	for _, run := range []struct {
-		passes []iter.Seq[postfix.Entry]
+		passes []iter.Seq[mta.Entry]
 		mailed int
 	}{
-		{[]iter.Seq[postfix.Entry]{waits}, 1},
-		{[]iter.Seq[postfix.Entry]{nothing, waits}, 1},
-		{[]iter.Seq[postfix.Entry]{waits}, 1},
-		{[]iter.Seq[postfix.Entry]{nothing, nothing}, 1},
-		{[]iter.Seq[postfix.Entry]{waits}, 2},
+		{[]iter.Seq[mta.Entry]{waits}, 1},
+		{[]iter.Seq[mta.Entry]{nothing, waits}, 1},
+		{[]iter.Seq[mta.Entry]{waits}, 1},
+		{[]iter.Seq[mta.Entry]{nothing, nothing}, 1},
+		{[]iter.Seq[mta.Entry]{waits}, 2},
 	} {
 		q.passes, q.seen = run.passes, 0
 		w.must("notify")

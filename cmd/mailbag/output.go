@@ -70,7 +70,7 @@ func unwritten(path string, err error) error {
 	return fmt.Errorf("%s cannot be written: %w", path, err)
 }
 
-// refuseOwnPlace refuses a new file where mailbag, Postfix or SQLite would take it for one of theirs.
+// refuseOwnPlace refuses a new file where mailbag, the MTA or SQLite would take it for one of theirs.
 func refuseOwnPlace(s *settings.Settings, path string) error {
 	dir, err := filepath.Abs(filepath.Dir(path))
 	if err == nil {
@@ -81,7 +81,7 @@ func refuseOwnPlace(s *settings.Settings, path string) error {
 	}
 	for _, own := range []struct{ place, what string }{
 		{s.POP.Maildirs, "the Maildirs are"},
-		{s.Policy.Tables, "the tables that Postfix reads are"},
+		{s.Policy.Tables, "the tables that the MTA reads are"},
 		{s.Turn.Sockets, "the sockets of turns are"},
 		{s.Notices.Templates, "the texts of notices are"},
 	} {

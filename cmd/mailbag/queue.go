@@ -4,25 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 	"mailbag/meter"
 )
-
-// A mailSystem is what the commands on accounts need of Postfix; [postfix.Instance] is one.
-type mailSystem interface {
-	Queue(context.Context) iter.Seq2[postfix.Entry, error]
-	Release(ctx context.Context, ids ...string) error
-	Expire(ctx context.Context, ids ...string) error
-	Flush(ctx context.Context, domain string) error
-	Conflicts(ctx context.Context, domains ...string) ([]postfix.Conflict, error)
-	Submit(ctx context.Context, message string, to ...string) error
-	Identity(context.Context) (postfix.Identity, error)
-	FormerLifetimes(context.Context) (postfix.Lifetimes, error)
-	Plan(context.Context, postfix.Wiring) (*postfix.Plan, error)
-}
 
 // A scope is whose mail a command asks about.
 type scope struct {
@@ -33,7 +19,7 @@ type scope struct {
 
 func accountScope(a *meter.Account) scope { return scope{a.Name, a.Domains, []*meter.Account{a}} }
 
-// waitingMail is what Postfix's queue holds for a scope.
+// waitingMail is what the MTA's queue holds for a scope.
 type waitingMail struct {
 	messages, bytes int64
 	own             []string // IDs of messages that nobody else waits for
@@ -41,7 +27,7 @@ type waitingMail struct {
 	onHold          int64    // messages that the operator put on hold
 }
 
-// waiting reads all of Postfix's queue, and where it finds nothing once more: a listing of a queue in motion can miss a
+// waiting reads all of the MTA's queue, and where it finds nothing once more: a listing of a queue in motion can miss a
 // message that moves just then.
 func (d *desk) waiting(ctx context.Context, s scope) (waitingMail, error) {
 	w, err := d.look(ctx, s)
@@ -54,12 +40,12 @@ func (d *desk) waiting(ctx context.Context, s scope) (waitingMail, error) {
 // look is one look at the queue.
 func (d *desk) look(ctx context.Context, s scope) (waitingMail, error) {
 	var w waitingMail
-	ours := newMatch(s.domains)
+	ours := mta.NewDomains(s.domains...)
 	for e, err := range d.mta.Queue(ctx) {
 		if err != nil {
 			return waitingMail{}, err
 		}
-		n := ours.count(e)
+		n := ours.Count(e)
 		if n == 0 {
 			continue
 		}
@@ -70,7 +56,7 @@ func (d *desk) look(ctx context.Context, s scope) (waitingMail, error) {
 		} else {
 			w.own = append(w.own, e.ID)
 		}
-		if e.Queue == "hold" {
+		if e.OnHold {
 			w.onHold++
 		}
 	}
@@ -82,7 +68,7 @@ func (d *desk) look(ctx context.Context, s scope) (waitingMail, error) {
 func (d *desk) emptyQueue(ctx context.Context, s scope, back bool) error {
 	w, err := d.waiting(ctx, s)
 	switch {
-	case errors.Is(err, postfix.ErrMissing):
+	case errors.Is(err, mta.ErrMissing):
 		return d.emptyIndex(ctx, s)
 	case err != nil:
 		return fmt.Errorf("nothing was changed, because it cannot be seen whether mail waits for %s: %w", s.what, err)
@@ -95,7 +81,7 @@ func (d *desk) emptyQueue(ctx context.Context, s scope, back bool) error {
 	return d.returnWaiting(ctx, s)
 }
 
-// emptyIndex asks the ledger where no Postfix can be asked.
+// emptyIndex asks the ledger where no MTA can be asked.
 func (d *desk) emptyIndex(ctx context.Context, s scope) error {
 	for _, a := range s.accounts {
 		w, err := d.ledger.Waiting(ctx, a.ID, s.domains...)
@@ -103,8 +89,9 @@ func (d *desk) emptyIndex(ctx context.Context, s scope) error {
 			return err
 		}
 		if w.Messages > 0 {
-			return fmt.Errorf("mail waits for %s (%s by the ledger; Postfix, which would know more, is not installed here), nothing was changed; have it delivered first, or run this where Postfix is",
-				a.Name, amount(w.Messages, w.Bytes))
+			name := d.mta.Words().Name
+			return fmt.Errorf("mail waits for %s (%s by the ledger; %s, which would know more, is not installed here), nothing was changed; have it delivered first, or run this where %[3]s is",
+				a.Name, amount(w.Messages, w.Bytes), name)
 		}
 	}
 	return nil
@@ -112,7 +99,7 @@ func (d *desk) emptyIndex(ctx context.Context, s scope) error {
 
 const (
 	returnPatience = 2 * time.Minute  // without any message leaving the queue
-	returnAgain    = 10 * time.Second // when Postfix is asked once more for those that linger
+	returnAgain    = 10 * time.Second // when the MTA is asked once more for those that linger
 	returnLook     = 500 * time.Millisecond
 )
 
@@ -136,8 +123,9 @@ func (d *desk) returnWaiting(ctx context.Context, s scope) error {
 			return fmt.Errorf("%s for %s also %s for recipients elsewhere, and a message is returned for all or none, so %s; deliver first",
 				amountOf(int(w.shared)), s.what, verb(w.shared, "waits", "wait"), unchanged)
 		case w.onHold > 0:
-			return fmt.Errorf("%s for %s %s on hold in Postfix's queue, so %s; postsuper -H takes off the hold",
-				amountOf(int(w.onHold)), s.what, verb(w.onHold, "is", "are"), unchanged)
+			words := d.mta.Words()
+			return fmt.Errorf("%s for %s %s on hold in %s's queue, so %s; %s takes off the hold",
+				amountOf(int(w.onHold)), s.what, verb(w.onHold, "is", "are"), words.Name, unchanged, words.Unhold)
 		}
 		var fresh []string
 		for _, id := range w.own {
@@ -146,22 +134,19 @@ func (d *desk) returnWaiting(ctx context.Context, s scope) error {
 				fresh = append(fresh, id)
 			}
 		}
-		if err := d.mta.Expire(ctx, fresh...); err != nil {
-			return fmt.Errorf("mail for %s cannot be returned, so %s: %w", s.what, unchanged, err)
-		}
-		unchanged = "nothing was changed but that some is returned"
 		if time.Since(asked) > returnAgain {
 			asked, fresh = time.Now(), w.own
 		}
-		if err := d.mta.Release(ctx, fresh...); err != nil {
-			return fmt.Errorf("mail for %s will be returned at Postfix's next attempt, so nothing else was changed; see that Postfix runs (postfix start), and run this again: %w", s.what, err)
+		if err := d.mta.Return(ctx, fresh...); err != nil {
+			return fmt.Errorf("mail for %s cannot be returned now, so %s; run this again: %w", s.what, unchanged, err)
 		}
+		unchanged = "nothing was changed but that some is returned"
 		if w.messages != left {
 			left, since = w.messages, time.Now()
 			d.showProgress("%s still in the queue", amountOf(int(left)))
 		} else if time.Since(since) > returnPatience {
-			return fmt.Errorf("%s for %s %s in the queue, so nothing else was changed; see that Postfix runs and what its log says, and run this again",
-				amountOf(int(left)), s.what, verb(left, "stays", "stay"))
+			return fmt.Errorf("%s for %s %s in the queue, so nothing else was changed; see that %s runs and what its log says, and run this again",
+				amountOf(int(left)), s.what, verb(left, "stays", "stay"), d.mta.Words().Name)
 		}
 		select {
 		case <-ctx.Done():
@@ -169,26 +154,4 @@ func (d *desk) returnWaiting(ctx context.Context, s scope) error {
 		case <-look.C:
 		}
 	}
-}
-
-// match finds the recipients in some domains.
-type match map[string]bool
-
-func newMatch(domains []string) match {
-	m := match{}
-	for _, domain := range domains {
-		m[domain] = true
-	}
-	return m
-}
-
-// count is how many of a message's recipients are in the domains.
-func (m match) count(e postfix.Entry) int {
-	n := 0
-	for _, r := range e.Recipients {
-		if m.has(r.Address) {
-			n++
-		}
-	}
-	return n
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -51,10 +52,9 @@ func (c *console) recipientEditCommand(verb, short string, read func(string) (me
 }
 
 func (d *desk) addRecipients(ctx context.Context, a *meter.Account, addresses []meter.Address) error {
-	ours := newMatch(a.Domains)
 	keys := map[string]bool{} // one address may be given in two spellings
 	for _, address := range addresses {
-		if !ours[address.Domain] {
+		if !slices.Contains(a.Domains, address.Domain) {
 			return fmt.Errorf("%s is in none of the domains of %s, nothing was changed: %w", address, a.Name, meter.ErrNoDomain)
 		}
 		keys[address.Key()] = true
@@ -160,7 +160,7 @@ one moment. A line that is no address, or one outside the account's domains, cha
 
 func (d *desk) importRecipients(ctx context.Context, a *meter.Account, file io.Reader, name string, replace bool) error {
 	var deaf []meter.Address
-	done, err := d.ledger.ImportRecipients(ctx, a.Name, replace, noting(&deaf, within(a, readAddresses(file, name))),
+	done, err := d.ledger.ImportRecipients(ctx, a.Name, replace, d.noting(&deaf, within(a, readAddresses(file, name))),
 		func(staged int) { d.showProgress("%s addresses read", grouped(int64(staged))) })
 	d.endProgress()
 	if err != nil {
@@ -174,10 +174,9 @@ func (d *desk) importRecipients(ctx context.Context, a *meter.Account, file io.R
 
 // within yields the addresses of a list up to the first that is outside the account's domains.
 func within(a *meter.Account, lines iter.Seq2[listLine, error]) iter.Seq2[meter.Address, error] {
-	ours := newMatch(a.Domains)
 	return func(yield func(meter.Address, error) bool) {
 		for line, err := range lines {
-			if err == nil && !ours[line.address.Domain] {
+			if err == nil && !slices.Contains(a.Domains, line.address.Domain) {
 				err = fmt.Errorf("%s: %s is in none of the domains of %s", line.place, line.address, a.Name)
 			}
 			if !yield(line.address, err) || err != nil {

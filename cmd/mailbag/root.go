@@ -13,16 +13,20 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/version"
 )
 
-// run executes one command line on this process's streams, a mail system and a clock, and returns the
+// A loader reads the settings and tells which MTA they mean, as [host.Load] does.
+type loader func(file string) (*settings.Settings, mta.System, error)
+
+// run executes one command line on this process's streams, beside an MTA, and by a clock, and returns the
 // exit status.
-func run(args []string, in, out, errs *os.File, mta mailSystem, now func() time.Time) int {
+func run(args []string, in, out, errs *os.File, load loader, now func() time.Time) int {
 	// Whoever reads our output may stop early: that is a failed write, not the death of a command
 	// half-way through its work. Catching the signal, rather than ignoring it, keeps it as it is for
-	// Postfix's programs.
+	// the MTA's programs.
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)
 	defer signal.Stop(broken)
@@ -31,7 +35,7 @@ func run(args []string, in, out, errs *os.File, mta mailSystem, now func() time.
 
 	stdout, _ := out.Stat() // without it no file is taken for stdout
 	c := &console{in: in, out: bufio.NewWriter(out), stdout: stdout, err: errs, progress: term.IsTerminal(int(errs.Fd())),
-		mta: mta, now: now}
+		load: load, now: now}
 	if term.IsTerminal(int(in.Fd())) {
 		c.secret = terminal{in: in, prompts: errs}
 	}
@@ -50,7 +54,7 @@ func (c *console) run(ctx context.Context, args []string) int {
 }
 
 func (c *console) root() *cobra.Command {
-	root := group("mailbag", "Mail bagging beside Postfix: accounts, usage and wiring",
+	root := group("mailbag", "Mail bagging beside Postfix or Exim: accounts, usage and wiring",
 		`mailbag keeps mail for customers whose own mail server is not always reachable.
 
 Each customer is an account with one or more domains and a mode: backup (relayed to the customer's
@@ -76,7 +80,7 @@ server, retried while it is away), etrn and atrn (held until the customer asks f
 	root.AddCommand(c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(), c.mailboxCommand(),
 		c.recipientCommand(), c.usageCommand(), c.invoiceCommand(), c.statementCommand(),
 		c.queueCommand(), c.flushCommand(), c.turnsCommand(), c.sessionsCommand(), c.expireCommand(), c.notifyCommand(),
-		c.postfixCommand(), c.doctorCommand(), c.databaseCommand(), c.completionCommand(), c.manualCommand())
+		c.wiringCommand(onPostfix), c.wiringCommand(onExim), c.doctorCommand(), c.databaseCommand(), c.completionCommand(), c.manualCommand())
 	return root
 }
 
@@ -106,6 +110,6 @@ type console struct {
 	secret   secretReader // nil: nobody is there to be asked
 	progress bool         // somebody watches stderr
 	config   string       // --config
-	mta      mailSystem
+	load     loader
 	now      func() time.Time // for the ledger and what is reckoned from it
 }

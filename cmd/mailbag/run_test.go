@@ -6,18 +6,34 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailbag/cmd/internal/host"
+	"mailbag/cmd/internal/mta"
+	"mailbag/cmd/internal/settings"
 )
 
 // workplace is a directory with settings that point into it, and a way to run commands there.
 type workplace struct {
 	t   *testing.T
 	dir string
-	mta mailSystem
+	mta mta.System
 	now func() time.Time
 }
 
-func newWorkplace(t *testing.T, mta mailSystem) workplace {
-	w := workplace{t, t.TempDir(), mta, time.Now}
+// withMTA is [host.Load] on a machine with this MTA.
+func withMTA(system mta.System) loader {
+	return func(file string) (*settings.Settings, mta.System, error) {
+		s, err := settings.Load(file)
+		if err != nil {
+			return nil, nil, err
+		}
+		host.Fill(s, system)
+		return s, system, nil
+	}
+}
+
+func newWorkplace(t *testing.T, system mta.System) workplace {
+	w := workplace{t, t.TempDir(), system, time.Now}
 	text := "database = \"" + w.path("mailbag.db") + "\"\n[policy]\ntables = \"" + w.path("tables") + "\"\n[pop]\nmaildirs = \"" + w.path("maildirs") + "\"\n"
 	if err := os.WriteFile(w.path("mailbag.toml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -42,7 +58,7 @@ func (w workplace) runTo(stdout, stderr *os.File, args ...string) int {
 		w.t.Fatal(err)
 	}
 	defer stdin.Close()
-	return run(append([]string{"--config", w.path("mailbag.toml")}, args...), stdin, stdout, stderr, w.mta, w.now)
+	return run(append([]string{"--config", w.path("mailbag.toml")}, args...), stdin, stdout, stderr, withMTA(w.mta), w.now)
 }
 
 // must runs a command that has to succeed.

@@ -3,31 +3,34 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 )
 
-func (c *console) postfixStandByCommand(in *postfix.Instance) *cobra.Command {
+func (f *fitter) standByCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "stand-by",
-		Short: "Step aside and in again by itself",
-		Long: `Watch mailbag-policyd until it has answered for ten seconds. Where it does not within half a minute, do
-"mailbag postfix step-aside", and "mailbag postfix step-in" once it has. mailbag-standby.service does
-this at the start of the machine and whenever mailbag-policyd has ended.`,
-		Example: "  mailbag postfix stand-by",
+		Use:     "stand-by",
+		Short:   "Step aside and in again by itself",
+		Long:    f.standBy,
+		Example: fmt.Sprintf("  mailbag %s stand-by", f.command),
 		Args:    arguments(),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		_, system, err := f.settle()
+		if err != nil {
+			return err
+		}
 		w := standBy{
-			answers: func(ctx context.Context) error { return policydAnswers(ctx, in) },
-			aside:   func(ctx context.Context) (*postfix.Plan, error) { return in.PlanAside(ctx, c.now()) },
-			in:      in.PlanIn,
-			lock:    in.Lock,
-			apply:   func(ctx context.Context, p *postfix.Plan) error { c.showPlan(p); return c.apply(ctx, p) },
-			note:    c.note,
+			answers: func(ctx context.Context) error { return policydAnswers(ctx, system) },
+			aside:   func(ctx context.Context) (mta.Plan, error) { return system.PlanAside(ctx, f.now()) },
+			in:      system.PlanIn,
+			lock:    system.Lock,
+			apply:   func(ctx context.Context, p mta.Plan) error { f.showPlan(p); return f.apply(ctx, p) },
+			note:    f.note,
 		}
 		if err := w.watch(cmd.Context()); !errors.Is(err, context.Canceled) {
 			return err
@@ -40,20 +43,20 @@ this at the start of the machine and whenever mailbag-policyd has ended.`,
 // standBy watches mailbag-policyd.
 type standBy struct {
 	answers func(context.Context) error
-	aside   func(context.Context) (*postfix.Plan, error)
-	in      func(context.Context) (*postfix.Plan, error)
+	aside   func(context.Context) (mta.Plan, error)
+	in      func(context.Context) (mta.Plan, error)
 	lock    func(context.Context) (unlock func(), err error)
-	apply   func(context.Context, *postfix.Plan) error
+	apply   func(context.Context, mta.Plan) error
 	note    func(format string, args ...any)
 }
 
 const (
 	askEvery  = time.Second
-	asideFrom = 25 * time.Second // without ten in which it answers; to have changed Postfix takes seconds too
+	asideFrom = 25 * time.Second // without ten in which it answers; to have changed the MTA takes seconds too
 	wellFrom  = 10 * time.Second
 )
 
-// watch returns nil when mailbag-policyd is well and Postfix asks it, or when Postfix does not know of it.
+// watch returns nil when mailbag-policyd is well and the MTA asks it, or when the MTA does not know of it.
 func (w standBy) watch(ctx context.Context) error {
 	begun := time.Now()
 	well := begun // since when it answers
@@ -94,7 +97,7 @@ func (w standBy) watch(ctx context.Context) error {
 }
 
 // step makes the changes of a plan, if there are any.
-func (w standBy) step(ctx context.Context, plan func(context.Context) (*postfix.Plan, error)) error {
+func (w standBy) step(ctx context.Context, plan func(context.Context) (mta.Plan, error)) error {
 	unlock, err := w.lock(ctx)
 	if err != nil {
 		return err
@@ -107,19 +110,19 @@ func (w standBy) step(ctx context.Context, plan func(context.Context) (*postfix.
 	return w.apply(ctx, p)
 }
 
-// known is the error, or nil where it says that there is no Postfix that knows of us.
+// known is the error, or nil where it says that there is no MTA that knows of us.
 func known(err error) error {
-	if errors.Is(err, postfix.ErrNotWired) || errors.Is(err, postfix.ErrMissing) {
+	if errors.Is(err, mta.ErrNotWired) || errors.Is(err, mta.ErrMissing) {
 		return nil
 	}
 	return err
 }
 
-// policydTime is what mailbag-policyd has to answer as Postfix has it.
+// policydTime is what mailbag-policyd has to answer as the MTA has it.
 const policydTime = 5 * time.Second
 
-func policydAnswers(ctx context.Context, in *postfix.Instance) error {
+func policydAnswers(ctx context.Context, system mta.System) error {
 	ctx, cancel := context.WithTimeout(ctx, policydTime)
 	defer cancel()
-	return in.Answers(ctx)
+	return system.Answers(ctx)
 }

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 )
 
 // TestStandBy plays a mailbag-policyd that answers at some seconds and not at others.
@@ -35,9 +35,9 @@ func TestStandBy(t *testing.T) {
 				begun := time.Now()
 				var got []string
 				aside := test.aside
-				plan := func(what string, changes bool) (*postfix.Plan, error) {
+				plan := func(what string, changes bool) (mta.Plan, error) {
 					if !changes {
-						return new(postfix.Plan), nil
+						return aPlan{}, nil
 					}
 					if test.broken > 0 {
 						test.broken--
@@ -45,7 +45,7 @@ func TestStandBy(t *testing.T) {
 						return nil, errors.New("postconf failed")
 					}
 					got = append(got, fmt.Sprint(time.Since(begun), " ", what))
-					return &postfix.Plan{Changes: make([]postfix.Change, 1)}, nil
+					return aPlan{changes: true}, nil
 				}
 				w := standBy{
 					answers: func(context.Context) error {
@@ -54,10 +54,10 @@ func TestStandBy(t *testing.T) {
 						}
 						return errors.New("connection refused")
 					},
-					aside: func(context.Context) (*postfix.Plan, error) { return plan("aside", !aside) },
-					in:    func(context.Context) (*postfix.Plan, error) { return plan("in", aside) },
+					aside: func(context.Context) (mta.Plan, error) { return plan("aside", !aside) },
+					in:    func(context.Context) (mta.Plan, error) { return plan("in", aside) },
 					lock:  func(context.Context) (func(), error) { return func() {}, nil },
-					apply: func(context.Context, *postfix.Plan) error { aside = !aside; return nil },
+					apply: func(context.Context, mta.Plan) error { aside = !aside; return nil },
 					note:  t.Logf,
 				}
 				if err := w.watch(t.Context()); err != nil {
@@ -75,7 +75,7 @@ func TestStandByLeavesAPostfixThatIsNotWiredAlone(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []error{nil, errors.New("connection refused")} {
 		synctest.Test(t, func(t *testing.T) {
-			not := func(context.Context) (*postfix.Plan, error) { return nil, postfix.ErrNotWired }
+			not := func(context.Context) (mta.Plan, error) { return nil, mta.ErrNotWired }
 			w := standBy{answers: func(context.Context) error { return answer }, aside: not, in: not, note: t.Logf,
 				lock: func(context.Context) (func(), error) { return func() {}, nil }}
 			if err := w.watch(t.Context()); err != nil {

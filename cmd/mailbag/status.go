@@ -76,7 +76,7 @@ func advice(err error) string {
 		err  error
 		todo string
 	}{
-		{meter.ErrNoLedger, `"mailbag postfix setup" or "mailbag account add" makes it, --config names other settings`},
+		{meter.ErrNoLedger, `"mailbag postfix setup", "mailbag exim setup" or "mailbag account add" makes it, --config names other settings`},
 		{meter.ErrUnavailable, `see that the file can be written by you and its disk is not full, and try again`},
 		{meter.ErrNoAccount, `"mailbag account list" shows all`},
 		{meter.ErrNameTaken, `choose another name`},

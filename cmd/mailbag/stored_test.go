@@ -30,7 +30,7 @@ func TestWhatIsAddedWhileAPasswordIsAskedForKeepsItsMail(t *testing.T) {
 	} {
 		mail := filepath.Join(w.path("maildirs"), place, "new", "1.M1P1.mx")
 		var said bytes.Buffer
-		c := &console{out: bufio.NewWriter(io.Discard), err: &said, config: w.path("mailbag.toml"), mta: w.mta, now: time.Now}
+		c := &console{out: bufio.NewWriter(io.Discard), err: &said, config: w.path("mailbag.toml"), load: withMTA(w.mta), now: time.Now}
 		c.secret = slow(func() {
 			if _, err := os.Stat(mail); err == nil {
 				return // the second time that he is asked

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/wholefile"
 	"mailbag/meter"
@@ -27,7 +28,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"mailbag": func() {
-			os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, storyMail{os.Getenv("QUEUE")}, storyClock))
+			os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, withMTA(storyMail{file: os.Getenv("QUEUE")}), storyClock))
 		},
 	})
 }
@@ -62,30 +63,44 @@ func TestStories(t *testing.T) {
 }
 
 // storyMail is the Postfix of a story: its queue is a file of what postqueue -j prints, in which a
-// message that was expired leaves with its release, and a held one goes its old way at the first release,
-// as qmgr(8) does with an address that it remembers, and its new one at the second. Without a file Postfix is not installed. The domain local.example is in mydestination.
-type storyMail struct{ file string }
+// message that is returned leaves, and a held one goes its old way at the first release, as qmgr(8) does with an address
+// that it remembers, and its new one at the second. Without a file Postfix is not installed. The domain local.example is
+// in mydestination.
+type storyMail struct {
+	mta.System // whatever else no story asks for
+	file       string
+}
 
-func (s storyMail) Queue(context.Context) iter.Seq2[postfix.Entry, error] {
+func (s storyMail) Words() mta.Words { return postfix.Instance{}.Words() }
+
+func (s storyMail) Places() mta.Places { return postfix.Instance{}.Places() }
+
+func (s storyMail) Tables(at routes.Sockets, d *meter.Directory) ([]routes.Table, error) {
+	return at.Tables(d)
+}
+
+func (s storyMail) Queue(context.Context) iter.Seq2[mta.Entry, error] {
 	text, err := os.ReadFile(s.file)
 	if err != nil {
 		if s.file == "" {
-			err = postfix.ErrMissing
+			err = mta.ErrMissing
 		}
-		return func(yield func(postfix.Entry, error) bool) { yield(postfix.Entry{}, err) }
+		return func(yield func(mta.Entry, error) bool) { yield(mta.Entry{}, err) }
 	}
 	return postfix.ReadQueue(bytes.NewReader(text))
 }
 
-func (s storyMail) Expire(_ context.Context, ids ...string) error {
-	return s.edit(ids, func(line string) string { return strings.Replace(line, `"sender"`, `"forced_expire":true,"sender"`, 1) })
+func (s storyMail) Return(_ context.Context, ids ...string) error {
+	return s.edit(ids, func(string) string { return "" })
 }
 
-func (s storyMail) Release(_ context.Context, ids ...string) error {
+func (s storyMail) Reroute(ctx context.Context, r mta.Reroute, left func(messages int)) ([]string, error) {
+	left(len(r.IDs))
+	return nil, errors.Join(s.release(r.IDs), s.release(r.IDs))
+}
+
+func (s storyMail) release(ids []string) error {
 	return s.edit(ids, func(line string) string {
-		if strings.Contains(line, `"forced_expire":true`) {
-			return ""
-		}
 		const old = "connect to mx[/run/mailbag/turn/bolt.sock]: No such file or directory"
 		if strings.Contains(line, old) {
 			return strings.ReplaceAll(line, old, "Connection refused")
@@ -115,13 +130,13 @@ func (s storyMail) edit(ids []string, change func(line string) string) error {
 	return os.WriteFile(s.file, []byte(out.String()), 0o644)
 }
 
-func (s storyMail) Conflicts(_ context.Context, domains ...string) ([]postfix.Conflict, error) {
+func (s storyMail) Conflicts(_ context.Context, domains ...string) ([]mta.Conflict, error) {
 	if s.file == "" {
-		return nil, postfix.ErrMissing
+		return nil, mta.ErrMissing
 	}
 	for _, domain := range domains {
 		if domain == "local.example" {
-			return []postfix.Conflict{{Domain: domain, Parameter: "mydestination", Entry: domain}}, nil
+			return []mta.Conflict{{Domain: domain, Parameter: "mydestination", Entry: domain}}, nil
 		}
 	}
 	return nil, nil
@@ -150,33 +165,36 @@ func (s storyMail) Submit(_ context.Context, message string, to ...string) error
 	return nil
 }
 
-func (s storyMail) Identity(context.Context) (postfix.Identity, error) {
-	return postfix.Identity{Hostname: "mx.provider.example"}, nil
+func (s storyMail) Identity(context.Context) (mta.Identity, error) {
+	return mta.Identity{Hostname: "mx.provider.example"}, nil
 }
 
-func (s storyMail) FormerLifetimes(context.Context) (postfix.Lifetimes, error) {
-	return postfix.Lifetimes{Message: postfix.Lifetime{Raised: true, Was: 5 * 24 * time.Hour}}, nil
+func (s storyMail) Running(context.Context) (bool, error) { return true, nil }
+
+func (s storyMail) FormerLifetimes(context.Context) (mta.Lifetimes, error) {
+	return mta.Lifetimes{Message: mta.Lifetime{Raised: true, Was: 5 * 24 * time.Hour}}, nil
 }
 
 // Plan leaves a line in the file PLANS, where there is one.
-func (s storyMail) Plan(_ context.Context, w postfix.Wiring) (*postfix.Plan, error) {
+func (s storyMail) Plan(_ context.Context, n mta.Needs) (mta.Plan, error) {
 	if s.file == "" {
-		return nil, postfix.ErrMissing
+		return nil, mta.ErrMissing
 	}
 	if plans := os.Getenv("PLANS"); plans != "" {
 		if err := appendTo(plans, "planned\n"); err != nil {
 			return nil, err
 		}
 	}
-	plan := &postfix.Plan{}
-	if w.Verify {
-		plan.Changes = append(plan.Changes, postfix.Change{File: "main.cf", Name: "unverified_recipient_reject_code"})
-	}
-	if w.RequireTLS || w.VerifyTLS {
-		plan.Changes = append(plan.Changes, postfix.Change{File: "main.cf", Name: "smtp_tls_policy_maps"})
-	}
-	return plan, nil
+	return aPlan{changes: n.Verify || n.RequireTLS || n.VerifyTLS}, nil
 }
+
+// aPlan has changes, or none.
+type aPlan struct {
+	mta.Plan
+	changes bool
+}
+
+func (p aPlan) Empty() bool { return !p.changes }
 
 // status STATUS COMMAND... runs a command that must end with that exit status.
 func status(ts *testscript.TestScript, _ bool, args []string) {

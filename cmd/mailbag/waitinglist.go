@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/units"
 	"mailbag/meter"
 )
@@ -36,11 +36,11 @@ func (c *console) queueCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "queue [NAME]",
-		Short: "Show what waits in Postfix's queue for the accounts",
-		Long: `Show how many messages wait in Postfix's queue for each account, their size, and since when the oldest
+		Short: "Show what waits in the MTA's queue for the accounts",
+		Long: `Show how many messages wait in the MTA's queue for each account, their size, and since when the oldest
 does. Without NAME, accounts for which nothing waits are left out. What the operator put on hold waits for nobody.
 Messages under which a connection to the customer's server broke while they went alone are named, with how many did:
-they go last in each turn. postcat -q shows such a message, postsuper -h puts it on hold.`,
+they go last in each turn. On Postfix postcat -q shows such a message and postsuper -h puts it on hold, on Exim exim4 -Mvc and exim4 -Mf.`,
 		Example: `  mailbag queue
   mailbag queue bolt --json`,
 		Args:              arguments("[NAME]"),
@@ -76,8 +76,8 @@ func (d *desk) queue(ctx context.Context, names ...string) ([]waitingAccount, er
 		}
 	}
 	waiting, err := d.countQueue(ctx, all)
-	if errors.Is(err, postfix.ErrMissing) {
-		d.note("Postfix is not installed here; this is what the ledger's index has of held mail")
+	if errors.Is(err, mta.ErrMissing) {
+		d.note("%s is not installed here; this is what the ledger's index has of held mail", d.mta.Words().Name)
 		waiting, err = d.countIndex(ctx, all)
 	}
 	if err != nil {
@@ -97,7 +97,7 @@ func (d *desk) queue(ctx context.Context, names ...string) ([]waitingAccount, er
 	return list, nil
 }
 
-// countQueue counts the messages in Postfix's queue by account.
+// countQueue counts the messages in the MTA's queue by account.
 func (d *desk) countQueue(ctx context.Context, all *meter.Directory) (map[int64]meter.Waiting, error) {
 	waiting := map[int64]meter.Waiting{}
 	for e, err := range d.mta.Queue(ctx) {

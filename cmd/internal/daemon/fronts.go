@@ -26,9 +26,9 @@ type Fronts struct {
 }
 
 // OpenFronts opens all sockets, or none. Those that systemd passed under a front's name take the place of its
-// addresses.
-func OpenFronts(ctx context.Context, log *slog.Logger, fronts ...Front) (*Fronts, error) {
-	from, err := PassedSockets(log)
+// addresses. The group of the MTA may connect to unix sockets.
+func OpenFronts(ctx context.Context, group string, log *slog.Logger, fronts ...Front) (*Fronts, error) {
+	from, err := PassedSockets(group, log)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
 )
 
@@ -19,7 +20,7 @@ func openFronts(t *testing.T, names ...string) (*Fronts, string) {
 	for _, name := range names {
 		fronts = append(fronts, Front{Name: name, At: []settings.Address{unixAddress(filepath.Join(dir, name))}})
 	}
-	f, err := OpenFronts(t.Context(), quiet(), fronts...)
+	f, err := OpenFronts(t.Context(), "postfix", quiet(), fronts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func TestFrontThatCannotBeServedIsNamed(t *testing.T) {
 func TestNoFrontIsOpenWhereOneCannotBe(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(closedDirectory(t), "one")
-	_, err := OpenFronts(t.Context(), quiet(), Front{Name: "one", At: []settings.Address{unixAddress(path)}},
+	_, err := OpenFronts(t.Context(), "postfix", quiet(), Front{Name: "one", At: []settings.Address{unixAddress(path)}},
 		Front{Name: "two", At: []settings.Address{unixAddress(filepath.Join(t.TempDir(), "missing", "two"))}})
 	if err == nil || !strings.Contains(err.Error(), "no socket for two") {
 		t.Errorf("the error is %v", err)
@@ -84,10 +85,10 @@ func TestNoFrontIsOpenWhereOneCannotBe(t *testing.T) {
 
 func TestNameOfTheSettingsGreetsFirst(t *testing.T) {
 	t.Parallel()
-	if name, err := Hostname(t.Context(), "odmr.provider.example"); err != nil || name != "odmr.provider.example" {
+	if name, err := Hostname(t.Context(), "odmr.provider.example", postfix.Instance{}); err != nil || name != "odmr.provider.example" {
 		t.Errorf("the name is %q, %v", name, err)
 	}
-	if name, err := Hostname(t.Context(), ""); err != nil || name == "" {
+	if name, err := Hostname(t.Context(), "", postfix.Instance{}); err != nil || name == "" {
 		t.Errorf("without one in the settings the name is %q, %v", name, err)
 	}
 }

@@ -5,15 +5,15 @@ import (
 	"fmt"
 	"os"
 
-	"mailbag/cmd/internal/postfix"
+	"mailbag/cmd/internal/mta"
 )
 
-// Hostname is the name that greets customers: the one of the settings, else Postfix's, else the machine's.
-func Hostname(ctx context.Context, configured string) (string, error) {
+// Hostname is the name that greets customers: the one of the settings, else the MTA's, else the machine's.
+func Hostname(ctx context.Context, configured string, system mta.System) (string, error) {
 	if configured != "" {
 		return configured, nil
 	}
-	if id, err := (postfix.Instance{}).Identity(ctx); err == nil {
+	if id, err := system.Identity(ctx); err == nil {
 		return id.Hostname, nil
 	}
 	name, err := os.Hostname()

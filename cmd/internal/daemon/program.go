@@ -13,6 +13,8 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
+	"mailbag/cmd/internal/host"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 	"mailbag/cmd/internal/version"
 )
@@ -21,7 +23,7 @@ import (
 type Program struct {
 	Name  string
 	Drain time.Duration // how long a graceful stop may take; 0: 30 s
-	New   func(s *settings.Settings, log *slog.Logger) Service
+	New   func(s *settings.Settings, system mta.System, log *slog.Logger) Service
 }
 
 // A Service is one run of a daemon: see [Body] and [Life].
@@ -74,7 +76,7 @@ func (p Program) Main(args []string, stdout, stderr io.Writer) int {
 		return WrongUsage
 	}
 	slog.SetDefault(log) // libraries warn through it
-	s, err := settings.Load(*config)
+	s, system, err := host.Load(*config)
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
 		showEnd(err)
@@ -84,7 +86,7 @@ func (p Program) Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "settings are valid")
 		return Done
 	}
-	service := p.New(s, log)
+	service := p.New(s, system, log)
 	life := Life{Log: log, Drain: p.Drain, Health: service.Health, Status: service.Status}
 	if err := life.Run(service.Serve); err != nil {
 		showEnd(err)

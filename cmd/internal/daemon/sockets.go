@@ -27,17 +27,18 @@ import (
 // Sockets are the listening sockets of a daemon: those that systemd passed (sd_listen_fds(3)), by
 // their FileDescriptorName, and those that it opened itself.
 type Sockets struct {
+	group  string // which may connect to unix sockets
 	log    *slog.Logger
 	passed map[string][]net.Listener
 }
 
 // PassedSockets takes over what systemd passed to this process, once in its life.
-func PassedSockets(log *slog.Logger) (*Sockets, error) {
+func PassedSockets(group string, log *slog.Logger) (*Sockets, error) {
 	passed, err := activation.ListenersWithNames()
 	if err != nil {
 		return nil, fmt.Errorf("the sockets passed by systemd cannot be used: %w", err)
 	}
-	return &Sockets{log: log, passed: passed}, nil
+	return &Sockets{group: group, log: log, passed: passed}, nil
 }
 
 // Listen returns the sockets that systemd passed for a front, or, if there are none, opens those of its
@@ -172,7 +173,7 @@ func (s *Sockets) openUnix(ctx context.Context, path string) (net.Listener, erro
 		return nil, fmt.Errorf("the directory of the socket %s cannot be used; create it, or start by systemd's .socket unit: %w", path, err)
 	}
 	defer release()
-	own, err := listenUnix(ctx, path, s.log)
+	own, err := listenUnix(ctx, path, s.group, s.log)
 	if err != nil {
 		return nil, err
 	}
@@ -180,11 +181,11 @@ func (s *Sockets) openUnix(ctx context.Context, path string) (net.Listener, erro
 	return own, nil
 }
 
-// ListenUnix creates a unix socket that Postfix can reach, and which disappears when it is closed. One that is
+// ListenUnix creates a unix socket that a group can reach, and which disappears when it is closed. One that is
 // there already is replaced only if nobody answers on it. It is for a process that alone makes sockets in that
 // directory.
-func ListenUnix(ctx context.Context, path string, log *slog.Logger) (net.Listener, error) {
-	own, err := listenUnix(ctx, path, log)
+func ListenUnix(ctx context.Context, path, group string, log *slog.Logger) (net.Listener, error) {
+	own, err := listenUnix(ctx, path, group, log)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +194,7 @@ func ListenUnix(ctx context.Context, path string, log *slog.Logger) (net.Listene
 
 // listenUnix lets the socket appear at path only once it listens and can be reached: whoever finds it there can
 // connect.
-func listenUnix(ctx context.Context, path string, log *slog.Logger) (*ownSocket, error) {
+func listenUnix(ctx context.Context, path, group string, log *slog.Logger) (*ownSocket, error) {
 	if err := free(ctx, path); err != nil {
 		return nil, err
 	}
@@ -209,7 +210,7 @@ func listenUnix(ctx context.Context, path string, log *slog.Logger) (*ownSocket,
 	unix.SetUnlinkOnClose(false)
 	own := &ownSocket{UnixListener: unix, path: path}
 	if own.inode, err = os.Lstat(unready); err == nil {
-		if err = share(unready, log); err == nil {
+		if err = share(unready, group, log); err == nil {
 			err = os.Rename(unready, path)
 		}
 	}
@@ -244,13 +245,9 @@ func free(ctx context.Context, path string) error {
 	return nil
 }
 
-// postfixGroup is the group with which Postfix's lmtp(8) runs.
-const postfixGroup = "postfix"
-
-// share lets Postfix connect to a socket that another user created. In a directory that is closed
-// to everybody else, as Postfix's private/ is, that is everybody who gets there; elsewhere it is
-// the group postfix.
-func share(path string, log *slog.Logger) error {
+// share lets the MTA connect to a socket that another user created. In a directory that is closed to everybody else, as
+// Postfix's private/ is, that is everybody who gets there; elsewhere it is the group with which its deliveries run.
+func share(path, group string, log *slog.Logger) error {
 	dir, err := os.Stat(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -261,15 +258,15 @@ func share(path string, log *slog.Logger) error {
 	if err := os.Chmod(path, 0o660); err != nil {
 		return err
 	}
-	group, err := user.LookupGroup(postfixGroup)
+	found, err := user.LookupGroup(group)
 	if err == nil {
 		var gid int
-		if gid, err = strconv.Atoi(group.Gid); err == nil {
+		if gid, err = strconv.Atoi(found.Gid); err == nil {
 			err = os.Lchown(path, -1, gid)
 		}
 	}
 	if err != nil {
-		log.Warn("the socket could not be given to the group postfix; only this user and group can connect", "socket", path, "error", err)
+		log.Warn("the socket could not be given to the group of the MTA; only this user and group can connect", "socket", path, "group", group, "error", err)
 	}
 	return nil
 }

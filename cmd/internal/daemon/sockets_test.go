@@ -23,7 +23,7 @@ func unixAddress(path string) settings.Address {
 
 func own(t *testing.T) *Sockets {
 	t.Helper()
-	return &Sockets{log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	return &Sockets{group: "postfix", log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
 func answers(path string) bool {
@@ -73,7 +73,7 @@ func TestUnixSocketThatIsThereCanBeConnectedTo(t *testing.T) {
 	for range 300 {
 		opened := make(chan net.Listener)
 		go func() {
-			l, err := ListenUnix(t.Context(), path, own(t).log)
+			l, err := ListenUnix(t.Context(), path, "postfix", own(t).log)
 			if err != nil {
 				t.Error(err)
 			}
@@ -356,7 +356,7 @@ func TestSocketsOfSystemdTakeThePlaceOfOwnOnesAndStay(t *testing.T) {
 }
 
 func serveActivated(t *testing.T, ownPath string) {
-	sockets, err := PassedSockets(slog.New(slog.NewTextHandler(os.Stdout, nil)))
+	sockets, err := PassedSockets("postfix", slog.New(slog.NewTextHandler(os.Stdout, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,25 +14,24 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+
+	"mailbag/cmd/internal/mta"
 )
 
-// ErrSilent is a mailbag-policyd that Postfix would ask in vain.
-var ErrSilent = errors.New("mailbag-policyd does not answer Postfix")
-
 // Answers returns nil when mailbag-policyd answers at both of the sockets at which this Postfix asks it, for the user as whom
-// Postfix's processes run, before ctx ends. The error is ErrSilent with the first that does not, ErrMissing or ErrBroken. Needs root.
+// Postfix's processes run, before ctx ends. The error is mta.ErrSilent with the first that does not, mta.ErrMissing or mta.ErrBroken. Needs root.
 func (in Instance) Answers(ctx context.Context) error {
 	out, err := in.run(ctx, "", "postconf", "-x", "queue_directory", "mail_owner")
 	if err != nil {
-		if errors.Is(err, ErrMissing) {
+		if errors.Is(err, mta.ErrMissing) {
 			return err
 		}
-		return fmt.Errorf("%w: %w", ErrBroken, err)
+		return fmt.Errorf("%w: %w", errBroken, err)
 	}
 	c := configuration{expanded: assignments(out)}
 	for _, s := range asked {
 		if err := s.ask(ctx, c); err != nil {
-			return fmt.Errorf("%w: %w", ErrSilent, err)
+			return fmt.Errorf("%w: %w", errSilent, err)
 		}
 	}
 	return nil

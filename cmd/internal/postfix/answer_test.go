@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailbag/cmd/internal/mta"
 )
 
 func TestWhatDoesNotAnswerPostfixIsNamed(t *testing.T) {
@@ -19,7 +21,7 @@ func TestWhatDoesNotAnswerPostfixIsNamed(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
-		if err := in.Answers(ctx); !errors.Is(err, ErrSilent) || !strings.Contains(err.Error(), text) {
+		if err := in.Answers(ctx); !errors.Is(err, mta.ErrSilent) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v\nwant %q", err, text)
 		}
 	}
@@ -59,7 +61,7 @@ func TestSocketsThatPostfixMayNotUseAreNamed(t *testing.T) {
 		if err := os.Chmod(path, 0o770); err != nil {
 			t.Fatal(err)
 		}
-		if err := in.Answers(t.Context()); !errors.Is(err, ErrSilent) || !strings.Contains(err.Error(), "the user postfix may not connect to "+p.QueueDir()) {
+		if err := in.Answers(t.Context()); !errors.Is(err, mta.ErrSilent) || !strings.Contains(err.Error(), "the user postfix may not connect to "+p.QueueDir()) {
 			t.Errorf("%s: %v", path, err)
 		}
 		if err := os.Chmod(path, 0o777); err != nil {

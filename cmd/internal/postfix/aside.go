@@ -2,11 +2,12 @@ package postfix
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
 	"time"
+
+	"mailbag/cmd/internal/mta"
 )
 
 // All of the wiring refers to mailbag-policyd by three lines of main.cf that are ours, a macro and two restriction
@@ -58,22 +59,19 @@ func (c configuration) aside() time.Time {
 	return at
 }
 
-// ErrNotWired is what standing aside and stepping in need.
-var ErrNotWired = errors.New("mailbag is not wired into this Postfix")
-
 // PlanAside computes what lets others' mail go on without mailbag-policyd, and puts off that of the accounts. Where
 // mailbag stands aside already, there is nothing to change. Neither the ledger nor a sound Postfix is needed. The error
-// is ErrMissing, ErrTooOld, ErrBroken or ErrNotWired.
-func (in Instance) PlanAside(ctx context.Context, since time.Time) (*Plan, error) {
+// is mta.ErrMissing, mta.ErrTooOld, mta.ErrBroken or mta.ErrNotWired.
+func (in Instance) PlanAside(ctx context.Context, since time.Time) (mta.Plan, error) {
 	return in.planStance(ctx, since)
 }
 
 // PlanIn computes what ends a PlanAside. The error is as there.
-func (in Instance) PlanIn(ctx context.Context) (*Plan, error) {
+func (in Instance) PlanIn(ctx context.Context) (mta.Plan, error) {
 	return in.planStance(ctx, time.Time{})
 }
 
-func (in Instance) planStance(ctx context.Context, aside time.Time) (*Plan, error) {
+func (in Instance) planStance(ctx context.Context, aside time.Time) (mta.Plan, error) {
 	if _, err := in.Version(ctx); err != nil {
 		return nil, err
 	}
@@ -82,7 +80,7 @@ func (in Instance) planStance(ctx context.Context, aside time.Time) (*Plan, erro
 		return nil, err
 	}
 	if _, wired := c.explicit[recipientClass]; !wired {
-		return nil, fmt.Errorf("%w; %s", ErrNotWired, runSetup)
+		return nil, fmt.Errorf("%w; %s", errNotWired, runSetup)
 	}
 	if already := c.aside(); !aside.IsZero() && !already.IsZero() {
 		aside = already
@@ -95,7 +93,7 @@ func (in Instance) planStance(ctx context.Context, aside time.Time) (*Plan, erro
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Aside: aside, in: in, path: path, old: old, former: former{Main: maps.Clone(old.Main), Master: old.Master}}
+	p := &plan{aside: aside, in: in, path: path, old: old, former: former{Main: maps.Clone(old.Main), Master: old.Master}}
 	if p.former.Main == nil {
 		p.former.Main = map[string]formerLine{}
 	}

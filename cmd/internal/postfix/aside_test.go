@@ -11,23 +11,24 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"mailbag/cmd/internal/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
 var since = time.Date(2026, 3, 1, 4, 5, 6, 0, time.UTC)
 
-func standAside(t *testing.T, in Instance) *Plan {
+func standAside(t *testing.T, in Instance) mta.Plan {
 	t.Helper()
 	return applied(t)(in.PlanAside(t.Context(), since))
 }
 
-func stepIn(t *testing.T, in Instance) *Plan {
+func stepIn(t *testing.T, in Instance) mta.Plan {
 	t.Helper()
 	return applied(t)(in.PlanIn(t.Context()))
 }
 
-func applied(t *testing.T) func(*Plan, error) *Plan {
-	return func(p *Plan, err error) *Plan {
+func applied(t *testing.T) func(mta.Plan, error) mta.Plan {
+	return func(p mta.Plan, err error) mta.Plan {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -55,10 +56,10 @@ func TestStandingAsideAndSteppingInLeaveNoTrace(t *testing.T) {
 	t.Parallel()
 	in, _ := configured(t, "compatibility_level = 3.6\nsmtpd_milters = inet:127.0.0.1:1\nrelay_domains = a.example\n")
 	before := written(t, in)
-	for name, plan := range map[string]func(context.Context) (*Plan, error){
-		"aside": func(ctx context.Context) (*Plan, error) { return in.PlanAside(ctx, since) }, "in": in.PlanIn,
+	for name, plan := range map[string]func(context.Context) (mta.Plan, error){
+		"aside": func(ctx context.Context) (mta.Plan, error) { return in.PlanAside(ctx, since) }, "in": in.PlanIn,
 	} {
-		if _, err := plan(t.Context()); !errors.Is(err, ErrNotWired) {
+		if _, err := plan(t.Context()); !errors.Is(err, mta.ErrNotWired) {
 			t.Errorf("step %s without a wiring: %v", name, err)
 		}
 	}
@@ -73,12 +74,12 @@ func TestStandingAsideAndSteppingInLeaveNoTrace(t *testing.T) {
 		t.Error("standing aside changes nothing")
 	}
 	again, err := in.PlanAside(t.Context(), since.Add(time.Hour))
-	if err != nil || !again.Empty() || !again.Aside.Equal(since) {
-		t.Errorf("standing aside twice: %v, since %v\n%s", err, again.Aside, again.Diff())
+	if err != nil || !again.Empty() || !again.AsideSince().Equal(since) {
+		t.Errorf("standing aside twice: %v, since %v\n%s", err, again.AsideSince(), again.Diff())
 	}
 	// Setup does what else there is to do, and leaves mailbag where it stands.
-	if p := setUp(t, in, longHold()); !p.Empty() || !p.Aside.Equal(since) {
-		t.Errorf("setup does not leave mailbag aside: since %v\n%s", p.Aside, p.Diff())
+	if p := setUp(t, in, longHold()); !p.Empty() || !p.AsideSince().Equal(since) {
+		t.Errorf("setup does not leave mailbag aside: since %v\n%s", p.AsideSince(), p.Diff())
 	}
 	edit(t, in, "-X", "mailbag-turn_recipient_limit")
 	edit(t, in, "-e", "mailbag-turn_recipient_limit=1")

@@ -11,36 +11,28 @@ import (
 	"strconv"
 	"time"
 
-	"mailbag/cmd/internal/access"
+	"mailbag/cmd/internal/mta"
 )
-
-// A Severity says how bad a finding is.
-type Severity string
-
-const (
-	Fault   Severity = "fault"   // mail is lost, refused, kept or counted in another way than it should be
-	Warning Severity = "warning" // some mail is not metered or an operator may be surprised
-	Hint    Severity = "hint"    // worth knowing
-)
-
-// A Finding is one thing that Check has to say.
-type Finding struct {
-	Severity Severity `json:"severity"`
-	Text     string   `json:"text"`   // what is so
-	Remedy   string   `json:"remedy"` // what to do
-}
 
 // Remedies by which findings that have one cause are told.
 const (
 	runSetup       = "run: mailbag postfix setup"
-	StartPolicyd   = "start mailbag-policyd, and look at its log and at [policy] in mailbag.toml"
 	setPermissions = "run: postfix set-permissions; if that changes nothing, correct the owner in mailbag-policyd.socket and mailbag-milter.socket, and start them again"
-	StepIn         = "see why mailbag-policyd does not run; when it does, run: mailbag postfix step-in"
 )
+
+func fault(text, remedy string) mta.Finding { return finding(mta.Fault, text, remedy) }
+
+func warning(text, remedy string) mta.Finding { return finding(mta.Warning, text, remedy) }
+
+func hint(text, remedy string) mta.Finding { return finding(mta.Hint, text, remedy) }
+
+func finding(s mta.Severity, text, remedy string) mta.Finding {
+	return mta.Finding{Severity: s, Text: text, Remedy: remedy}
+}
 
 // Check compares this Postfix with the wiring and names what is missing or works against it, faults first. The error
 // is as with Plan. Needs root.
-func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
+func (in Instance) Check(ctx context.Context, w mta.Needs) ([]mta.Finding, error) {
 	c, err := in.inspect(ctx)
 	if err != nil {
 		return nil, err
@@ -55,13 +47,13 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	}
 	found := missing(p)
 	found = append(found, asideSince(c)...)
-	found = append(found, order(c, w.Tables)...)
+	found = append(found, order(c, tables(w.Tables))...)
 	found = append(found, tap(c)...)
 	found = append(found, overrides(c)...)
 	found = append(found, reinjection(c)...)
 	found = append(found, encryption(c, w)...)
-	if err := w.Tables.Complete(); err != nil {
-		found = append(found, Finding{Fault, err.Error(), runSetup + "; postfix reload"}) // smtpd(8) remembers what it could not open
+	if err := tables(w.Tables).Complete(); err != nil {
+		found = append(found, fault(err.Error(), runSetup+"; postfix reload")) // smtpd(8) remembers what it could not open
 	}
 	found = append(found, sockets(ctx, c)...)
 	running, err := in.Running(ctx)
@@ -74,21 +66,21 @@ func (in Instance) Check(ctx context.Context, w Wiring) ([]Finding, error) {
 	found = append(found, inherited(c)...)
 	found = append(found, surroundings(c)...)
 	for _, k := range conflicts {
-		found = append(found, Finding{Fault, k.String(), "take the domain out of " + k.Parameter + ", or remove it from its account"})
+		found = append(found, fault(k.String(), "take the domain out of "+k.Parameter+", or remove it from its account"))
 	}
-	rank := []Severity{Fault, Warning, Hint}
-	slices.SortStableFunc(found, func(a, b Finding) int {
+	rank := []mta.Severity{mta.Fault, mta.Warning, mta.Hint}
+	slices.SortStableFunc(found, func(a, b mta.Finding) int {
 		return slices.Index(rank, a.Severity) - slices.Index(rank, b.Severity)
 	})
 	return found, nil
 }
 
 // missing names what setup would change.
-func missing(p *Plan) []Finding {
-	var out []Finding
+func missing(p *plan) []mta.Finding {
+	var out []mta.Finding
 	for _, c := range p.Changes {
 		text := fmt.Sprintf("%s: %s is not what mailbag needs: it is %s and should be %s", c.File, c.Name, c.Old, c.New)
-		out = append(out, Finding{Fault, text, runSetup})
+		out = append(out, fault(text, runSetup))
 	}
 	return out
 }
@@ -105,18 +97,18 @@ func (l Line) String() string {
 const answerTime = 3 * time.Second
 
 // sockets asks mailbag-policyd as smtpd and cleanup do.
-func sockets(ctx context.Context, c configuration) []Finding {
+func sockets(ctx context.Context, c configuration) []mta.Finding {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	var out []Finding
+	var out []mta.Finding
 	for _, s := range asked {
 		refused := map[string]string{PolicySocket: "all mail for the accounts' domains", MilterSocket: "all mail"}[s.name]
 		if err := s.ask(ctx, c); err != nil {
-			remedy := StartPolicyd
+			remedy := mta.StartPolicyd
 			if errors.Is(err, fs.ErrPermission) {
 				remedy = setPermissions
 			}
-			out = append(out, Finding{Fault, fmt.Sprintf("%v; Postfix answers 451 to %s without it", err, refused), remedy})
+			out = append(out, fault(fmt.Sprintf("%v; Postfix answers 451 to %s without it", err, refused), remedy))
 		}
 	}
 	return out
@@ -124,55 +116,35 @@ func sockets(ctx context.Context, c configuration) []Finding {
 
 // orphans names our transports whose sockets somebody removed while Postfix runs: master listens on, and nobody
 // finds it any more. A reload lets it keep what it has.
-func orphans(c configuration) []Finding {
-	var out []Finding
+func orphans(c configuration) []mta.Finding {
+	var out []mta.Finding
 	for _, name := range []string{turnTransport, popTransport} {
 		if _, ok := c.service(name + "/unix"); !ok {
 			continue
 		}
 		path := filepath.Join(c.expanded["queue_directory"], "private", name)
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			out = append(out, Finding{Fault, fmt.Sprintf("the transport %s is in master.cf, and its socket %s is gone: its mail stays in the queue", name, path),
-				"stop and start Postfix; a reload does not make the socket again"})
+			out = append(out, fault(fmt.Sprintf("the transport %s is in master.cf, and its socket %s is gone: its mail stays in the queue", name, path),
+				"stop and start Postfix; a reload does not make the socket again"))
 		}
 	}
 	return out
 }
 
-// Unreachable says why a process of Postfix, which runs as its mail_owner with that user's own group alone, cannot
-// connect to a socket; empty if it can.
-func Unreachable(path, owner string) string {
-	st, err := os.Stat(path)
-	if err != nil {
-		return "there is no socket " + path
-	}
-	if st.Mode().Type() != fs.ModeSocket {
-		return path + " is not a socket"
-	}
-	u, err := access.LookupAlone(owner)
-	if err != nil {
-		return fmt.Sprintf("there is no user %s, who is Postfix's mail_owner", owner)
-	}
-	if err := u.Denied(path, access.Write); err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
 // surroundings names what is not our wiring but matters to held and relayed mail.
-func surroundings(c configuration) []Finding {
-	var out []Finding
+func surroundings(c configuration) []mta.Finding {
+	var out []mta.Finding
 	if _, ok := c.service("relay/unix"); !ok {
-		out = append(out, Finding{Fault, "master.cf: there is no transport relay, by which mail of backup accounts goes out",
-			"restore the line: relay unix - - y - - smtp"})
+		out = append(out, fault("master.cf: there is no transport relay, by which mail of backup accounts goes out",
+			"restore the line: relay unix - - y - - smtp"))
 	}
 	if slices.Contains(texts(c.expanded["parent_domain_matches_subdomains"]), "transport_maps") {
-		out = append(out, Finding{Fault, "main.cf: parent_domain_matches_subdomains has transport_maps: mail for subdomains of an account's domain takes the account's way",
-			"take transport_maps out of it, and write .example.com in your own table where example.com is to stand for its subdomains"})
+		out = append(out, fault("main.cf: parent_domain_matches_subdomains has transport_maps: mail for subdomains of an account's domain takes the account's way",
+			"take transport_maps out of it, and write .example.com in your own table where example.com is to stand for its subdomains"))
 	}
 	if d, err := period(c.expanded["delay_warning_time"]); err == nil && d > 0 {
-		out = append(out, Finding{Warning, "main.cf: delay_warning_time = " + c.expanded["delay_warning_time"] + ": senders are told that their mail is delayed while it is held for a customer",
-			"set it to 0h, unless that is meant"})
+		out = append(out, warning("main.cf: delay_warning_time = "+c.expanded["delay_warning_time"]+": senders are told that their mail is delayed while it is held for a customer",
+			"set it to 0h, unless that is meant"))
 	}
 	return out
 }

@@ -2,19 +2,18 @@ package postfix
 
 import (
 	"fmt"
-	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"mailbag/cmd/internal/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
-func check(t *testing.T, in Instance, w Wiring) []string {
+func check(t *testing.T, in Instance, w mta.Needs) []string {
 	t.Helper()
 	found, err := in.Check(t.Context(), w)
 	if err != nil {
@@ -63,7 +62,7 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 		main   string
 		master []string // services, added with postconf -Me
 		edit   []string // after setup, name=value for main.cf
-		need   Wiring
+		need   mta.Needs
 		want   []string // severity and the start of the text
 	}{
 		"permits of every kind": {
@@ -192,32 +191,32 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 		},
 		"a level that authenticates servers": {
 			main: "smtp_tls_security_level = dane\nsmtp_tls_per_site = hash:/x\n",
-			need: Wiring{RequireTLS: true},
+			need: mta.Needs{RequireTLS: true},
 			want: []string{"warning: smtp_tls_per_site is set", "warning: smtp_tls_security_level = dane authenticates servers"},
 		},
 		"a level that authenticates servers, with certificates verified": {
 			main: "smtp_tls_security_level = dane\nsmtp_tls_CAfile = /x\n",
-			need: Wiring{VerifyTLS: true},
+			need: mta.Needs{VerifyTLS: true},
 		},
 		"a relay to fall back on": {
 			main: "smtp_fallback_relay = [spare.example]\n",
-			need: Wiring{RequireTLS: true},
+			need: mta.Needs{RequireTLS: true},
 			want: []string{"warning: smtp_fallback_relay = [spare.example] gets"},
 		},
 		"TLS that nobody asks for": {
 			main: "smtp_tls_security_level = secure\nsmtp_tls_per_site = hash:/x\n",
 		},
 		"no authorities": {
-			need: Wiring{VerifyTLS: true},
+			need: mta.Needs{VerifyTLS: true},
 			want: []string{"fault: smtp_tls_CAfile and smtp_tls_CApath are empty"},
 		},
 		"the system's authorities": {
 			main: "tls_append_default_CA = yes\n",
-			need: Wiring{VerifyTLS: true},
+			need: mta.Needs{VerifyTLS: true},
 		},
 		"a relay with TLS policies of its own": {
 			master: []string{"relay/unix=relay unix - - y - - smtp -o smtp_tls_policy_maps=hash:/x -o smtp_tls_CApath=/x"},
-			need:   Wiring{VerifyTLS: true},
+			need:   mta.Needs{VerifyTLS: true},
 			want:   []string{"fault: master.cf: the service relay/unix overrides smtp_tls_policy_maps"},
 		},
 		"our domain elsewhere": {
@@ -231,7 +230,7 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 			in, p := configured(t, "compatibility_level = 3.6\n"+c.main)
 			runDaemon(t, p)
 			w := c.need
-			w.Tables = noRoutes
+			w.Tables = string(noRoutes)
 			w.Domains = []string{"acme.example", "other.example"}
 			if c.master != nil {
 				edit(t, in, append([]string{"-Me"}, c.master...)...)
@@ -250,39 +249,6 @@ func TestCheckNamesWhatWorksAgainstTheWiring(t *testing.T) {
 				t.Errorf("%d findings, want %d:\n%s", len(got), len(c.want), strings.Join(got, "\n"))
 			}
 		})
-	}
-}
-
-func TestCheckLooksAtTheSockets(t *testing.T) {
-	t.Parallel()
-	postfixtest.RequirePostfix(t)
-	dir := t.TempDir()
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // which is closed to others
-		t.Fatal(err)
-	}
-	file, closed, open := filepath.Join(dir, "file"), filepath.Join(dir, "closed"), filepath.Join(dir, "open")
-	if err := os.WriteFile(file, nil, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	for path, mode := range map[string]os.FileMode{closed: 0o700, open: 0o666} {
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for path, want := range map[string]string{
-		filepath.Join(dir, "none"): "there is no socket", file: "is not a socket", closed: "may not connect", open: "",
-	} {
-		if got := Unreachable(path, "postfix"); (got == "") != (want == "") || !strings.Contains(got, want) {
-			t.Errorf("%s: %q, want %q", path, got, want)
-		}
-	}
-	if got := Unreachable(open, "no-such-user"); !strings.Contains(got, "no user") {
-		t.Errorf("unknown mail_owner: %q", got)
 	}
 }
 

@@ -97,17 +97,17 @@ func (in Instance) read(ctx context.Context) (configuration, error) {
 		}
 		out, err := in.run(ctx, "", "postconf", args...)
 		if err != nil {
-			return c, fmt.Errorf("%w: %w", ErrBroken, err)
+			return c, fmt.Errorf("%w: %w", errBroken, err)
 		}
 		*part.into = assignments(out)
 	}
 	entries, err := in.run(ctx, "", "postconf", "-M")
 	if err != nil {
-		return c, fmt.Errorf("%w: %w", ErrBroken, err)
+		return c, fmt.Errorf("%w: %w", errBroken, err)
 	}
 	options, err := in.run(ctx, "", "postconf", "-Px")
 	if err != nil {
-		return c, fmt.Errorf("%w: %w", ErrBroken, err)
+		return c, fmt.Errorf("%w: %w", errBroken, err)
 	}
 	c.services = services(entries, options)
 	return c, nil

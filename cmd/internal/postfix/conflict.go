@@ -2,27 +2,17 @@ package postfix
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
+
+	"mailbag/cmd/internal/mta"
 )
-
-// A Conflict is a domain of ours that Postfix would not relay, because it is its own in another way.
-type Conflict struct {
-	Domain    string
-	Parameter string // "mydestination", "virtual_alias_domains" or "virtual_mailbox_domains"
-	Entry     string // what matched: the name, file or table
-}
-
-func (k Conflict) String() string {
-	return fmt.Sprintf("the domain %s is also in %s (%s): its mail does not reach mailbag", k.Domain, k.Parameter, k.Entry)
-}
 
 // Conflicts looks for domains (A-labels, lower case) in mydestination, virtual_alias_domains and
 // virtual_mailbox_domains. Tables are asked with postmap; one that cannot be read is passed over. The error is
-// ErrMissing or ErrBroken.
-func (in Instance) Conflicts(ctx context.Context, domains ...string) ([]Conflict, error) {
+// mta.ErrMissing or mta.ErrBroken.
+func (in Instance) Conflicts(ctx context.Context, domains ...string) ([]mta.Conflict, error) {
 	c, err := in.read(ctx)
 	if err != nil {
 		return nil, err
@@ -30,8 +20,8 @@ func (in Instance) Conflicts(ctx context.Context, domains ...string) ([]Conflict
 	return in.conflicts(ctx, c, domains)
 }
 
-func (in Instance) conflicts(ctx context.Context, c configuration, domains []string) ([]Conflict, error) {
-	var out []Conflict
+func (in Instance) conflicts(ctx context.Context, c configuration, domains []string) ([]mta.Conflict, error) {
+	var out []mta.Conflict
 	for _, name := range []string{"mydestination", "virtual_alias_domains", "virtual_mailbox_domains"} {
 		left := slices.Clone(domains)
 		for _, entry := range texts(c.expanded[name]) {
@@ -46,7 +36,7 @@ func (in Instance) conflicts(ctx context.Context, c configuration, domains []str
 			}
 			for _, d := range hits {
 				if !negated {
-					out = append(out, Conflict{d, name, entry})
+					out = append(out, mta.Conflict{Domain: d, Parameter: name, Entry: entry})
 				}
 			}
 			left = slices.DeleteFunc(left, func(d string) bool { return slices.Contains(hits, d) })

@@ -20,10 +20,10 @@ const (
 	flushClose = "}}"
 )
 
-func heldOut(t Tables) string { return "${{$process_name} == {error} ? {!" + t.held() + "}}" }
+func heldOut(t tables) string { return "${{$process_name} == {error} ? {!" + t.held() + "}}" }
 
 // flushable has the domains of all accounts in those that ETRN flushes, and takes the held ones out of the logs.
-func flushable(t Tables) func(base) string {
+func flushable(t tables) func(base) string {
 	return func(b base) string {
 		list := b.text
 		switch {

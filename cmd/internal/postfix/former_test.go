@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"mailbag/cmd/internal/mta"
 )
 
 func TestSetupIsIdempotentAndRemovalRestores(t *testing.T) {
@@ -46,15 +48,15 @@ func TestSetupIsIdempotentAndRemovalRestores(t *testing.T) {
 					t.Errorf("after setup check says to run it: %s", f.Text)
 				}
 			}
-			// Wiring that is turned off and on again, and a Postfix without the file of former values, end up the same.
+			// A wiring that is turned off and on again, and a Postfix without the file of former values, end up the same.
 			setUp(t, in, wiring())
 			setUp(t, in, longHold())
 			if diff := cmp.Diff(wired, shown(t, in)); diff != "" {
 				t.Errorf("setup after a smaller setup differs: %s", diff)
 			}
-			for _, stance := range []func() (*Plan, error){
-				func() (*Plan, error) { return in.PlanAside(t.Context(), since) },
-				func() (*Plan, error) { return in.PlanIn(t.Context()) },
+			for _, stance := range []func() (mta.Plan, error){
+				func() (mta.Plan, error) { return in.PlanAside(t.Context(), since) },
+				func() (mta.Plan, error) { return in.PlanIn(t.Context()) },
 			} {
 				p, err := stance()
 				if err != nil {
@@ -66,7 +68,7 @@ func TestSetupIsIdempotentAndRemovalRestores(t *testing.T) {
 			if diff := cmp.Diff(before, written(t, in)); diff != "" {
 				t.Errorf("a removal does not restore: %s", diff)
 			}
-			p, err := in.PlanRemoval(t.Context(), noRoutes)
+			p, err := in.PlanRemoval(t.Context(), wiring())
 			if err != nil || !p.Empty() {
 				t.Errorf("a second removal changes something: %v\n%s", err, p.Diff())
 			}

@@ -9,38 +9,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"mailbag/cmd/internal/mta"
 )
 
-// An Identity is what a Postfix is to others: its name, and where it listens.
-type Identity struct {
-	Hostname       string       // myhostname
-	QueueDirectory string       // queue_directory
-	Owner          string       // mail_owner, as whom its processes run
-	Ports          []uint16     // where mail comes in by SMTP, by smtpd or postscreen; sorted
-	Holds          bool         // it has the transport that holds mail, so what is held is in its queue
-	Proxies        []netip.Addr // proxy_interfaces: addresses that lead here although no interface has them
-	Doors          []Door       // the services behind Ports, those of port 25 first
-	Wired          bool         // mailbag is in main.cf
-	Aside          time.Time    // since when mailbag stands aside; zero: it does not
-}
-
-// A Door is a service through which mail comes in by SMTP.
-type Door struct {
-	Address string // host:port that a program on this machine connects to
-	TLS     bool   // from the first octet (smtpd_tls_wrappermode)
-	Screen  bool   // postscreen(8), which may let a client wait before it greets
-}
-
-// Identity reads who this Postfix is. The error is ErrMissing or ErrBroken.
-func (in Instance) Identity(ctx context.Context) (Identity, error) {
+// Identity reads who this Postfix is. The error is mta.ErrMissing or mta.ErrBroken.
+func (in Instance) Identity(ctx context.Context) (mta.Identity, error) {
 	c, err := in.read(ctx)
 	if err != nil {
-		return Identity{}, err
+		return mta.Identity{}, err
 	}
-	id := Identity{Hostname: c.expanded["myhostname"], QueueDirectory: c.expanded["queue_directory"], Owner: c.expanded["mail_owner"]}
-	if id.Hostname == "" || id.QueueDirectory == "" {
-		return Identity{}, fmt.Errorf("%w: it has no myhostname or no queue_directory", ErrBroken)
+	id := mta.Identity{Hostname: c.expanded["myhostname"], Spool: c.expanded["queue_directory"], Owner: c.expanded["mail_owner"]}
+	if id.Hostname == "" || id.Spool == "" {
+		return mta.Identity{}, fmt.Errorf("%w: it has no myhostname or no queue_directory", errBroken)
 	}
 	_, id.Holds = c.service(turnTransport + "/unix")
 	for _, s := range c.services {
@@ -59,22 +40,22 @@ func (in Instance) Identity(ctx context.Context) (Identity, error) {
 		if !slices.Contains(id.Ports, uint16(port)) {
 			id.Ports = append(id.Ports, uint16(port))
 		}
-		id.Doors = append(id.Doors, Door{net.JoinHostPort(c.interfaceOf(s), strconv.Itoa(port)), c.value(s, "smtpd_tls_wrappermode") == "yes", s.command == "postscreen"})
+		id.Doors = append(id.Doors, mta.Door{Address: net.JoinHostPort(c.interfaceOf(s), strconv.Itoa(port)), TLS: c.value(s, "smtpd_tls_wrappermode") == "yes", Screen: s.command == "postscreen"})
 	}
 	slices.Sort(id.Ports)
-	slices.SortStableFunc(id.Doors, func(a, b Door) int { return b.rank() - a.rank() })
+	slices.SortStableFunc(id.Doors, func(a, b mta.Door) int { return rank(b) - rank(a) })
 	_, id.Wired = c.explicit[recipientClass]
 	id.Aside = c.aside()
 	for _, text := range texts(c.expanded["proxy_interfaces"]) {
 		if addr, err := netip.ParseAddr(text); err == nil { // it may be a name or a table too
-			id.Proxies = append(id.Proxies, addr.Unmap())
+			id.Addresses = append(id.Addresses, addr.Unmap())
 		}
 	}
 	return id, nil
 }
 
 // rank puts the services first that strangers' mail comes by.
-func (d Door) rank() int {
+func rank(d mta.Door) int {
 	if _, port, _ := net.SplitHostPort(d.Address); port == "25" {
 		return 2
 	}

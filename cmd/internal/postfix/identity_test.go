@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"mailbag/cmd/internal/mta"
 )
 
 func TestIdentityIsWhereMailComesIn(t *testing.T) {
@@ -19,10 +21,10 @@ func TestIdentityIsWhereMailComesIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Identity{
-		Hostname: "mx.provider.example", QueueDirectory: p.QueueDir(), Owner: "postfix", Ports: []uint16{25, 587, 10026},
-		Proxies: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
-		Doors:   []Door{{Address: "127.0.0.1:25", Screen: true}, {Address: "127.0.0.1:587"}, {Address: "[::1]:10026"}, {Address: "127.0.0.1:10026"}},
+	want := mta.Identity{
+		Hostname: "mx.provider.example", Spool: p.QueueDir(), Owner: "postfix", Ports: []uint16{25, 587, 10026},
+		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
+		Doors:     []mta.Door{{Address: "127.0.0.1:25", Screen: true}, {Address: "127.0.0.1:587"}, {Address: "[::1]:10026"}, {Address: "127.0.0.1:10026"}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)

@@ -4,40 +4,29 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
+
+	"mailbag/cmd/internal/mta"
 )
 
-// Lifetimes are how long Postfix kept mail before setup raised that for the accounts' hold times.
-type Lifetimes struct {
-	Message Lifetime // maximal_queue_lifetime
-	Bounce  Lifetime // bounce_queue_lifetime, of mail with the null sender
-}
-
-// A Lifetime is one that setup raised; the zero value is one that it left alone, which Postfix still keeps to.
-type Lifetime struct {
-	Raised bool
-	Was    time.Duration
-}
-
 // FormerLifetimes returns what setup raised, as far as its values still stand in main.cf.
-func (in Instance) FormerLifetimes(ctx context.Context) (Lifetimes, error) {
+func (in Instance) FormerLifetimes(ctx context.Context) (mta.Lifetimes, error) {
 	path, err := in.formerPath(ctx)
 	if err != nil {
-		return Lifetimes{}, err
+		return mta.Lifetimes{}, err
 	}
 	old, err := readFormer(path)
 	if err != nil {
-		return Lifetimes{}, err
+		return mta.Lifetimes{}, err
 	}
-	var all Lifetimes
-	for name, to := range map[string]*Lifetime{"maximal_queue_lifetime": &all.Message, "bounce_queue_lifetime": &all.Bounce} {
+	var all mta.Lifetimes
+	for name, to := range map[string]*mta.Lifetime{"maximal_queue_lifetime": &all.Message, "bounce_queue_lifetime": &all.Bounce} {
 		was, ours := old.Main[name]
 		if !ours {
 			continue
 		}
 		explicit, err := in.run(ctx, "", "postconf", "-n", name)
 		if err != nil {
-			return Lifetimes{}, fmt.Errorf("%w: %w", ErrBroken, err)
+			return mta.Lifetimes{}, fmt.Errorf("%w: %w", errBroken, err)
 		}
 		if now, set := assignments(explicit)[name]; !set || now != was.Ours {
 			continue
@@ -45,13 +34,13 @@ func (in Instance) FormerLifetimes(ctx context.Context) (Lifetimes, error) {
 		// Its text is put back for a moment, so that Postfix expands what it names.
 		text, err := in.run(ctx, "", "postconf", "-xh", "-o", name+"="+was.Was, name)
 		if err != nil {
-			return Lifetimes{}, fmt.Errorf("%w: %w", ErrBroken, err)
+			return mta.Lifetimes{}, fmt.Errorf("%w: %w", errBroken, err)
 		}
 		life, err := period(strings.TrimSpace(text))
 		if err != nil {
-			return Lifetimes{}, fmt.Errorf("the former value of %s: %w", name, err)
+			return mta.Lifetimes{}, fmt.Errorf("the former value of %s: %w", name, err)
 		}
-		*to = Lifetime{true, life}
+		*to = mta.Lifetime{Raised: true, Was: life}
 	}
 	return all, nil
 }

@@ -33,7 +33,7 @@ func TestWhatIsPutIntoAListCanBeCutOutAgain(t *testing.T) {
 		parts := rapid.SliceOf(rapid.SampledFrom([]string{"permit_mynetworks", "permit", "{ a, b }", "check_x_access hash:/x", "$y", "reject"})).Draw(t, "parts")
 		separator := rapid.SampledFrom([]string{" ", ",", ", ", " , "}).Draw(t, "separator")
 		list := strings.Join(parts, separator)
-		for _, entry := range []string{"check_recipient_access " + Tables("/t").recipients(), formerRecipientCheck, milterTap, Tables("/t").routes(), "$" + milterMacro} {
+		for _, entry := range []string{"check_recipient_access " + tables("/t").recipients(), formerRecipientCheck, milterTap, tables("/t").routes(), "$" + milterMacro} {
 			for where, with := range map[string]string{"behind": behind(list, entry), "before": before(list, entry)} {
 				if got := cut(with, entry); got != list {
 					t.Fatalf("%s: %q became %q, and without %q it is %q", where, list, with, entry, got)

@@ -6,23 +6,25 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mailbag/cmd/internal/mta"
 )
 
 // What is said here is which way mail comes in, past our recipient check and through our tap. Where a check stands does
 // not matter to what is counted: the tap hears of a message when all else has let it pass.
 
 // asideSince says that mailbag stands aside, and where others' mail waits for it all the same.
-func asideSince(c configuration) []Finding {
+func asideSince(c configuration) []mta.Finding {
 	since := c.aside()
 	if since.IsZero() {
 		return nil
 	}
-	out := []Finding{{Fault, fmt.Sprintf("mailbag stands aside since %s: mail for its domains is put off, turns are refused, and what programs on this host send to them is not metered", since.Format(time.RFC3339)),
-		StepIn}}
+	out := []mta.Finding{fault(fmt.Sprintf("mailbag stands aside since %s: mail for its domains is put off, turns are refused, and what programs on this host send to them is not metered", since.Format(time.RFC3339)),
+		Instance{}.Words().StepIn())}
 	for _, s := range c.smtpds() {
 		for _, name := range slices.Sorted(maps.Keys(s.options)) {
 			if value := s.options[name]; strings.Contains(value, MilterSocket) || strings.Contains(value, PolicySocket) {
-				out = append(out, Finding{Warning, fmt.Sprintf("master.cf: the service %s asks mailbag-policyd in its -o %s, also while mailbag stands aside", s.id(), name), byName})
+				out = append(out, warning(fmt.Sprintf("master.cf: the service %s asks mailbag-policyd in its -o %s, also while mailbag stands aside", s.id(), name), byName))
 			}
 		}
 	}
@@ -32,22 +34,22 @@ func asideSince(c configuration) []Finding {
 const byName = "write $" + milterMacro + " there for our milter, and for our checks what main.cf has"
 
 // tap names what passes our milter by, and what comes behind it.
-func tap(c configuration) []Finding {
-	var out []Finding
+func tap(c configuration) []mta.Finding {
+	var out []mta.Finding
 	for _, name := range []string{"smtpd_milters", "non_smtpd_milters"} {
 		all := texts(c.expanded[name])
 		if ours := slices.IndexFunc(all, isTap); ours >= 0 && ours < len(all)-1 {
-			out = append(out, Finding{Warning, fmt.Sprintf("%s: %q stands behind our milter: what it refuses was counted", name, all[ours+1]), "move it in front of our milter"})
+			out = append(out, warning(fmt.Sprintf("%s: %q stands behind our milter: what it refuses was counted", name, all[ours+1]), "move it in front of our milter"))
 		}
 	}
 	if len(words(c.expanded["smtpd_milter_maps"])) > 0 {
-		out = append(out, Finding{Warning, "smtpd_milter_maps gives some clients other milters than smtpd_milters: mail of those whose entry does not end in our milter, or is DISABLE, is not metered",
-			fmt.Sprintf("put %q at the end of every entry of smtpd_milter_maps", milterTap)})
+		out = append(out, warning("smtpd_milter_maps gives some clients other milters than smtpd_milters: mail of those whose entry does not end in our milter, or is DISABLE, is not metered",
+			fmt.Sprintf("put %q at the end of every entry of smtpd_milter_maps", milterTap)))
 	}
 	// Bounces to customers pass it too, and they are mail like any other; but nobody expects them on a bill.
 	if classes := texts(c.expanded["internal_mail_filter_classes"]); slices.Contains(classes, "bounce") || slices.Contains(classes, "notify") {
-		out = append(out, Finding{Hint, "internal_mail_filter_classes = " + c.expanded["internal_mail_filter_classes"] + ": what this host itself tells customers of undelivered mail is counted too",
-			"take bounce and notify out, unless that is meant"})
+		out = append(out, hint("internal_mail_filter_classes = "+c.expanded["internal_mail_filter_classes"]+": what this host itself tells customers of undelivered mail is counted too",
+			"take bounce and notify out, unless that is meant"))
 	}
 	return out
 }
@@ -55,7 +57,7 @@ func tap(c configuration) []Finding {
 func isTap(milter string) bool { return strings.Contains(milter, MilterSocket) }
 
 // overrides names the services of master.cf in which one of our lines is replaced.
-func overrides(c configuration) []Finding {
+func overrides(c configuration) []mta.Finding {
 	aside := !c.aside().IsZero()
 	needs := []struct {
 		name, lost string
@@ -67,19 +69,19 @@ func overrides(c configuration) []Finding {
 		// While mailbag stands aside, the macro is empty there too.
 		{"smtpd_milters", "mail that comes in there is not metered", func(v string) bool { return isTap(v) || aside }, "put $" + milterMacro + " at the end of its -o smtpd_milters"},
 	}
-	var out []Finding
+	var out []mta.Finding
 	for _, s := range c.smtpds() {
 		if c.reinjects(s) {
 			continue // there it is right: the message was checked and counted when it came in
 		}
 		for _, n := range needs {
 			if v, ok := s.options[n.name]; ok && !n.has(v) {
-				out = append(out, Finding{Warning, fmt.Sprintf("master.cf: the service %s overrides %s: %s", s.id(), n.name, n.lost), "if outside mail comes in there, " + n.remedy})
+				out = append(out, warning(fmt.Sprintf("master.cf: the service %s overrides %s: %s", s.id(), n.name, n.lost), "if outside mail comes in there, "+n.remedy))
 			}
 		}
 		if withoutMilters(c, s) {
-			out = append(out, Finding{Warning, fmt.Sprintf("master.cf: the service %s has receive_override_options=no_milters: mail that comes in there is not metered", s.id()),
-				"if outside mail comes in there, take no_milters out"})
+			out = append(out, warning(fmt.Sprintf("master.cf: the service %s has receive_override_options=no_milters: mail that comes in there is not metered", s.id()),
+				"if outside mail comes in there, take no_milters out"))
 		}
 	}
 	return out
@@ -116,8 +118,8 @@ func (c configuration) loopback(s service) bool {
 
 // reinjection names the services at which mail that comes back from a filter meets too little of ours, or too much. A
 // message that passes our milter again is recognised by it.
-func reinjection(c configuration) []Finding {
-	var out []Finding
+func reinjection(c configuration) []mta.Finding {
+	var out []mta.Finding
 	proxied := slices.ContainsFunc(c.smtpds(), func(s service) bool { return len(words(c.value(s, "smtpd_proxy_filter"))) > 0 })
 	for _, s := range c.smtpds() {
 		if !c.reinjects(s) {
@@ -125,12 +127,12 @@ func reinjection(c configuration) []Finding {
 		}
 		// In front of a proxy filter smtpd never shows a milter the message.
 		if tapped := isTap(c.value(s, "smtpd_milters")) && !withoutMilters(c, s); proxied && !tapped && c.aside().IsZero() {
-			out = append(out, Finding{Fault, fmt.Sprintf("master.cf: mail passes smtpd_proxy_filter and comes back through the service %s, which has not our milter: it is not metered", s.id()),
-				fmt.Sprintf("add $%s to its -o smtpd_milters, and take no_milters out of its -o receive_override_options", milterMacro)})
+			out = append(out, fault(fmt.Sprintf("master.cf: mail passes smtpd_proxy_filter and comes back through the service %s, which has not our milter: it is not metered", s.id()),
+				fmt.Sprintf("add $%s to its -o smtpd_milters, and take no_milters out of its -o receive_override_options", milterMacro)))
 		}
 		if c.checks(c.value(s, "smtpd_recipient_restrictions")) {
-			out = append(out, Finding{Warning, fmt.Sprintf("master.cf: mail comes back from a content filter through the service %s, where our recipient check can refuse what was accepted", s.id()),
-				fmt.Sprintf("add -o smtpd_recipient_restrictions=permit_mynetworks,reject to %s", s.id())})
+			out = append(out, warning(fmt.Sprintf("master.cf: mail comes back from a content filter through the service %s, where our recipient check can refuse what was accepted", s.id()),
+				fmt.Sprintf("add -o smtpd_recipient_restrictions=permit_mynetworks,reject to %s", s.id())))
 		}
 	}
 	return out

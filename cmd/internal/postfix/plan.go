@@ -13,16 +13,17 @@ import (
 	"strings"
 	"time"
 
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/wholefile"
 )
 
-// A Plan is a set of changes to one Postfix. It is good for the configuration that it was made from.
-type Plan struct {
-	Aside   time.Time // since when mailbag stands aside once the changes are made; zero: it does not
+// A plan is a set of changes to one Postfix. It is good for the configuration that it was made from.
+type plan struct {
+	aside   time.Time // since when mailbag stands aside once the changes are made; zero: it does not
 	Changes []Change  // main.cf first, then master.cf
 
 	in     Instance
-	tables Tables // that have to be there; empty: none
+	tables tables // that have to be there; empty: none
 	remove bool   // which must also be possible from a Postfix that is broken
 	wired  bool   // something of ours is there already
 	path   string // of the former values
@@ -44,14 +45,22 @@ type Line struct {
 }
 
 // Plan computes what setup would change; where mailbag stands aside, it still does afterwards. It refuses a Postfix that
-// is missing, too old, broken or without cdb tables: ErrMissing, ErrTooOld, ErrBroken, ErrNoTables. Needs root, because
+// is missing, too old, broken or without cdb tables: mta.ErrMissing, mta.ErrTooOld, mta.ErrBroken, ErrNoTables. Needs root, because
 // postfix check does.
-func (in Instance) Plan(ctx context.Context, w Wiring) (*Plan, error) {
+func (in Instance) Plan(ctx context.Context, w mta.Needs) (mta.Plan, error) {
 	c, err := in.inspect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return in.plan(ctx, c, w, false)
+	return planned(in.plan(ctx, c, w, false))
+}
+
+// planned is a plan as others see it: none where there was an error.
+func planned(p *plan, err error) (mta.Plan, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // inspect reads the configuration of a Postfix that is recent enough and sound.
@@ -64,7 +73,7 @@ func (in Instance) inspect(ctx context.Context) (configuration, error) {
 	}
 	types, err := in.run(ctx, "", "postconf", "-m")
 	if err != nil {
-		return configuration{}, fmt.Errorf("%w: %w", ErrBroken, err)
+		return configuration{}, fmt.Errorf("%w: %w", errBroken, err)
 	}
 	if !slices.Contains(strings.Fields(types), "cdb") {
 		return configuration{}, fmt.Errorf("%w; install the package postfix-cdb", ErrNoTables)
@@ -75,7 +84,7 @@ func (in Instance) inspect(ctx context.Context) (configuration, error) {
 // PlanRemoval computes what taking the wiring back would change. Former values come back where nobody changed ours in
 // between; elsewhere our entries, with these tables in them, are cut out of what stands there now. It works on a Postfix
 // that is broken, too, as long as postconf reads it.
-func (in Instance) PlanRemoval(ctx context.Context, t Tables) (*Plan, error) {
+func (in Instance) PlanRemoval(ctx context.Context, w mta.Needs) (mta.Plan, error) {
 	if _, err := in.Version(ctx); err != nil {
 		return nil, err
 	}
@@ -83,10 +92,10 @@ func (in Instance) PlanRemoval(ctx context.Context, t Tables) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return in.plan(ctx, c, Wiring{Tables: t}, true)
+	return planned(in.plan(ctx, c, mta.Needs{Tables: w.Tables}, true))
 }
 
-func (in Instance) plan(ctx context.Context, c configuration, w Wiring, remove bool) (*Plan, error) {
+func (in Instance) plan(ctx context.Context, c configuration, w mta.Needs, remove bool) (*plan, error) {
 	path, err := in.formerPath(ctx)
 	if err != nil {
 		return nil, err
@@ -95,14 +104,14 @@ func (in Instance) plan(ctx context.Context, c configuration, w Wiring, remove b
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{in: in, path: path, old: old, remove: remove, former: former{Main: map[string]formerLine{}, Master: map[string]formerLine{}}}
+	p := &plan{in: in, path: path, old: old, remove: remove, former: former{Main: map[string]formerLine{}, Master: map[string]formerLine{}}}
 	if !remove {
-		if err := w.Tables.nameable(); err != nil {
+		if err := tables(w.Tables).nameable(); err != nil {
 			return nil, err
 		}
-		p.Aside, p.tables = c.aside(), w.Tables
+		p.aside, p.tables = c.aside(), tables(w.Tables)
 	}
-	for _, par := range parameters(w, p.Aside) {
+	for _, par := range parameters(w, p.aside) {
 		p.line(c, old, par, !remove)
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.entries())) {
@@ -112,7 +121,7 @@ func (in Instance) plan(ctx context.Context, c configuration, w Wiring, remove b
 }
 
 // line plans one parameter: what would be there without us, and with us if it is to be wired.
-func (p *Plan) line(c configuration, former former, par parameter, wired bool) {
+func (p *plan) line(c configuration, former former, par parameter, wired bool) {
 	text, set := c.explicit[par.name]
 	now := Line{set, text}
 	old := without(par, now, former.Main[par.name])
@@ -181,7 +190,7 @@ func without(par parameter, now Line, was formerLine) Line {
 }
 
 // service plans one entry of master.cf. Our services are ours whole: what somebody changed in them does not last.
-func (p *Plan) service(c configuration, old former, id string, wired bool) {
+func (p *plan) service(c configuration, old former, id string, wired bool) {
 	var now Line
 	if s, ok := c.service(id); ok {
 		now = Line{true, s.entry}
@@ -203,11 +212,14 @@ func (p *Plan) service(c configuration, old former, id string, wired bool) {
 	}
 }
 
+// AsideSince is since when mailbag stands aside once the changes are made; zero: it does not.
+func (p *plan) AsideSince() time.Time { return p.aside }
+
 // Empty reports whether there is nothing to change.
-func (p *Plan) Empty() bool { return len(p.Changes) == 0 }
+func (p *plan) Empty() bool { return len(p.Changes) == 0 }
 
 // Diff shows the changes, a removed line with "-" and an added one with "+" in front, under the name of its file.
-func (p *Plan) Diff() string {
+func (p *plan) Diff() string {
 	var b strings.Builder
 	file := ""
 	for _, c := range p.Changes {
@@ -233,7 +245,7 @@ func (p *Plan) Diff() string {
 
 // Apply makes the changes and reloads Postfix if it runs, which it reports. When a step fails, or Postfix's own check
 // then does, main.cf and master.cf are put back as they were. Needs root.
-func (p *Plan) Apply(ctx context.Context) (reloaded bool, err error) {
+func (p *plan) Apply(ctx context.Context) (reloaded bool, err error) {
 	before, err := p.snapshot()
 	if err != nil {
 		return false, err
@@ -254,7 +266,7 @@ func (p *Plan) Apply(ctx context.Context) (reloaded bool, err error) {
 }
 
 // change edits the files. Former values are kept before anything is changed, and forgotten after the last change.
-func (p *Plan) change(ctx context.Context, before snapshot, originals map[string]string) error {
+func (p *plan) change(ctx context.Context, before snapshot, originals map[string]string) error {
 	if p.remove {
 		if err := p.edit(ctx, before); err != nil {
 			return err
@@ -293,7 +305,7 @@ func (p *Plan) change(ctx context.Context, before snapshot, originals map[string
 }
 
 // edit changes each file as few times as postconf allows: after every change of main.cf the next reader waits a second.
-func (p *Plan) edit(ctx context.Context, before snapshot) error {
+func (p *plan) edit(ctx context.Context, before snapshot) error {
 	if err := before.endLines(); err != nil {
 		return err
 	}
@@ -334,7 +346,7 @@ type savedFile struct {
 	mode fs.FileMode
 }
 
-func (p *Plan) snapshot() (snapshot, error) {
+func (p *plan) snapshot() (snapshot, error) {
 	s := snapshot{}
 	for _, name := range []string{"main.cf", "master.cf"} {
 		path := filepath.Join(filepath.Dir(p.path), name)

@@ -24,20 +24,70 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"mailbag/cmd/internal/mta"
+	"mailbag/meter"
+	"mailbag/policy/routes"
 )
 
-// Sentinel errors, for errors.Is.
+// The errors of package mta in this MTA's words.
 var (
-	ErrMissing = errors.New("postfix is not installed")
-	ErrTooOld  = errors.New("postfix is too old")
-	ErrBroken  = errors.New("the configuration of Postfix is broken")
-	// ErrNoTables is a Postfix without the type of table that mailbag writes.
-	ErrNoTables = errors.New("postfix cannot read tables of type cdb")
+	errMissing  = mta.Worded(mta.ErrMissing, "postfix is not installed")
+	errTooOld   = mta.Worded(mta.ErrTooOld, "postfix is too old")
+	errBroken   = mta.Worded(mta.ErrBroken, "the configuration of Postfix is broken")
+	errNotWired = mta.Worded(mta.ErrNotWired, "mailbag is not wired into this Postfix")
+	errSilent   = mta.Worded(mta.ErrSilent, "mailbag-policyd does not answer Postfix")
 )
+
+// ErrNoTables is a Postfix without the type of table that mailbag writes.
+var ErrNoTables = errors.New("postfix cannot read tables of type cdb")
 
 // An Instance is one Postfix on this machine. The zero value is the default one.
 type Instance struct {
 	ConfigDir string // directory of main.cf; empty: Postfix's default
+}
+
+var _ mta.System = Instance{}
+
+// At is the Postfix whose main.cf is in a directory.
+func (in Instance) At(configDir string) mta.System { return Instance{configDir} }
+
+// Words are what people call things in Postfix.
+func (in Instance) Words() mta.Words {
+	return mta.Words{
+		Name: "Postfix", Command: "postfix", Unit: "postfix.service", Program: "master",
+		Start: "postfix start", Status: "postfix status", Reload: "postfix reload", Test: "postfix check",
+		Log:    "journalctl -t postfix/smtpd -t postfix/master, or /var/log/mail.log",
+		Unhold: "postsuper -H", Delete: "postsuper -d",
+		Lingers: "Postfix's smtp processes",
+		Refuses: refuses,
+		Reach:   "run: postfix set-permissions; systemctl restart mailbag-turnd; its unit needs SupplementaryGroups=postdrop",
+	}
+}
+
+// refuses is for an @, % or ! in a local part, which means a route, quoted or not, and a hyphen in front, which means an option
+// (postconf(5)).
+func refuses(local string) string {
+	if strings.HasPrefix(local, "-") {
+		return "it begins with a hyphen (see allow_min_user in postconf(5))"
+	}
+	if at := strings.IndexAny(local, "@%!"); at >= 0 {
+		return fmt.Sprintf("the %c in its local part means a route to Postfix (see allow_untrusted_routing in postconf(5))", local[at])
+	}
+	return ""
+}
+
+// Places are those of Debian's Postfix, whose chrooted daemons reach sockets in private/ only.
+func (in Instance) Places() mta.Places {
+	return mta.Places{
+		Policy: "/var/spool/postfix/" + PolicySocket, Milter: "/var/spool/postfix/" + MilterSocket,
+		Tables: "/var/lib/mailbag/postfix", Group: "postfix",
+	}
+}
+
+// Tables are the files that Postfix reads.
+func (in Instance) Tables(s routes.Sockets, d *meter.Directory) ([]routes.Table, error) {
+	return s.Tables(d)
 }
 
 // Oldest Postfix that has everything we need: postsuper -e came with 3.5.
@@ -46,14 +96,14 @@ const (
 	oldestMinor = 5
 )
 
-// Version returns mail_version, such as "3.7.11". The error is ErrMissing, ErrTooOld or ErrBroken.
+// Version returns mail_version, such as "3.7.11". The error is mta.ErrMissing, mta.ErrTooOld or mta.ErrBroken.
 func (in Instance) Version(ctx context.Context) (string, error) {
 	out, err := in.run(ctx, "", "postconf", "-h", "mail_version")
-	if errors.Is(err, ErrMissing) {
+	if errors.Is(err, mta.ErrMissing) {
 		return "", err
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrBroken, err)
+		return "", fmt.Errorf("%w: %w", errBroken, err)
 	}
 	version := strings.TrimSpace(out)
 	if err := recentEnough(version); err != nil {
@@ -69,21 +119,21 @@ func recentEnough(version string) error {
 	a, errA := strconv.Atoi(major)
 	b, errB := strconv.Atoi(minor)
 	if errA != nil || errB != nil {
-		return fmt.Errorf("%w: cannot read its version %q", ErrBroken, version)
+		return fmt.Errorf("%w: cannot read its version %q", errBroken, version)
 	}
 	if a < oldestMajor || a == oldestMajor && b < oldestMinor {
-		return fmt.Errorf("%w: this is Postfix %s, and mailbag needs %d.%d or later; upgrade Postfix", ErrTooOld, version, oldestMajor, oldestMinor)
+		return fmt.Errorf("%w: this is Postfix %s, and mailbag needs %d.%d or later; upgrade Postfix", errTooOld, version, oldestMajor, oldestMinor)
 	}
 	return nil
 }
 
-// Sound runs postfix check. The error is ErrBroken with what Postfix says. Needs root.
+// Sound runs postfix check. The error is mta.ErrBroken with what Postfix says. Needs root.
 func (in Instance) Sound(ctx context.Context) error {
 	if _, err := in.run(ctx, "", "postfix", "check"); err != nil {
-		if errors.Is(err, ErrMissing) {
+		if errors.Is(err, mta.ErrMissing) {
 			return err
 		}
-		return fmt.Errorf("%w; repair it first: %w", ErrBroken, err)
+		return fmt.Errorf("%w; repair it first: %w", errBroken, err)
 	}
 	return nil
 }
@@ -155,7 +205,7 @@ func program(name string) (string, error) {
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return "", fmt.Errorf("%w: there is no program %s; install Postfix", ErrMissing, name)
+		return "", fmt.Errorf("%w: there is no program %s; install Postfix", errMissing, name)
 	}
 	return path, nil
 }

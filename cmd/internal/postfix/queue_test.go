@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"mailbag/cmd/internal/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -21,7 +22,7 @@ const sample = `{"queue_name": "deferred", "queue_id": "4ABC12345", "arrival_tim
 `
 
 // collect reads a listing whole; the error is its last element.
-func collect(r io.Reader) (all []Entry, failed error) {
+func collect(r io.Reader) (all []mta.Entry, failed error) {
 	for e, err := range ReadQueue(r) {
 		if err != nil {
 			return all, err
@@ -33,10 +34,10 @@ func collect(r io.Reader) (all []Entry, failed error) {
 
 func TestAListingIsReadEntryByEntry(t *testing.T) {
 	t.Parallel()
-	want := []Entry{
-		{"deferred", "4ABC12345", time.Unix(1700000000, 0).UTC(), 4096, "a@b.example", false,
-			[]Recipient{{"x@acme.example", `connect: "refused"`}, {"y@acme.example", ""}}},
-		{"active", "3aBcDeFgHiJkLm", time.Unix(1700000001, 0).UTC(), 1, "MAILER-DAEMON", true, []Recipient{}},
+	want := []mta.Entry{
+		{Queue: "deferred", ID: "4ABC12345", Arrival: time.Unix(1700000000, 0).UTC(), Size: 4096, Sender: "a@b.example",
+			Recipients: []mta.Recipient{{Address: "x@acme.example", Reason: `connect: "refused"`}, {Address: "y@acme.example"}}},
+		{Queue: "active", ID: "3aBcDeFgHiJkLm", Arrival: time.Unix(1700000001, 0).UTC(), Size: 1, Expiring: true, Recipients: []mta.Recipient{}},
 	}
 	got, err := collect(iotest.OneByteReader(strings.NewReader(sample)))
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -115,9 +116,9 @@ func TestABadListingIsAnErrorAndNeverAShorterQueue(t *testing.T) {
 		r    io.Reader
 		want error
 	}{
-		"cut in a line":    {strings.NewReader(sample[:len(sample)-20]), ErrTruncated},
-		"without line end": {strings.NewReader(sample[:len(sample)-1]), ErrTruncated},
-		"read error":       {io.MultiReader(strings.NewReader(sample), iotest.ErrReader(errors.New("gone"))), ErrTruncated},
+		"cut in a line":    {strings.NewReader(sample[:len(sample)-20]), mta.ErrTruncated},
+		"without line end": {strings.NewReader(sample[:len(sample)-1]), mta.ErrTruncated},
+		"read error":       {io.MultiReader(strings.NewReader(sample), iotest.ErrReader(errors.New("gone"))), mta.ErrTruncated},
 		"not JSON":         {strings.NewReader(sample + "Mail queue is empty\n"), nil},
 		"no ID":            {strings.NewReader("{}\n"), nil},
 		"ID of an option":  {strings.NewReader(`{"queue_id": "-f"}` + "\n"), nil},
@@ -211,17 +212,14 @@ func TestQueueOfARealPostfix(t *testing.T) {
 		t.Fatalf("flushed: %+v, %v", got, err)
 	}
 	sink.Stop()
-	if err := in.Expire(t.Context(), ids["a@acme.example"], "0000000000"); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Release(t.Context(), ids["a@acme.example"]); err != nil {
+	if err := in.Return(t.Context(), ids["a@acme.example"], "0000000000"); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.WaitLog(time.Minute, "status=force-expired, returned to sender"); err != nil {
 		t.Error(err)
 	}
 	for _, bad := range []string{"", "-f", "ALL\n", "../x"} {
-		if in.Release(t.Context(), bad) == nil || in.Expire(t.Context(), bad) == nil {
+		if in.Release(t.Context(), bad) == nil || in.Return(t.Context(), bad) == nil {
 			t.Errorf("%q passes as a queue ID", bad)
 		}
 	}

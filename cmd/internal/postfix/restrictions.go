@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"mailbag/cmd/internal/mta"
 )
 
 // Where our check stands in a list of restrictions is judged here alone, for setup, which writes it, and for check. It is in
@@ -138,9 +140,9 @@ func (c configuration) place(list, check string) string {
 
 // order names what stands before our check in a list of restrictions and can keep mail from it. Of the list in main.cf
 // this is what setup leaves to the operator.
-func order(c configuration, t Tables) []Finding {
+func order(c configuration, t tables) []mta.Finding {
 	const name = "smtpd_recipient_restrictions"
-	var out []Finding
+	var out []mta.Finding
 	if c.settled(c.inForce[name], t.check()) {
 		out = earlier(c, name, c.inForce[name])
 	}
@@ -152,30 +154,30 @@ func order(c configuration, t Tables) []Finding {
 	return out
 }
 
-func earlier(c configuration, where, list string) []Finding {
+func earlier(c configuration, where, list string) []mta.Finding {
 	all := c.restrictions(list)
 	ours := slices.IndexFunc(all, restriction.isOurCheck)
 	if ours < 0 {
 		return nil
 	}
 	const unchecked = "is metered, but not checked: neither a suspension nor a limit nor a list of recipients applies"
-	var out []Finding
+	var out []mta.Finding
 	for _, r := range all[:ours] {
 		verb, _, _ := strings.Cut(r.text, " ")
 		before := fmt.Sprintf("%s: %q stands before our check: mail ", where, r.text)
 		switch {
 		case r.text == "permit" || r.text == "reject" || r.text == "defer":
-			out = append(out, Finding{Fault, fmt.Sprintf("%s: our check is never reached, because %q stands before it", where, r.text), "move " + r.text + " to the end"})
+			out = append(out, fault(fmt.Sprintf("%s: our check is never reached, because %q stands before it", where, r.text), "move "+r.text+" to the end"))
 		case r.ends():
-			out = append(out, Finding{Warning, before + "that it permits " + unchecked, "move it behind our check, unless that is meant"})
+			out = append(out, warning(before+"that it permits "+unchecked, "move it behind our check, unless that is meant"))
 		case verb == "check_policy_service":
-			out = append(out, Finding{Hint, before + "to which it says OK " + unchecked, "see that it answers DUNNO in place of OK"})
+			out = append(out, hint(before+"to which it says OK "+unchecked, "see that it answers DUNNO in place of OK"))
 		case strings.HasPrefix(verb, "check_") && strings.HasSuffix(verb, "_access"), strings.Contains(verb, ":"):
-			out = append(out, Finding{Hint, before + "to which it says OK " + unchecked, "let the table say DUNNO in place of OK"})
+			out = append(out, hint(before+"to which it says OK "+unchecked, "let the table say DUNNO in place of OK"))
 		}
 	}
 	if all[ours].warn {
-		out = append(out, Finding{Warning, fmt.Sprintf("%s: %s stands before our check, which so refuses nothing", where, warnIfReject), "take it out when the trial is over"})
+		out = append(out, warning(fmt.Sprintf("%s: %s stands before our check, which so refuses nothing", where, warnIfReject), "take it out when the trial is over"))
 	}
 	return out
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"mailbag/cmd/internal/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -67,7 +68,7 @@ var (
 	oursOnce = []string{noTables.check(), "warn_if_reject " + noTables.check(), formerRecipientCheck, formerCheck}
 )
 
-const noTables = Tables("/tables")
+const noTables = tables("/tables")
 
 // restrictionList draws a list as an operator writes it; ours are in some of them, at any place.
 func restrictionList(pieces ...string) *rapid.Generator[string] {
@@ -95,7 +96,7 @@ func TestSetupAndCheckAgreeOnEveryOrderOfRestrictions(t *testing.T) {
 	t.Parallel()
 	const name = "smtpd_recipient_restrictions"
 	plain := slices.DeleteFunc(slices.Clone(theirs), func(s string) bool { return strings.Contains(strings.ToLower(s), "mine") })
-	par := parameters(Wiring{Tables: noTables}, since)[4]
+	par := parameters(mta.Needs{Tables: string(noTables)}, since)[4]
 	if par.name != name {
 		t.Fatal(par.name)
 	}
@@ -116,7 +117,7 @@ func TestSetupAndCheckAgreeOnEveryOrderOfRestrictions(t *testing.T) {
 			old.Main = map[string]formerLine{name: {true, strings.Join(operators(list), " "), list}}
 		}
 		line := func(wired bool) (was former, changes []Change) {
-			p := &Plan{former: former{Main: map[string]formerLine{}}}
+			p := &plan{former: former{Main: map[string]formerLine{}}}
 			p.line(c, old, par, wired)
 			for _, change := range p.Changes {
 				to(change.New.Text)
@@ -129,7 +130,7 @@ func TestSetupAndCheckAgreeOnEveryOrderOfRestrictions(t *testing.T) {
 			t.Fatalf("not all mail comes to our check in %q", set)
 		}
 		for _, f := range order(c, noTables) {
-			if f.Severity != Hint {
+			if f.Severity != mta.Hint {
 				t.Fatalf("after setup wrote %q: %s", set, f.Text)
 			}
 		}

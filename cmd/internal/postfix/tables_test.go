@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"mailbag/cmd/internal/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -105,7 +106,7 @@ func TestSetupNeedsTheTables(t *testing.T) {
 	t.Parallel()
 	in, p := configured(t, "compatibility_level = 3.6\n")
 	before := shown(t, in)
-	plan, err := in.Plan(t.Context(), Wiring{Tables: Tables(p.Path("none"))})
+	plan, err := in.Plan(t.Context(), mta.Needs{Tables: p.Path("none")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,11 +116,11 @@ func TestSetupNeedsTheTables(t *testing.T) {
 	if got := shown(t, in); got != before {
 		t.Errorf("Postfix was changed:\n%s", got)
 	}
-	if found := check(t, in, Wiring{Tables: Tables(p.Path("none"))}); !slices.ContainsFunc(found, func(f string) bool { return strings.Contains(f, "there is no file "+p.Path("none", "routes.cdb")) }) {
+	if found := check(t, in, mta.Needs{Tables: p.Path("none")}); !slices.ContainsFunc(found, func(f string) bool { return strings.Contains(f, "there is no file "+p.Path("none", "routes.cdb")) }) {
 		t.Errorf("check does not miss the tables: %q", found)
 	}
-	for _, dir := range []Tables{"", "relative", "/a b", "/a,b", "/a$b", "/a{b"} {
-		if _, err := in.Plan(t.Context(), Wiring{Tables: dir}); err == nil {
+	for _, dir := range []tables{"", "relative", "/a b", "/a,b", "/a$b", "/a{b"} {
+		if _, err := in.Plan(t.Context(), mta.Needs{Tables: string(dir)}); err == nil {
 			t.Errorf("the directory %q is taken", dir)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/d--j/go-milter"
 
+	"mailbag/cmd/internal/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -163,11 +164,11 @@ func provided(t *testing.T, text, routes string, before func(in Instance, p *pos
 	if before != nil {
 		before(in, p)
 	}
-	w := Wiring{Tables: Tables(p.Path("tables"))}
-	if err := os.Mkdir(string(w.Tables), 0o755); err != nil {
+	w := mta.Needs{Tables: p.Path("tables")}
+	if err := os.Mkdir(w.Tables, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := lay(w.Tables, fmt.Sprintf("acme.example relay:[%s]:%s\n", host, port)+routes); err != nil {
+	if err := lay(tables(w.Tables), fmt.Sprintf("acme.example relay:[%s]:%s\n", host, port)+routes); err != nil {
 		t.Fatal(err)
 	}
 	setUp(t, in, w)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mailbag/cmd/internal/mta"
 )
 
 // Our two transports inherit every default_* and lmtp_* parameter of main.cf. Operators set these for mail that goes out
@@ -106,37 +108,37 @@ const (
 // deliberate is what is set for other mail, or for a trial, and changes what becomes of held mail. Whether that is meant
 // only the operator knows.
 var deliberate = []struct {
-	severity     Severity
+	severity     mta.Severity
 	name, unset  string
 	effect, cure string
 }{
-	{Warning, "soft_bounce", "no", "what a customer's server refuses for good stays in the queue and comes to each of its turns until its hold time ends",
+	{mta.Warning, "soft_bounce", "no", "what a customer's server refuses for good stays in the queue and comes to each of its turns until its hold time ends",
 		"set it to no when the trial is over"},
-	{Warning, "lmtp_delivery_status_filter", "", "mail that a customer's server refuses or puts off may stay where it should go back, or go back where it should wait",
+	{mta.Warning, "lmtp_delivery_status_filter", "", "mail that a customer's server refuses or puts off may stay where it should go back, or go back where it should wait",
 		"set lmtp_delivery_status_filter to nothing, for otherwise it is default_delivery_status_filter; in master.cf give it with -o to the services that it is meant for"},
-	{Warning, "lmtp_reply_filter", "", "what a customer's server says of held mail is taken for something else: mail may be lost, go back or come twice", elsewhere},
-	{Warning, "lmtp_generic_maps", "", "held mail leaves with other addresses than it came with, and a turn takes only those of its account", elsewhere},
-	{Warning, "lmtp_header_checks", "", otherContent, elsewhere},
-	{Warning, "lmtp_mime_header_checks", "", otherContent, elsewhere},
-	{Warning, "lmtp_nested_header_checks", "", otherContent, elsewhere},
-	{Warning, "lmtp_body_checks", "", otherContent, elsewhere},
-	{Hint, "disable_mime_output_conversion", "no", "a customer's server without 8BITMIME gets 8-bit mail as it is", "set it to no, unless that is meant"},
+	{mta.Warning, "lmtp_reply_filter", "", "what a customer's server says of held mail is taken for something else: mail may be lost, go back or come twice", elsewhere},
+	{mta.Warning, "lmtp_generic_maps", "", "held mail leaves with other addresses than it came with, and a turn takes only those of its account", elsewhere},
+	{mta.Warning, "lmtp_header_checks", "", otherContent, elsewhere},
+	{mta.Warning, "lmtp_mime_header_checks", "", otherContent, elsewhere},
+	{mta.Warning, "lmtp_nested_header_checks", "", otherContent, elsewhere},
+	{mta.Warning, "lmtp_body_checks", "", otherContent, elsewhere},
+	{mta.Hint, "disable_mime_output_conversion", "no", "a customer's server without 8BITMIME gets 8-bit mail as it is", "set it to no, unless that is meant"},
 }
 
 // inherited names what our transports get from main.cf that setup leaves to the operator.
-func inherited(c configuration) []Finding {
-	var out []Finding
+func inherited(c configuration) []mta.Finding {
+	var out []mta.Finding
 	for _, d := range deliberate {
 		if value := c.expanded[d.name]; !strings.EqualFold(value, d.unset) {
-			out = append(out, Finding{d.severity, fmt.Sprintf("main.cf: %s = %s: %s", d.name, value, d.effect), d.cure})
+			out = append(out, finding(d.severity, fmt.Sprintf("main.cf: %s = %s: %s", d.name, value, d.effect), d.cure))
 		}
 	}
-	ours := parameters(Wiring{}, time.Time{})
+	ours := parameters(mta.Needs{}, time.Time{})
 	for _, name := range slices.Sorted(maps.Keys(c.explicit)) {
 		mine := strings.HasPrefix(name, turnTransport+"_") || strings.HasPrefix(name, popTransport+"_")
 		if mine && !slices.ContainsFunc(ours, func(p parameter) bool { return p.name == name }) {
-			out = append(out, Finding{Hint, fmt.Sprintf("main.cf: %s = %s is for a transport of mailbag's, and not by mailbag", name, c.explicit[name]),
-				"take it out, unless it is meant: postconf -X " + name})
+			out = append(out, hint(fmt.Sprintf("main.cf: %s = %s is for a transport of mailbag's, and not by mailbag", name, c.explicit[name]),
+				"take it out, unless it is meant: postconf -X "+name))
 		}
 	}
 	return out

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mailbag/cmd/internal/mta"
 )
 
 // A parameter that a newer Postfix adds belongs to one of these, and this test says so on the first machine that has it.
@@ -67,7 +69,7 @@ func TestAnOlderWiringIsNamedAndSetUpAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"main.cf: mailbag-turn_destination_rate_delay is not", "master.cf: mailbag-turn/unix is not"} {
-		if !speaksOf(found, Fault, name) {
+		if !speaksOf(found, mta.Fault, name) {
 			t.Errorf("check does not say %q", name)
 		}
 	}

@@ -6,17 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-// Wiring is what mailbag needs of Postfix. The sockets are not in it: their names in Postfix's private/ are fixed.
-type Wiring struct {
-	Tables      Tables        // where Postfix finds the accounts' domains
-	LongestHold time.Duration // of any account; Postfix must not return mail earlier. 0: leave the lifetimes alone
-	Verify      bool          // an account has its recipients verified by its own server
-	RequireTLS  bool          // mail of a backup account leaves by TLS only, whatever certificate its server shows
-	VerifyTLS   bool          // mail of a backup account leaves by TLS only, for a server whose certificate is good
-	Domains     []string      // the accounts' domains, A-labels; Check looks for them in other places
-}
+	"mailbag/cmd/internal/mta"
+)
 
 // Sockets in private/ of the queue directory. Names are relative, because smtpd is chrooted.
 const (
@@ -89,8 +81,8 @@ const (
 )
 
 // parameters are all that setup may touch.
-func parameters(w Wiring, aside time.Time) []parameter {
-	t := w.Tables
+func parameters(w mta.Needs, aside time.Time) []parameter {
+	t := tables(w.Tables)
 	list := func(name string, wire func(base) string, parts ...string) parameter {
 		return parameter{name: name, parts: parts, wire: wire}
 	}

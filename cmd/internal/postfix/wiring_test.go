@@ -11,11 +11,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"mailbag/cmd/internal/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
 // noRoutes are tables without an account in them.
-var noRoutes Tables
+var noRoutes tables
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 			dir, err := os.MkdirTemp("", "mailbag-tables-")
 			if err == nil {
 				defer os.RemoveAll(dir)
-				noRoutes = Tables(dir)
+				noRoutes = tables(dir)
 				err = lay(noRoutes, "")
 			}
 			if err != nil {
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // lay makes the files that mailbag-policyd makes. Routes are lines of a domain and its route.
-func lay(t Tables, routes string) error {
+func lay(t tables, routes string) error {
 	for name, text := range map[string]string{
 		"domain.regexp": "/^(.*@)?([^@]+)$/ $2\n", "held.regexp": "/^mailbag-turn:/ held\n", "routes": routes, "tls": "",
 	} {
@@ -53,10 +54,10 @@ func lay(t Tables, routes string) error {
 }
 
 // wiring is what needs nothing beyond an empty directory of tables.
-func wiring() Wiring { return Wiring{Tables: noRoutes} }
+func wiring() mta.Needs { return mta.Needs{Tables: string(noRoutes)} }
 
-func longHold() Wiring {
-	return Wiring{Tables: noRoutes, LongestHold: 30 * 24 * time.Hour, Verify: true, RequireTLS: true}
+func longHold() mta.Needs {
+	return mta.Needs{Tables: string(noRoutes), LongestHold: 30 * 24 * time.Hour, Verify: true, RequireTLS: true}
 }
 
 // configured builds a real Postfix configuration directory whose main.cf is text beside what keeps it private.
@@ -115,7 +116,7 @@ func shown(t *testing.T, in Instance) string {
 }
 
 // setUp plans and applies, and returns the plan.
-func setUp(t *testing.T, in Instance, w Wiring) *Plan {
+func setUp(t *testing.T, in Instance, w mta.Needs) mta.Plan {
 	t.Helper()
 	p, err := in.Plan(t.Context(), w)
 	if err != nil {
@@ -125,7 +126,7 @@ func setUp(t *testing.T, in Instance, w Wiring) *Plan {
 	return p
 }
 
-func apply(t *testing.T, p *Plan) {
+func apply(t *testing.T, p mta.Plan) {
 	t.Helper()
 	if _, err := p.Apply(t.Context()); err != nil {
 		t.Fatalf("%v\n%s", err, p.Diff())
@@ -134,7 +135,7 @@ func apply(t *testing.T, p *Plan) {
 
 func remove(t *testing.T, in Instance) {
 	t.Helper()
-	p, err := in.PlanRemoval(t.Context(), noRoutes)
+	p, err := in.PlanRemoval(t.Context(), wiring())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +191,7 @@ transport_maps = hash:/x
 	}
 }
 
-func speaksOf(found []Finding, s Severity, text string) bool {
+func speaksOf(found []mta.Finding, s mta.Severity, text string) bool {
 	for _, f := range found {
 		if f.Severity == s && strings.Contains(f.Text, text) {
 			return true
@@ -231,8 +232,9 @@ func TestAChangeThatPostfixRefusesIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := shown(t, in)
-	p.Changes = append(p.Changes, Change{"main.cf", "mail_owner", Line{}, Line{true, "no-such-user"}})
-	if _, err := p.Apply(t.Context()); !errors.Is(err, ErrBroken) {
+	changed := p.(*plan)
+	changed.Changes = append(changed.Changes, Change{"main.cf", "mail_owner", Line{}, Line{true, "no-such-user"}})
+	if _, err := p.Apply(t.Context()); !errors.Is(err, mta.ErrBroken) {
 		t.Errorf("error: %v", err)
 	}
 	if diff := cmp.Diff(before, shown(t, in)); diff != "" {
@@ -249,10 +251,10 @@ func TestSetupRefusesABrokenPostfix(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(in.ConfigDir, "master.cf"), []byte("smtp inet n\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in.Plan(t.Context(), wiring()); !errors.Is(err, ErrBroken) {
+	if _, err := in.Plan(t.Context(), wiring()); !errors.Is(err, mta.ErrBroken) {
 		t.Errorf("broken master.cf: %v", err)
 	}
-	if _, err := (Instance{filepath.Join(in.ConfigDir, "none")}).Plan(t.Context(), wiring()); !errors.Is(err, ErrBroken) {
+	if _, err := (Instance{filepath.Join(in.ConfigDir, "none")}).Plan(t.Context(), wiring()); !errors.Is(err, mta.ErrBroken) {
 		t.Errorf("no configuration: %v", err)
 	}
 }
@@ -261,7 +263,7 @@ func TestVersions(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[string]error{
 		"3.7.11": nil, "3.5.0": nil, "3.10-20240101": nil, "4.0.0": nil,
-		"3.4.23": ErrTooOld, "2.11.3": ErrTooOld, "": ErrBroken, "x.y": ErrBroken,
+		"3.4.23": mta.ErrTooOld, "2.11.3": mta.ErrTooOld, "": mta.ErrBroken, "x.y": mta.ErrBroken,
 	} {
 		if err := recentEnough(version); !errors.Is(err, want) {
 			t.Errorf("%q: %v", version, err)
@@ -295,7 +297,7 @@ func TestLifetimeBehindAMacroIsNeverLowered(t *testing.T) {
 		hold time.Duration
 		want string
 	}{{30 * 24 * time.Hour, "30d"}, {10 * 24 * time.Hour, "$life"}} {
-		setUp(t, in, Wiring{Tables: noRoutes, LongestHold: c.hold})
+		setUp(t, in, mta.Needs{Tables: string(noRoutes), LongestHold: c.hold})
 		configuration, err := in.read(t.Context())
 		if err != nil {
 			t.Fatal(err)

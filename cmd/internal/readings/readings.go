@@ -27,7 +27,7 @@ var Metrics = []struct {
 }{
 	{Findings, "What the doctor found in its last examination, by the part that it looked at.", []string{"part", "result"}},
 	{Timestamp, "When the doctor examined the service last, Unix time.", nil},
-	{"mailbag_smtp_accepts", "1 where Postfix accepted such a recipient when the doctor tried, else 0.", []string{"what"}},
+	{"mailbag_smtp_accepts", "1 where the MTA accepted such a recipient when the doctor tried, else 0.", []string{"what"}},
 	{"mailbag_unit_ok", "1 while a unit of systemd is in force and its last run did not fail, else 0.", []string{"unit"}},
 	{"mailbag_disk_free_ratio", "Share of a file system's space, or of its inodes, that is free.", []string{"directory", "of"}},
 	{"mailbag_certificate_end_timestamp_seconds", "When the certificate that customers get ends, Unix time.", nil},

@@ -20,6 +20,7 @@ type key struct {
 // keys is the only place that knows a key or a default.
 var keys = []key{
 	{"hostname", "", into(func(s *Settings) *string { return &s.Hostname }, optional(hostname))},
+	{"mta", AutoMTA, into(func(s *Settings) *string { return &s.MTA }, mailSystem)},
 	{"database", "/var/lib/mailbag/mailbag.db", into(func(s *Settings) *string { return &s.Database }, absolutePath)},
 	{"proxies", []any{}, into(func(s *Settings) *[]netip.Addr { return &s.Proxies }, list(ipAddress))},
 
@@ -43,16 +44,16 @@ var keys = []key{
 	{"notices.copy", "", into(func(s *Settings) *string { return &s.Notices.Copy }, optional(mailAddress))},
 	{"notices.templates", "/etc/mailbag/notices", into(func(s *Settings) *string { return &s.Notices.Templates }, absolutePath)},
 
-	{"policy.milter", "unix:/var/spool/postfix/private/mailbag-milter", into(func(s *Settings) *Address { return &s.Policy.Milter }, address)},
-	{"policy.listen", "unix:/var/spool/postfix/private/mailbag-policy", into(func(s *Settings) *Address { return &s.Policy.Listen }, address)},
-	{"policy.tables", "/var/lib/mailbag/postfix", into(func(s *Settings) *string { return &s.Policy.Tables }, absolutePath)},
+	{"policy.milter", "", into(func(s *Settings) *Address { return &s.Policy.Milter }, optional(address))},
+	{"policy.listen", "", into(func(s *Settings) *Address { return &s.Policy.Listen }, optional(address))},
+	{"policy.tables", "", into(func(s *Settings) *string { return &s.Policy.Tables }, optional(absolutePath))},
 	{"policy.metrics", "127.0.0.1:9366", into(func(s *Settings) *Address { return &s.Policy.Metrics }, optional(address))},
 
 	{"turn.listen", []any{"0.0.0.0:366", "[::]:366"}, into(func(s *Settings) *[]Address { return &s.Turn.Listen }, list(address))},
 	{"turn.listen_tls", []any{}, into(func(s *Settings) *[]Address { return &s.Turn.ListenTLS }, list(address))},
 	{"turn.sockets", "/run/mailbag/turn", into(func(s *Settings) *string { return &s.Turn.Sockets }, absolutePath)},
 	{"turn.control", "unix:/run/mailbag/turnd.sock", into(func(s *Settings) *Address { return &s.Turn.Control }, socketPath)},
-	{"turn.release", "postfix", into(func(s *Settings) *string { return &s.Turn.Release }, release)},
+	{"turn.release", ByMTA, into(func(s *Settings) *string { return &s.Turn.Release }, release)},
 	{"turn.window", int64(500), into(func(s *Settings) *int { return &s.Turn.Window }, count[int](1_000_000))},
 	{"turn.max_turns", int64(100), into(func(s *Settings) *int { return &s.Turn.MaxTurns }, count[int](100_000))},
 	{"turn.first_wait", "10s", into(func(s *Settings) *duration { return &s.Turn.FirstWait }, wait)},

@@ -1,7 +1,7 @@
 // Package settings reads the settings file, mailbag.toml, which all daemons and the command line share.
 //
-// It promises that a [Settings] it returns is complete and valid: every key that the file leaves out
-// has its default, and an unknown key or a bad value is an error that names the key and the line. All
+// It promises that a [Settings] it returns is complete and valid but for what depends on the MTA, which package host fills
+// in: every key that the file leaves out has its default, and an unknown key or a bad value is an error that names the key and the line. All
 // mistakes of a file are reported together. The file is read once; a program that wants to see a
 // change reads it again.
 //
@@ -40,6 +40,7 @@ type Settings struct {
 	File     string   // what was read; empty when there is no file and all is default
 	Ignored  []string // keys in it that have no meaning any more, and what became of them
 	Hostname string   // empty: the host's own name
+	MTA      string   // "postfix", "exim", or AutoMTA
 	Database string
 	Proxies  []netip.Addr // whose connections to customers' ports begin with a PROXY header
 
@@ -52,6 +53,12 @@ type Settings struct {
 	Turn      Turn
 	POP       POP
 }
+
+// AutoMTA stands for the MTA that is installed.
+const AutoMTA = "auto"
+
+// ByMTA is to release mail by the MTA's own way.
+const ByMTA = "mta"
 
 // TLS names the PEM files of the certificate chain and its key.
 type TLS struct {
@@ -90,9 +97,9 @@ type Notices struct {
 
 // Policy belongs to mailbag-policyd.
 type Policy struct {
-	Milter  Address
-	Listen  Address
-	Tables  string  // directory of the files that Postfix reads
+	Milter  Address // zero: where the MTA has it, if it has one
+	Listen  Address // zero: where the MTA has it
+	Tables  string  // directory of the files that the MTA reads; empty: where it has them
 	Metrics Address // zero: no metrics
 }
 
@@ -102,7 +109,7 @@ type Turn struct {
 	ListenTLS []Address
 	Sockets   string // directory of the accounts' sockets
 	Control   Address
-	Release   string // "postfix", or a command with {id} in it
+	Release   string // ByMTA, or a command with {id} in it
 	Window    int    // messages released at a time
 	MaxTurns  int    // turns open at a time
 	FirstWait time.Duration

@@ -58,6 +58,7 @@ func TestDefaults(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	want := &Settings{
+		MTA:       AutoMTA,
 		Database:  "/var/lib/mailbag/mailbag.db",
 		TLS:       TLS{Certificate: "/etc/mailbag/tls/fullchain.pem", Key: "/etc/mailbag/tls/privkey.pem"},
 		Limits:    Limits{Messages: 100000, Bytes: 1e9, OnLimit: meter.Bill},
@@ -65,14 +66,11 @@ func TestDefaults(t *testing.T) {
 		Retention: Retention{Messages: 62 * day, Turns: 400 * day, Sessions: 90 * day},
 		Notices:   Notices{Templates: "/etc/mailbag/notices"},
 		Policy: Policy{
-			Milter:  Address{"unix", "/var/spool/postfix/private/mailbag-milter"},
-			Listen:  Address{"unix", "/var/spool/postfix/private/mailbag-policy"},
-			Tables:  "/var/lib/mailbag/postfix",
 			Metrics: Address{"tcp4", "127.0.0.1:9366"},
 		},
 		Turn: Turn{
 			Listen:  []Address{{"tcp4", "0.0.0.0:366"}, {"tcp6", "[::]:366"}},
-			Sockets: "/run/mailbag/turn", Control: Address{"unix", "/run/mailbag/turnd.sock"}, Release: "postfix",
+			Sockets: "/run/mailbag/turn", Control: Address{"unix", "/run/mailbag/turnd.sock"}, Release: "mta",
 			Window: 500, MaxTurns: 100, FirstWait: 10 * time.Second, IdleWait: 2 * time.Second,
 			Metrics: Address{"tcp4", "127.0.0.1:9367"},
 		},
@@ -183,7 +181,8 @@ func TestMistakesNameTheKeyAndTheLine(t *testing.T) {
 		{"path with NUL", "database = \"/a\\u0000\"\n", "line 1: database: the path contains a NUL"},
 		{"relative socket", "[policy]\nlisten = 'unix:private/x'\n", "line 2: policy.listen: the path \"private/x\" must begin with /"},
 		{"long socket", "[policy]\nlisten = 'unix:/" + strings.Repeat("x", 107) + "'\n", "is longer than 107 octets"},
-		{"no socket", "[policy]\nlisten = ''\n", "line 2: policy.listen: \"\" is not an address"},
+		{"no socket", "[policy]\nlisten = '/run/policy'\n", "line 2: policy.listen: \"/run/policy\" is not an address"},
+		{"unknown MTA", "mta = 'sendmail'\n", "line 1: mta: \"sendmail\" is none of \"auto\", \"postfix\" and \"exim\""},
 		{"text in place of true", "[pop]\nplain_login = 'yes'\n", "line 2: pop.plain_login: takes true or false without quotes, not a text"},
 		{"port in place of a socket", "[pop]\ndeliver = '127.0.0.1:24'\n", "line 2: pop.deliver: \"127.0.0.1:24\" is no unix socket"},
 		{"address without a port", "[policy]\nmetrics = '127.0.0.1'\n", "line 2: policy.metrics: \"127.0.0.1\" is not an address"},
@@ -325,7 +324,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if s.Database == "" || s.Limits.Messages < 1 || s.Limits.Bytes < 1 || s.Billing.Location == nil || s.Billing.BasePrice < 0 || s.Turn.Window < 1 || s.Policy.Listen.IsZero() {
+		if s.Database == "" || s.Limits.Messages < 1 || s.Limits.Bytes < 1 || s.Billing.Location == nil || s.Billing.BasePrice < 0 || s.Turn.Window < 1 {
 			t.Fatalf("incomplete settings: %+v", s)
 		}
 	})

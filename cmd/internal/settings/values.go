@@ -244,11 +244,24 @@ func timezone(value any) (*time.Location, error) {
 	return loc, nil
 }
 
-// release reads the way of release: Postfix's own, or a command that is given a queue ID.
-func release(value any) (string, error) {
-	s, err := text(value, `"postfix" or a command`)
-	if err == nil && s != "postfix" && !strings.Contains(s, "{id}") {
-		err = fmt.Errorf(`%q is neither "postfix" nor a command with {id} in it, such as "exim -M {id}"`, s)
+func mailSystem(value any) (string, error) {
+	s, err := text(value, `"auto", "postfix" or "exim"`)
+	if err == nil && s != AutoMTA && s != "postfix" && s != "exim" {
+		err = fmt.Errorf(`%q is none of "auto", "postfix" and "exim"`, s)
 	}
 	return s, err
+}
+
+// release reads the way of release: the MTA's own, which once was Postfix's, or a command that is given a queue ID.
+func release(value any) (string, error) {
+	s, err := text(value, `"mta" or a command`)
+	switch {
+	case err != nil:
+		return "", err
+	case s == "postfix":
+		return ByMTA, nil
+	case s != ByMTA && !strings.Contains(s, "{id}"):
+		return "", fmt.Errorf(`%q is neither "mta" nor a command with {id} in it, such as "exim -M {id}"`, s)
+	}
+	return s, nil
 }

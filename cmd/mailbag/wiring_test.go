@@ -239,3 +239,13 @@ func TestHeldMailIsReturnedOrMovesToTheNewMode(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestCommandsForAnotherMTASaySo(t *testing.T) {
+	t.Parallel()
+	w := newWorkplace(t, storyMail{})
+	for _, command := range []string{"setup", "check", "remove", "step-aside", "step-in"} {
+		if status, out, errs := w.run("exim", command); status != failed || out != "" || !strings.Contains(errs, "mailbag runs beside Postfix on this machine") {
+			t.Errorf("mailbag exim %s ended with status %d: %s%s", command, status, out, errs)
+		}
+	}
+}

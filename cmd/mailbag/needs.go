@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mailbag/cmd/internal/mta"
+	"mailbag/cmd/internal/settings"
+	"mailbag/meter"
+)
+
+// needs is what the accounts and the settings need of the MTA; without a ledger that is the least.
+func (c *console) needs(ctx context.Context) (mta.Needs, error) {
+	d, err := c.open(ctx, false)
+	if errors.Is(err, meter.ErrNoLedger) {
+		s, _, err := c.load(c.config)
+		if err != nil {
+			return mta.Needs{}, err
+		}
+		return needsOf(s), nil
+	}
+	if err != nil {
+		return mta.Needs{}, err
+	}
+	defer d.ledger.Close()
+	return d.needs(ctx)
+}
+
+func needsOf(s *settings.Settings) mta.Needs {
+	return mta.Needs{Tables: s.Policy.Tables, Policy: s.Policy.Listen.Address, Turns: s.Turn.Sockets, Deliver: s.POP.Deliver.Address}
+}
+
+func (d *desk) needs(ctx context.Context) (mta.Needs, error) {
+	all, err := d.ledger.Load(ctx)
+	if err != nil {
+		return mta.Needs{}, err
+	}
+	n := needsOf(d.settings)
+	for a := range all.Accounts() {
+		n.LongestHold = max(n.LongestHold, a.HoldTime())
+		n.Verify = n.Verify || a.Recipients == meter.VerifiedRecipient
+		if a.Mode == meter.Backup { // other mail leaves by mailbag-turnd, or not at all
+			n.RequireTLS = n.RequireTLS || a.TLS == meter.TLSRequire
+			n.VerifyTLS = n.VerifyTLS || a.TLS == meter.TLSVerify
+		}
+		n.Domains = append(n.Domains, a.Domains...)
+	}
+	return n, nil
+}
+
+// lifetime is Postfix's own maximal_queue_lifetime, which setup raises only for longer holds. Exim's setup keeps what the
+// accounts hold in any case.
+const lifetime = 5 * 24 * time.Hour
+
+// pointOutSetup says that the MTA does not fit new or changed accounts yet, where it can be seen that it does not.
+func (d *desk) pointOutSetup(ctx context.Context, accounts ...*meter.Account) {
+	var unfit []string
+	encrypted := false
+	for _, a := range accounts {
+		encrypts := a.Mode == meter.Backup && a.TLS.Mandatory()
+		if encrypts || a.Recipients == meter.VerifiedRecipient || a.HoldTime() > lifetime {
+			unfit = append(unfit, a.Name)
+			encrypted = encrypted || encrypts
+		}
+	}
+	if len(unfit) == 0 {
+		return
+	}
+	needs, err := d.needs(ctx)
+	if err != nil {
+		return
+	}
+	if plan, err := d.mta.Plan(ctx, needs); err == nil && !plan.Empty() {
+		w := d.mta.Words()
+		d.note(`%s does not fit %s yet; run "mailbag %s setup" (again), with --dry-run to see what it changes%s`, w.Name, few(unfit), w.Command,
+			map[bool]string{true: "; until then " + verb(int64(len(unfit)), "its", "their") + " mail can leave in the clear"}[encrypted])
+	}
+}
+
+// refuseConflicts refuses domains that the MTA would deliver in another way. Where none is installed there is nothing to be
+// in conflict with; of one that is broken its check will tell.
+func (d *desk) refuseConflicts(ctx context.Context, domains ...string) error {
+	conflicts, err := d.mta.Conflicts(ctx, domains...)
+	switch {
+	case errors.Is(err, mta.ErrMissing):
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		w := d.mta.Words()
+		d.note(`warning: it cannot be seen whether %s has %s already, as its own or in another way: %v; "mailbag %s check" tells when that is repaired`, w.Name, few(domains), err, w.Command)
+		return nil
+	case len(conflicts) > 0:
+		return fmt.Errorf("%s; take it out of %s first, nothing was changed", conflicts[0], conflicts[0].Parameter)
+	}
+	return nil
+}
