@@ -69,7 +69,9 @@ var jobs = []job{
 // stuckTime is how long a job may run.
 const stuckTime = 2 * time.Hour
 
-var daemonUnits = []string{"mailbag-policyd.service", "mailbag-turnd.service", "mailbag-popd.service", "mailbag-standby.service"}
+const standbyUnit = "mailbag-standby.service"
+
+var daemonUnits = []string{"mailbag-policyd.service", "mailbag-turnd.service", "mailbag-popd.service", standbyUnit}
 
 // foreignUnits are those of the MTA, and of what it takes of ours besides.
 func (p *patient) foreignUnits() []string {
@@ -184,7 +186,11 @@ func (u unitList) examineEnded(name string, fronts []front) diagnosis {
 }
 
 func (p *patient) examineUnits(context.Context) []diagnosis {
-	found := p.units.examine(p.now(), p.words.Unit)
+	services := append([]string{p.words.Unit}, daemonUnits...)
+	if p.mta.Places().Milter == "" { // others' mail does not pass by mailbag-policyd, and nobody stands by for it
+		services = slices.DeleteFunc(services, func(name string) bool { return name == standbyUnit })
+	}
+	found := p.units.examine(p.now(), services...)
 	if helper := p.mta.Places().Helper; helper != "" {
 		found = append(p.units.examineHelper(helper), found...)
 	}
@@ -208,21 +214,21 @@ func (u unitList) examineHelper(program string) []diagnosis {
 	return []diagnosis{d}
 }
 
-// examine looks at what runs by the clock, and at what has to start with the machine. Whether daemons and sockets do now is
+// examine looks at what runs by the clock, and at the services that have to start with the machine. Whether daemons and sockets do now is
 // seen where they are asked.
-func (u unitList) examine(now time.Time, mta string) []diagnosis {
+func (u unitList) examine(now time.Time, services ...string) []diagnosis {
 	var found []diagnosis
 	for _, j := range jobs {
 		found = append(found, u.examineJob(j, now)...)
 	}
-	for _, name := range append([]string{mta}, daemonUnits...) {
+	for _, name := range services {
 		unit, ok := u[name]
 		if !ok {
 			continue
 		}
 		d := diagnosis{Part: "units", Result: doubt}
 		switch state := unit["UnitFileState"]; {
-		case unit["ActiveState"] == "failed" && name == "mailbag-standby.service":
+		case unit["ActiveState"] == "failed" && name == standbyUnit:
 			d.Text = name + " failed (" + unit["Result"] + "), which has others' mail go on while mailbag-policyd is away"
 			d.Remedy = fmt.Sprintf("see: journalctl -u %s; when that is mended, run: systemctl start %[1]s", name)
 		case strings.HasPrefix(state, "masked"):

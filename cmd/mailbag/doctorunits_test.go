@@ -39,7 +39,7 @@ func TestUnitsAreJudgedByWhatSystemdSays(t *testing.T) {
 	} {
 		all := readUnits(string(text))
 		all[c.unit][c.property] = c.value
-		found := all.examine(c.at, "postfix.service")
+		found := all.examine(c.at, append([]string{"postfix.service"}, daemonUnits...)...)
 		at := slices.IndexFunc(found, func(d diagnosis) bool { return strings.HasPrefix(string(d.Result)+": "+d.Text, c.want) })
 		if at < 0 || !strings.Contains(found[at].Remedy, c.remedy) {
 			t.Errorf("%s: %s=%s: found %+v", c.unit, c.property, c.value, found)
@@ -54,6 +54,25 @@ func TestUnitsAreJudgedByWhatSystemdSays(t *testing.T) {
 	}
 	if all := readUnits("Id=mailbag-expire.timer\nLoadState=not-found\n"); all != nil || all.examine(now, "postfix.service") != nil {
 		t.Errorf("where systemd knows none of them: %v", all)
+	}
+}
+
+func TestHelperWithoutItsSocketIsAnIllness(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"ActiveState=active\nLoadState=loaded":   "",
+		"ActiveState=inactive\nLoadState=loaded": "run: systemctl enable --now mailbag-eximd.socket",
+		"ActiveState=inactive\nLoadState=masked": "run: systemctl unmask mailbag-eximd.socket",
+		"LoadState=not-found":                    "install the package again",
+	} {
+		all := readUnits("Id=mailbag-policyd.service\nLoadState=loaded\n\nId=mailbag-eximd.socket\n" + text + "\n")
+		switch found := all.examineHelper("mailbag-eximd"); {
+		case want == "" && found != nil, want != "" && (len(found) != 1 || found[0].Result != illness || !strings.HasPrefix(found[0].Remedy, want)):
+			t.Errorf("%q: found %+v, want %q", text, found, want)
+		}
+	}
+	if found := unitList(nil).examineHelper("mailbag-eximd"); found != nil {
+		t.Errorf("where systemd does not run: %+v", found)
 	}
 }
 
