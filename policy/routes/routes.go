@@ -1,12 +1,12 @@
 // Package routes makes the tables from which the MTA knows by itself whose a domain is, which way its mail leaves, and
-// how the connection that it leaves by has to be encrypted.
+// how the connection that it leaves by has to be encrypted. Postfix and Exim each have their own.
 //
 // # Promises
 //
 // Each domain of an account has exactly one way, a suspended account's too; an account whose way cannot be told has
 // one that defers and says why, because without one its mail would leave by the way of strangers' mail. The same
 // accounts make the same tables, octet for octet. A table is to be put in the place of the former one as a whole: a domain that
-// Postfix relays and a domain that has a way are then the same ones, or mail would loop.
+// the MTA relays and a domain that has a way are then the same ones, or mail would loop.
 //
 // # What it does not do
 //
@@ -14,7 +14,8 @@
 //
 // # Security
 //
-// The tables name all domains, and the hosts of backup accounts. No password, and no address of a person, is in them.
+// The tables name all domains, and the hosts of backup accounts. No password, and no address of a person, is in them. Nothing
+// that an account can have makes Exim expand a value again, or read it as more than one.
 package routes
 
 import (
@@ -28,7 +29,7 @@ const (
 	Domain = "domain.regexp" // of any key the domain
 	Held   = "held.regexp"   // of a way whether mail waits there for a turn
 	TLS    = "tls.cdb"       // of a next hop what the connection has to be (smtp_tls_policy_maps)
-	Routes = "routes.cdb"    // of an account's domain the way of its mail (transport(5))
+	Routes = "routes.cdb"    // of an account's domain the way of its mail: Postfix's transport(5), or Exim's fields
 )
 
 // A table is a file's name and its content.
@@ -43,14 +44,14 @@ type Sockets struct {
 	Deliver string // of the delivery into Maildirs
 }
 
-// Tables returns the tables for the accounts, in the order in which they are to be written: when a way appears, what
+// Tables returns the tables for Postfix, in the order in which they are to be written: when a way appears, what
 // belongs to it is there.
 func (s Sockets) Tables(d *meter.Directory) ([]Table, error) {
 	tls, err := makeCDB(tlsPolicies(d))
 	if err != nil {
 		return nil, fmt.Errorf("the table %s cannot be made: %w", TLS, err)
 	}
-	routes, err := makeCDB(s.ways(d))
+	routes, err := makeCDB(ways(d, s.way))
 	if err != nil {
 		return nil, fmt.Errorf("the table %s cannot be made: %w", Routes, err)
 	}

@@ -20,14 +20,14 @@ const (
 )
 
 // ways are the ways of all accounts' mail, by domain.
-func (s Sockets) ways(d *meter.Directory) []record {
+func ways(d *meter.Directory, way func(a *meter.Account, domain string) string) []record {
 	var all []record
 	for a := range d.Accounts() {
 		for _, domain := range a.Domains {
-			way := s.way(a, domain)
-			all = append(all, record{domain, way})
+			its := way(a, domain)
+			all = append(all, record{domain, its})
 			if u := spelled(domain); u != domain {
-				all = append(all, record{u, way})
+				all = append(all, record{u, its})
 			}
 		}
 	}
@@ -63,8 +63,8 @@ func nextHop(host meter.Host) string {
 	return hop
 }
 
-// spelled is the domain in the letters of its language (RFC 5890, section 2.3.2.1), as Postfix asks for it where a
-// sender wrote it so. Postfix folds the case of what it asks for, and does not fold keys. Where folding
+// spelled is the domain in the letters of its language (RFC 5890, section 2.3.2.1), as the MTA asks for it where a
+// sender wrote it so. Exim folds the case of ASCII letters alone. Postfix folds the case of what it asks for, and does not fold keys. Where folding
 // would change the domain it is another's name, such as that of strasse for straße: then it is only had as it stands.
 func spelled(domain string) string {
 	if !strings.Contains(domain, "xn--") {
