@@ -19,7 +19,7 @@ func (d *desk) ended(t testing.TB, sequence int, size int64, recipients ...strin
 		tap.rcpt("<"+r+">", r)
 	}
 	tap.body(make([]byte, size-2))
-	_, refused, err := tap.record(fmt.Sprint("Q", sequence), func() error {
+	_, refused, err := d.record(tap.arrived(fmt.Sprint("Q", sequence)), func() error {
 		answer = "c"
 		return nil
 	})

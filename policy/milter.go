@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 )
 
 // packetLimit is the longest milter packet in octets. Postfix sends bodies in pieces of 64 KiB, and
@@ -67,11 +65,7 @@ func (p *Policy) serveMilter(_ context.Context, c *conn) error {
 	for {
 		packet, err := c.next(framePacket)
 		if err != nil {
-			// What a unix socket says where its peer closed it without reading all: Postfix gave the message up, for want
-			// of an answer in time, say, and its sender was told to try again.
-			if errors.Is(err, syscall.ECONNRESET) && s.answered != "" {
-				p.cfg.Recorder.Unheard(s.answered)
-			}
+			p.hungUp(s.answered, err)
 			return err
 		}
 		s.answered = ""
@@ -187,12 +181,12 @@ func (s *milterSession) define(rest []byte) error {
 // end replies to the end of a message.
 func (s *milterSession) end() error {
 	defer s.reset()
-	instance, d, err := s.record(s.queueID, func() error { return s.conn.answer(packet("c")) })
+	counted, d, err := s.policy.record(s.arrived(s.queueID), func() error { return s.conn.answer(packet("c")) })
 	switch {
 	case err != nil:
 		return err
 	case d == dunno:
-		s.answered = instance
+		s.answered = counted
 		return nil
 	}
 	return s.conn.answer(packet("y" + d.action + "\x00"))

@@ -76,7 +76,7 @@ func TestMessageThatAFilterGivesBackIsNotCountedAgain(t *testing.T) {
 					tap.header([]byte("Received"), []byte(" "+r), false)
 				}
 				answered := ""
-				if _, refused, err := tap.record(queueID, func() error { answered = "c"; return nil }); err != nil || refused != dunno {
+				if _, refused, err := d.record(tap.arrived(queueID), func() error { answered = "c"; return nil }); err != nil || refused != dunno {
 					t.Errorf("refused %v, %v", refused, err)
 				}
 				return answered
@@ -120,7 +120,7 @@ func TestRepetitionHasTheFingerprintOfItsMessage(t *testing.T) {
 			name, value, _ := strings.Cut(h, ":")
 			tap.header([]byte(name), []byte(value), false)
 		}
-		if _, refused, err := tap.record("Q", func() error { return nil }); err != nil || refused != dunno {
+		if _, refused, err := d.record(tap.arrived("Q"), func() error { return nil }); err != nil || refused != dunno {
 			t.Fatalf("refused %v, %v", refused, err)
 		}
 		return n.last
