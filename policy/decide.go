@@ -2,9 +2,6 @@ package policy
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/netip"
 
 	"mailbag/meter"
 )
@@ -66,56 +63,4 @@ func (p *Policy) mayReceive(ctx context.Context, address string) decision {
 		return verify
 	}
 	return dunno
-}
-
-// etrn decides over ETRN with the replies of RFC 1985, section 5.3. A domain that is nobody's here has one too: behind us
-// Postfix would say 554, which clients of ETRN such as fetchmail take for a broken server.
-func (p *Policy) etrn(ctx context.Context, r *request) decision {
-	directory := p.cfg.Accounts.Directory()
-	if directory == nil {
-		return decision{deferred, "458 4.3.0 Queuing is not possible at the moment, please try again later"}
-	}
-	a, _ := domainOf(directory, string(r.etrnDomain))
-	if a == nil {
-		return decision{rejected, "459 4.7.1 Mail of this domain is not held here"}
-	}
-	if !mayFlush(a, string(r.clientAddress)) {
-		return decision{rejected, "459 4.7.1 ETRN for this domain is not allowed from your address"}
-	}
-	if a.Suspended {
-		return decision{rejected, "459 4.7.1 Service for this domain is suspended, please call your provider"}
-	}
-	if a.Mode == meter.Backup {
-		return decision{flushed, "OK"} // Postfix flushes by itself
-	}
-	turns, client := p.cfg.Turns, string(r.clientAddress)
-	open := turns != nil && a.Mode != meter.ETRN && turns.TurnOpen(ctx, a)
-	switch {
-	case open: // what waits is part of it
-	case a.Mode != meter.ETRN:
-		return decision{rejected, fmt.Sprintf("459 4.7.1 Mail of this domain is not fetched by ETRN but by %s", fetchedBy[a.Mode])}
-	case turns == nil:
-		return notOpened
-	default:
-		if err := turns.OpenTurn(ctx, a, client); err != nil {
-			if n, ok := p.notOpened.Allow(); ok { // ETRN needs no log-in
-				p.log.Warn("ETRN opened no turn", "account", a.Name, "client", client, "error", err, "more", n)
-			}
-			if errors.Is(err, ErrUnreachable) {
-				return decision{deferred, "458 4.4.1 Your mail server cannot be reached, please try again later"}
-			}
-			return notOpened
-		}
-	}
-	return decision{flushed, "OK"}
-}
-
-var notOpened = decision{deferred, "458 4.3.0 Delivery on ETRN is not possible now, please try again later"}
-
-var fetchedBy = map[meter.Mode]string{meter.ATRN: "ATRN", meter.POP3: "POP3"}
-
-// mayFlush reports whether a client, as Postfix names it, may say ETRN for the account.
-func mayFlush(a *meter.Account, client string) bool {
-	addr, err := netip.ParseAddr(client)
-	return err == nil && a.MayFlush(addr)
 }

@@ -20,7 +20,7 @@ const (
 
 var (
 	kinds    = []string{"passed", "rejected", "deferred", "limited", "verified", "flushed"}
-	states   = []string{"RCPT", "VRFY", "ETRN", "other"}
+	states   = []string{"RCPT", "VRFY", "ETRN", endOfMessage, cancel, "other"}
 	sockets  = []string{"policy", "milter"}
 	outcomes = []string{"recorded", "repeated", "foreign", "deferred", "limited", "unheard"}
 )
@@ -38,7 +38,7 @@ type metrics struct {
 // newMetrics registers the metrics; r may be nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	requests := counters("requests_total", "Policy requests answered.", "state", "decision")
-	messages := counters("milter_messages_total", "Messages that came to their end at the milter.", "result")
+	messages := counters("milter_messages_total", "Messages that came to their end.", "result")
 	refused := counters("refused_connections_total", "Connections closed because too many were open.", "socket")
 	bad := counters("bad_requests_total", "Connections closed because of what was sent, or for taking too long.", "socket")
 	broken := counters("broken_connections_total", "Connections that failed.", "socket")

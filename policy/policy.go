@@ -1,7 +1,8 @@
-// Package policy stands beside Postfix and decides over the mail of accounts: who may have mail
-// accepted, and which message counts for whom. It speaks two protocols: Postfix's policy delegation
-// (SMTPD_POLICY_README), by which it decides at RCPT, VRFY and ETRN and remembers nothing, and the milter
-// protocol, by which it counts what was accepted.
+// Package policy stands beside the MTA and decides over the mail of accounts: who may have mail accepted, and which message
+// counts for whom. It speaks two protocols: Postfix's policy delegation (SMTPD_POLICY_README), by which it decides at RCPT,
+// VRFY and ETRN and remembers nothing, and the milter protocol, by which it counts what was accepted. Exim, which has no
+// milters, asks all by the first, from its ACLs: at RCPT and ETRN, at the end of a message, which is counted then, and
+// when it deleted one that was counted because its client had gone.
 //
 // # Promises
 //
@@ -16,7 +17,8 @@
 // # What it does not do
 //
 // It cannot see what a milter behind it refuses, nor a failure of cleanup(8) to close the queue file after the last
-// milter was asked. It does not deliver, hold or release mail.
+// milter was asked; nor that Exim was killed between its question and the end of its writing, of which its spool tells.
+// It does not deliver, hold or release mail.
 //
 // # Security
 //
@@ -24,6 +26,7 @@
 // have messages counted. What they send is nonetheless bounded in size, number and time, and a bad
 // request costs its sender the connection and nobody else anything. Neither bodies nor headers are
 // kept. That a message was counted when it came in is believed of one that comes from this host alone.
+// What is answered is one line of ASCII, with nothing in it that a client sent: Exim gives it to the client as it is.
 package policy
 
 import (
@@ -31,6 +34,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"mailbag/cmd/door"
@@ -66,12 +70,22 @@ type Usage interface {
 // Turns opens turns: the live channels through which held mail goes to its account.
 type Turns interface {
 	// OpenTurn opens a turn to the account for a client (its IP address), which waits for it, and which
-	// Postfix lets go after 100 s. It returns nil when the customer's server is ready to take the mail, and
+	// the MTA lets go after 100 s. It returns nil when the customer's server is ready to take the mail, and
 	// also when a turn is open already or nothing waits. The error is [ErrUnreachable], or says why no
 	// turn is to be had now.
 	OpenTurn(ctx context.Context, a *meter.Account, client string) error
 	// TurnOpen reports whether a turn to the account is open.
 	TurnOpen(ctx context.Context, a *meter.Account) bool
+}
+
+// Waiting tells what waits for an account in domains of its, usually a [meter.Ledger].
+type Waiting interface {
+	Waiting(ctx context.Context, accountID int64, domains ...string) (meter.Waiting, error)
+}
+
+// A Flusher has the MTA try now what it has for a domain.
+type Flusher interface {
+	Flush(ctx context.Context, domain string) error
 }
 
 // ErrUnreachable says that the customer's mail server does not take mail now.
@@ -89,7 +103,9 @@ type Config struct {
 	Accounts Accounts
 	Recorder Recorder
 	Usage    Usage
-	Turns    Turns // nil: nothing opens turns, ETRN is answered 458
+	Waiting  Waiting
+	Turns    Turns   // nil: nothing opens turns, ETRN is answered 458
+	Flusher  Flusher // for Exim's ETRN; nil: that of a backup account is answered 458
 
 	Limits   Limits
 	Location *time.Location // the billing time zone; nil: UTC
@@ -100,7 +116,7 @@ type Config struct {
 	Bounds  Bounds // the zero value stands for the defaults
 }
 
-// A Policy answers Postfix. Its Serve methods may run at once, each on any number of listeners.
+// A Policy answers the MTA. Its Serve methods may run at once, each on any number of listeners.
 type Policy struct {
 	cfg     Config
 	log     *slog.Logger
@@ -113,6 +129,8 @@ type Policy struct {
 
 	unrecorded door.Throttle
 	notOpened  door.Throttle
+
+	trying sync.Map // domains for which a Flusher is at work
 }
 
 // New returns a Policy. The error says which metric is registered already.

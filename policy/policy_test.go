@@ -162,7 +162,7 @@ func openDesk(t testing.TB, accounts []meter.Account, configure func(*Config)) *
 
 	var looks atomic.Int64
 	cfg := Config{
-		Accounts: d.faults, Recorder: d.faults, Usage: d.faults,
+		Accounts: d.faults, Recorder: d.faults, Usage: d.faults, Waiting: ledger,
 		Now: func() time.Time {
 			look := looks.Add(1)
 			if look == 1 {

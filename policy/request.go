@@ -7,8 +7,7 @@ import (
 )
 
 const (
-	requestLimit   = 64 << 10 // octets of a policy request
-	lineLimit      = 8 << 10  // octets of one attribute; Postfix has none above line_length_limit (2,048) but for addresses
+	requestLimit   = 64 << 10 // octets of a policy request; Exim's has all domains of a message in one attribute
 	attributeLimit = 256      // Postfix sends about 35
 )
 
@@ -20,28 +19,54 @@ type request struct {
 	recipient     []byte // in internal form, without quotes
 	etrnDomain    []byte
 	clientAddress []byte
+	context       []byte // policy_context
+	queueID       []byte
+	size          []byte
+	domains       []byte // recipient_domains: those that Exim takes for ours, separated by spaces
+	others        []byte // other_recipients: "yes" or "no"
+	received      []byte // the Received fields
+	fingerprint   []byte // in hexadecimal digits
 	attributes    int
-	seen          uint8 // attributes of ours, by bit
+	seen          uint16 // attributes of ours, by bit
 }
+
+// exim reports whether it is Exim that asks.
+func (r *request) exim() bool { return string(r.context) == "exim" }
 
 // serveRequests is the session of one policy client.
 func (p *Policy) serveRequests(ctx context.Context, c *conn) error {
 	var r request
+	counted := "" // by the request before
 	for {
 		text, err := c.next(frameRequest)
 		if err != nil {
+			p.hungUp(counted, err)
 			return err
 		}
 		if err := r.parse(text); err != nil {
 			return err
 		}
-		d := p.decide(ctx, &r)
-		p.metrics.answered(r.state, d.kind)
-		c.out = append(append(append(c.out[:0], "action="...), d.action...), "\n\n"...)
-		if err := c.answer(c.out); err != nil {
+		counted = ""
+		switch state := string(r.state); {
+		case r.exim() && state == endOfMessage:
+			counted, err = p.message(c, &r)
+		case r.exim() && state == cancel:
+			if err = p.takeBack(&r); err == nil {
+				err = p.answer(c, &r, dunno)
+			}
+		default:
+			err = p.answer(c, &r, p.decide(ctx, &r))
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+func (p *Policy) answer(c *conn, r *request, d decision) error {
+	p.metrics.answered(r.state, d.kind)
+	c.out = append(append(append(c.out[:0], "action="...), d.action...), "\n\n"...)
+	return c.answer(c.out)
 }
 
 // frameRequest finds the empty line that ends a request, and refuses early what will not become one.
@@ -54,9 +79,6 @@ func frameRequest(b []byte, searched int) (int, error) {
 	}
 	if i := bytes.Index(b[max(searched-1, 0):], []byte("\n\n")); i >= 0 {
 		return max(searched-1, 0) + i + 2, nil
-	}
-	if len(b)-1-bytes.LastIndexByte(b, '\n') > lineLimit {
-		return 0, badInput(fmt.Sprintf("a line of a request is longer than %d octets", lineLimit))
 	}
 	return 0, nil
 }
@@ -72,9 +94,6 @@ func (r *request) parse(text []byte) error {
 		text = text[end+1:]
 		if r.attributes++; r.attributes > attributeLimit {
 			return badInput(fmt.Sprintf("a request has more than %d attributes", attributeLimit))
-		}
-		if len(line) > lineLimit {
-			return badInput(fmt.Sprintf("a line of a request is longer than %d octets", lineLimit))
 		}
 		equals := bytes.IndexByte(line, '=')
 		if equals < 1 {
@@ -92,7 +111,7 @@ func (r *request) parse(text []byte) error {
 
 func (r *request) set(name, value []byte) error {
 	var field *[]byte
-	var bit uint8
+	var bit uint16
 	switch string(name) {
 	case "request":
 		field, bit = &r.protocol, 1<<0
@@ -104,6 +123,20 @@ func (r *request) set(name, value []byte) error {
 		field, bit = &r.etrnDomain, 1<<3
 	case "client_address":
 		field, bit = &r.clientAddress, 1<<4
+	case "policy_context":
+		field, bit = &r.context, 1<<5
+	case "queue_id":
+		field, bit = &r.queueID, 1<<6
+	case "size":
+		field, bit = &r.size, 1<<7
+	case "recipient_domains":
+		field, bit = &r.domains, 1<<8
+	case "other_recipients":
+		field, bit = &r.others, 1<<9
+	case "received":
+		field, bit = &r.received, 1<<10
+	case "fingerprint":
+		field, bit = &r.fingerprint, 1<<11
 	default:
 		return nil
 	}

@@ -60,6 +60,8 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		Accounts: follower,
 		Recorder: recorder,
 		Usage:    ledger,
+		Waiting:  ledger,
+		Flusher:  d.mta,
 		Turns:    turns{control.NewClient(d.settings.Turn.Control.Address), d.log},
 		Limits:   policy.Limits(d.settings.Limits),
 		Location: d.settings.Billing.Location,
