@@ -24,7 +24,7 @@ const (
 const eximWaits = 90 * time.Second
 
 // errLate is an answer that Exim may not have waited for. It has its client try again then.
-var errLate = errors.New("Exim's message was recorded too late, and is taken back")
+var errLate = errors.New("a message was recorded later than Exim may wait for, and is taken back")
 
 // message answers the end of a message. counted is the instance of one that was counted and answered.
 func (p *Policy) message(c *conn, r *request) (counted string, err error) {
