@@ -129,6 +129,64 @@ func BenchmarkRCPT(b *testing.B) {
 	}
 }
 
+// BenchmarkExim reports how many requests a second are answered on connections of their own, as Exim makes them, beside a
+// server that only reads and answers: at RCPT, and at the end of a message, which is durable then. TMPDIR is on the disk
+// that is meant.
+func BenchmarkExim(b *testing.B) {
+	for _, clients := range []int{1, 4, 20} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			d := benchDesk(b)
+			ours := d.listen(b, "policy", d.ServeRequests)
+			null := filepath.Join(d.dir, "null")
+			l, err := net.Listen("unix", null)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			go serveNull(l)
+			const rcpts, messages = 5000, 500
+			rcpt := func() string {
+				return eximText("protocol_state=RCPT", "client_address=203.0.113.9", "recipient=user@domain77.example")
+			}
+			var number atomic.Int64
+			message := func() string {
+				return end(fmt.Sprintf("1vOABC-%06d-2f", number.Add(1)), "recipient_domains=domain77.example")
+			}
+			var least, asked, counted float64
+			rounds := 0
+			for b.Loop() {
+				least += perSecond(b, null, clients, rcpts, rcpt)
+				asked += perSecond(b, ours, clients, rcpts, rcpt)
+				counted += perSecond(b, ours, clients, messages, message)
+				rounds++
+			}
+			b.ReportMetric(least/float64(rounds), "null/s")
+			b.ReportMetric(asked/float64(rounds), "RCPT/s")
+			b.ReportMetric(counted/float64(rounds), "messages/s")
+		})
+	}
+}
+
+// perSecond asks n times on as many connections, of which each client has one open at once.
+func perSecond(b *testing.B, path string, clients, n int, text func() string) float64 {
+	b.Helper()
+	var left atomic.Int64
+	left.Store(int64(n))
+	begun := time.Now()
+	var group sync.WaitGroup
+	for range clients {
+		group.Go(func() {
+			for i := left.Add(-1); i >= 0; i = left.Add(-1) {
+				if got := asExim(b, path, text()); got != "DUNNO" {
+					b.Errorf("answered %q", got)
+				}
+			}
+		})
+	}
+	group.Wait()
+	return float64(n) / time.Since(begun).Seconds()
+}
+
 // BenchmarkMessage reports durable messages a second of 100 milter sessions, and how many share a commit.
 func BenchmarkMessage(b *testing.B) {
 	const sessions, each = 100, 100

@@ -43,6 +43,7 @@ func end(id string, attributes ...string) string {
 func asExim(t testing.TB, path, text string) string {
 	t.Helper()
 	c := dial(t, path)
+	defer c.Close()
 	c.send(text)
 	if err := c.Conn.(*net.UnixConn).CloseWrite(); err != nil {
 		t.Fatal(err)
