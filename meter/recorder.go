@@ -25,6 +25,9 @@ type Message struct {
 	Fingerprint Fingerprint
 }
 
+// SpoolInstance is the instance of a message whose queue ID no other message will have: Exim's.
+func SpoolInstance(queueID string) string { return queueID + "@exim" }
+
 // Fingerprint is a digest of envelope and content.
 type Fingerprint [16]byte
 
@@ -135,10 +138,6 @@ func (r *Recorder) write(p *pending) error {
 	signal(r.wake)
 	return <-p.result
 }
-
-// SpoolInstance is the instance of a message that its MTA counts by the ID which it has in the spool before it is accepted.
-// Such an ID is never another message's.
-func SpoolInstance(queueID string) string { return queueID + "@exim" }
 
 // Unheard takes back a message whose answer was given, and of which it turned out that nobody had read it.
 func (r *Recorder) Unheard(instance string) {

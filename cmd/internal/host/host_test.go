@@ -3,6 +3,8 @@ package host
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,12 +38,13 @@ func TestPlacesAreTheMTAsWhereTheFileNamesNone(t *testing.T) {
 	}
 }
 
-func TestMTAThatIsNotKnownIsRefusedWithTheFile(t *testing.T) {
+func TestMTAThatIsNotKnownIsRefused(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]string{"mta = 'exim'\n": `cannot run beside "exim"`, "mta = 'sendmail'\n": `"sendmail" is none of`} {
-		if _, _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "mailbag.toml") {
-			t.Errorf("%q: %v, want %s", text, err, want)
-		}
+	if _, _, err := load(t, "mta = 'sendmail'\n"); err == nil || !strings.Contains(err.Error(), `"sendmail" is none of`) {
+		t.Errorf("the settings are read with %v", err)
+	}
+	if _, err := choose("sendmail"); err == nil || !strings.Contains(err.Error(), `cannot run beside "sendmail"`) {
+		t.Errorf("an MTA is chosen with %v", err)
 	}
 }
 
@@ -50,5 +53,24 @@ func TestThereIsAlwaysAnMTAToAsk(t *testing.T) {
 	t.Parallel()
 	if _, name, err := load(t, ""); err != nil || name == "" {
 		t.Errorf("%q, %v", name, err)
+	}
+}
+
+func TestEveryMTAHasItsWordsAndPlaces(t *testing.T) {
+	t.Parallel()
+	optional := []string{"Lingers", "Milter", "Helper"}
+	for _, k := range known {
+		words := k.system.Words()
+		if words.Refuses == nil {
+			t.Errorf("%s does not say what it refuses", words.Name)
+		}
+		for _, all := range []reflect.Value{reflect.ValueOf(words), reflect.ValueOf(k.system.Places())} {
+			for i := range all.NumField() {
+				name := all.Type().Field(i).Name
+				if all.Field(i).Kind() == reflect.String && all.Field(i).String() == "" && !slices.Contains(optional, name) {
+					t.Errorf("%s has no %s", words.Name, name)
+				}
+			}
+		}
 	}
 }
