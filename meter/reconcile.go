@@ -151,7 +151,7 @@ func (p *pass) settle(ctx context.Context) error {
 	return nil
 }
 
-// pastAll is behind all queue IDs, which are of letters and digits.
+// pastAll is behind all queue IDs, which are of letters and digits, and Exim's hyphens.
 const pastAll = "~"
 
 // stepAfter returns the last queue ID of a page of rows.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"testing"
 	"time"
 )
@@ -44,6 +45,51 @@ func TestReconcileNotesWhatCameByAnotherWay(t *testing.T) {
 	}
 	if got := waitingOf(t, l, d.Account("acme")); got.Messages != 0 {
 		t.Errorf("acme, which is relayed, waits with %v", got)
+	}
+}
+
+// Postfix's queue IDs are hexadecimal, or have the letters and digits of 52; Exim's begin with those of 62 and have hyphens.
+func TestReconcileKnowsTheQueueIDsOfEveryMTA(t *testing.T) {
+	t.Parallel()
+	c := &clock{noon}
+	l, d := twoAccounts(t, Options{Now: c.Now})
+	globex := d.Account("globex")
+	var all []QueuedMessage
+	for i, id := range []string{"zzzzzz-zzzzzz-zz", "zzzzzz-zzzzzzzzzzz-zzzz", "1vOABC-0004xZ-2f", "1vOABC-0004xZ-2F", "1vOABC-00000004xZa-2fGh", "000000-000000-00", "4bXyZ0zz", "zyXwVu", "3F2A9B1C0D"} {
+		all = append(all, QueuedMessage{id, int64(i + 1), noon, []string{"a@globex.example"}})
+	}
+	for range 800 { // more than a step takes
+		n := len(all)
+		all = append(all, QueuedMessage{fmt.Sprintf("1vOB%02d-0004%02d-2f", n%100, n/100), 1, noon, []string{"a@globex.example"}})
+	}
+	for pass, want := range []Reconciled{{Queued: len(all), Added: len(all)}, {Queued: len(all)}, {Queued: len(all)}} {
+		c.pass()
+		if got, err := l.Reconcile(t.Context(), d, queueOf(all...)); err != nil || got != want {
+			t.Errorf("pass %d = %+v, %v; want %+v", pass, got, err, want)
+		}
+	}
+	var walked []string
+	for after := (WaitingMessage{}); ; {
+		next, err := l.WaitingAfter(t.Context(), globex.ID, nil, after, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(next) == 0 {
+			break
+		}
+		for _, m := range next {
+			walked = append(walked, m.ID)
+		}
+		after = next[len(next)-1]
+	}
+	if len(walked) != len(all) || !slices.IsSorted(walked) {
+		t.Errorf("a turn finds %d messages, sorted: %v; want %d", len(walked), slices.IsSorted(walked), len(all))
+	}
+	if err := l.Delivered(t.Context(), globex.ID, nil, "1vOABC-0004xZ-2f", "zzzzzz-zzzzzzzzzzz-zzzz"); err != nil {
+		t.Fatal(err)
+	}
+	if w := waitingOf(t, l, globex); w.Messages != int64(len(all)-2) {
+		t.Errorf("%d wait, want all but two of %d", w.Messages, len(all))
 	}
 }
 

@@ -181,6 +181,8 @@ func TestMessageIsKnownByTheQueueIDThatItHad(t *testing.T) {
 		{Instance: "4bXy@1", At: noon, Accounts: []*Account{acme, globex}},
 		{Instance: "4bXyZ@1", At: noon, Accounts: []*Account{acme}},
 		{Instance: "4bXz@1", At: noon.Add(-time.Hour), Accounts: []*Account{globex}},
+		{Instance: SpoolInstance("1vOABC-0004xZ-2f"), At: noon, Accounts: []*Account{acme}},
+		{Instance: SpoolInstance("1vOABC-00000004xZa-2fGh"), At: noon, Accounts: []*Account{globex}},
 	} {
 		if err := r.Record(m, nil); err != nil {
 			t.Fatal(err)
@@ -195,6 +197,9 @@ func TestMessageIsKnownByTheQueueIDThatItHad(t *testing.T) {
 		{[]string{"other", "4bXyZ", "4bXy"}, []int64{acme.ID, globex.ID}},
 		{[]string{"4bX", "4bXY", "4bXy@1", ""}, nil},
 		{[]string{"4bXz"}, nil}, // too long ago
+		{[]string{"1vOABC-0004xZ-2f"}, []int64{acme.ID}},
+		{[]string{"1vOABC-00000004xZa-2fGh"}, []int64{globex.ID}},
+		{[]string{"1vOABC-0004xZ-2", "1vOABC-00000004xZa-2fGh@", "1vOABC", "1vOABC-"}, nil},
 	} {
 		got, err := r.CountedUnder(t.Context(), test.ids, noon)
 		slices.Sort(got)
