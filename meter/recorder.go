@@ -33,12 +33,14 @@ type Fingerprint [16]byte
 
 // A message that comes alone is committed at once. Where messages come together they share commits as far as the disk asks
 // for it: between the beginnings of two commits are, for each message of the first, share times what the disk took for it. On a
-// disk that has each commit carry what comes within longest, for Postfix wants the disk too, and in memory nobody waits. Nor
-// does anybody once enough have come.
+// disk that has each commit carry what comes within longest, for the MTA wants the disk too, and in memory nobody waits. Nor
+// does anybody once enough have come, or as many as came last in such a time: where that many senders wait one after another,
+// no more will. Whether there are more is seen by waiting it out after so many commits that were sooner.
 const (
 	share   = 8
 	longest = 20 * time.Millisecond
 	enough  = 40
+	sooner  = 16
 )
 
 // A Recorder writes accepted messages to the ledger, and has each answered once it is durable. Calls
@@ -54,11 +56,12 @@ type Recorder struct {
 	mu      sync.Mutex
 	pending []*pending
 	back    []entry // to be taken back with the next commit
+	most    int     // are expected: with so many pending a commit does not wait for its turn
 	closed  bool
 	inside  sync.WaitGroup // calls of Record
 
 	wake chan struct{} // holds one token while something is to be done
-	many chan struct{} // and one since enough were pending
+	many chan struct{} // and one since most were pending
 	stop chan struct{}
 	done sync.WaitGroup
 }
@@ -79,7 +82,7 @@ func NewRecorder(l *Ledger, commit func(batch int, took time.Duration, err error
 	if commit == nil {
 		commit = func(int, time.Duration, error) {}
 	}
-	r := &Recorder{ledger: l, commit: commit, underway: newUnderway(l.path + "-underway"), wake: make(chan struct{}, 1), many: make(chan struct{}, 1), stop: make(chan struct{})}
+	r := &Recorder{ledger: l, commit: commit, underway: newUnderway(l.path + "-underway"), most: enough, wake: make(chan struct{}, 1), many: make(chan struct{}, 1), stop: make(chan struct{})}
 	r.done.Go(r.run)
 	return r
 }
@@ -131,7 +134,7 @@ func (r *Recorder) enter() bool {
 func (r *Recorder) write(p *pending) error {
 	r.mu.Lock()
 	r.pending = append(r.pending, p)
-	if len(r.pending) == enough {
+	if len(r.pending) == r.most {
 		signal(r.many)
 	}
 	r.mu.Unlock()
@@ -180,10 +183,12 @@ func (r *Recorder) run() {
 	retry := time.NewTimer(0) // also for what the recorder before this one left
 	defer retry.Stop()
 	var next time.Time
+	early := 0 // commits since one that waited for its turn
 	for open := true; open; {
+		waited := false
 		select {
 		case <-r.wake:
-			r.gather(next)
+			waited = r.gather(next)
 		case <-retry.C:
 		case <-r.stop:
 			open = false
@@ -194,25 +199,50 @@ func (r *Recorder) run() {
 		if messages == 1 {
 			next = begun // whoever sends one after another has waited for the disk already
 		}
+		if early++; waited {
+			early = 0
+			r.expect(messages)
+		} else if early == sooner {
+			r.expect(enough)
+		}
 		if err != nil {
 			retry.Reset(again)
 		}
 	}
 }
 
-// gather waits for the next commit's turn, and lets those join it who are ready.
-func (r *Recorder) gather(turn time.Time) {
+// expect sets with how many messages the next commits do not wait.
+func (r *Recorder) expect(messages int) {
+	r.mu.Lock()
+	r.most = min(max(messages, 2), enough)
+	r.mu.Unlock()
+}
+
+// ready reports whether as many are pending as are expected.
+func (r *Recorder) ready() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.pending) >= r.most
+}
+
+// gather waits for the next commit's turn, and lets those join it who are ready. It reports whether that turn came, and not
+// before it as many as are expected.
+func (r *Recorder) gather(turn time.Time) bool {
 	wait := time.Until(turn)
 	if wait <= 0 {
 		runtime.Gosched()
-		return
+		return false
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	select {
-	case <-r.many:
-	case <-timer.C:
+	for !r.ready() {
+		select {
+		case <-r.many:
+		case <-timer.C:
+			return true
+		}
 	}
+	return false
 }
 
 // signal leaves a token where none is.
