@@ -209,3 +209,25 @@ func TestMessageIsKnownByTheQueueIDThatItHad(t *testing.T) {
 		}
 	}
 }
+
+func TestCommitDoesNotWaitForMoreThanCameLast(t *testing.T) {
+	t.Parallel()
+	r := &Recorder{wake: make(chan struct{}, 1), many: make(chan struct{}, 1)}
+	r.expect(3)
+	for range 3 {
+		go r.write(&pending{result: make(chan error)})
+	}
+	gathered := make(chan bool)
+	go func() { gathered <- r.gather(time.Now().Add(time.Hour)) }()
+	select {
+	case waited := <-gathered:
+		if waited || len(r.pending) != 3 {
+			t.Errorf("with %d messages pending it waited: %v", len(r.pending), waited)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits although as many are there as came last")
+	}
+	if r.expect(enough); !r.gather(time.Now().Add(time.Millisecond)) {
+		t.Error("a commit comes before its turn, with fewer messages")
+	}
+}

@@ -413,3 +413,31 @@ func TestEximHearsTheAnswer(t *testing.T) {
 		t.Errorf("%+v is counted", got)
 	}
 }
+
+// FuzzArrival looks for a request that is read as a message which cannot be.
+func FuzzArrival(f *testing.F) {
+	d := openDesk(f, customers(), nil)
+	f.Add(shortID, "1000", "203.0.113.9", "acme.example box.example", "from a by b id "+longID+" for c", strings.Repeat("ab", 32))
+	f.Add(longID, "0", "", "B\u00dcCHER.example other.example", "id id id; id\tx", "")
+	f.Add("4bXyZ0zz", "9007199254740992", "::1", "${run{/bin/id}}", strings.Repeat("id x ", 100), strings.Repeat("AB", 16))
+	f.Add("a@b", "-1", "unknown", ". .. @", "", "zz")
+	f.Fuzz(func(t *testing.T, id, size, client, domains, received, fingerprint string) {
+		m, err := d.arrivalOf(&request{queueID: []byte(id), size: []byte(size), clientAddress: []byte(client), domains: []byte(domains),
+			received: []byte(received), fingerprint: []byte(fingerprint)})
+		if err != nil {
+			if _, is := errors.AsType[badInput](err); !is {
+				t.Fatalf("it is the fault of %v", err)
+			}
+			return
+		}
+		accounts, own := len(customers()), 2 // only acme has several domains
+		switch {
+		case m.instance != meter.SpoolInstance(id), strings.ContainsAny(id, "@ \n"), m.size < 0, m.size > meter.MaxLimit:
+			t.Errorf("%q with the size %q is %+v", id, size, m)
+		case len(m.accounts) > accounts, len(m.domains) > own, !slices.Equal(m.accounts, slices.Compact(slices.Clone(m.accounts))):
+			t.Errorf("%q are for %v in %v", domains, m.accounts, m.domains)
+		case len(m.passed) > passedLimit, len(m.passed) > 0 && m.client.IsValid() && !m.client.IsLoopback():
+			t.Errorf("from %s %q passed", client, m.passed)
+		}
+	})
+}
