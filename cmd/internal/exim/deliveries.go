@@ -1,0 +1,149 @@
+package exim
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"mailbag/cmd/internal/mta"
+)
+
+const (
+	maxProcesses = 400     // that deliver, for all destinations
+	maxAsked     = 200_000 // messages that wait for their process, or are in the hands of one
+)
+
+var errTooMuch = errors.New("too many messages are to be released at a time; those before them are being delivered")
+
+// Deliveries are those that were asked for and that go on. A destination, which is the domain of a message's first recipient, has a lane
+// of its own, so that one that is slow keeps no others waiting.
+type deliveries struct {
+	in  Instance
+	log *slog.Logger
+
+	mu      sync.Mutex
+	lanes   map[string]*lane
+	turn    []*lane         // that have something to do, the next one first
+	asked   map[string]bool // by ID; true: once more, after the process that has it
+	running int
+	closed  bool
+	work    sync.WaitGroup
+}
+
+type lane struct {
+	name, queue string
+	waiting     []string
+	running     int
+}
+
+func newDeliveries(in Instance, log *slog.Logger) *deliveries {
+	return &deliveries{in: in, log: log, lanes: map[string]*lane{}, asked: map[string]bool{}}
+}
+
+// add takes messages that wait. For one that waits already there is nothing to do; one that a process has got is
+// tried once more, as it may have been tried by then.
+func (d *deliveries) add(messages []mta.Entry) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.asked)+len(messages) > maxAsked {
+		return errTooMuch
+	}
+	for _, e := range messages {
+		l := d.lane(e)
+		if _, is := d.asked[e.ID]; is {
+			d.asked[e.ID] = !slices.Contains(l.waiting, e.ID)
+			continue
+		}
+		d.asked[e.ID] = false
+		l.waiting = append(l.waiting, e.ID)
+	}
+	d.start()
+	return nil
+}
+
+// lane is that of a message. d.mu is held.
+func (d *deliveries) lane(e mta.Entry) *lane {
+	name := queueOf(e) + "/" + strings.ToLower(domainOf(e.Recipients[0].Address))
+	l := d.lanes[name]
+	if l == nil {
+		l = &lane{name: name, queue: queueOf(e)}
+		d.lanes[name] = l
+		d.turn = append(d.turn, l)
+	}
+	return l
+}
+
+// start starts as many processes as there may be, of each lane one after the other. d.mu is held.
+func (d *deliveries) start() {
+	for idle := 0; idle < len(d.turn) && d.running < maxProcesses && !d.closed; {
+		l := d.turn[0]
+		d.turn = append(d.turn[1:], l)
+		if len(l.waiting) == 0 || l.running == sideBySide {
+			idle++
+			continue
+		}
+		idle = 0
+		free := sideBySide - l.running
+		n := min(max(fewest, (len(l.waiting)+free-1)/free), most, len(l.waiting))
+		ids := slices.Clone(l.waiting[:n])
+		l.waiting = l.waiting[n:]
+		l.running++
+		d.running++
+		d.work.Go(func() {
+			d.deliver(l.queue, ids)
+			d.ended(l, ids)
+		})
+	}
+}
+
+func (d *deliveries) deliver(queue string, ids []string) {
+	cmd, err := d.in.delivery(queue, ids)
+	if err == nil {
+		err = cmd.Run()
+	}
+	if err != nil {
+		d.log.Warn("Exim did not deliver messages that it was asked for", "messages", len(ids), "queue", queue, "error", err)
+	}
+}
+
+// ended notes that a process is done with its messages.
+func (d *deliveries) ended(l *lane, ids []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.running--
+	d.running--
+	for _, id := range ids {
+		if d.asked[id] {
+			d.asked[id] = false
+			l.waiting = append(l.waiting, id)
+		} else {
+			delete(d.asked, id)
+		}
+	}
+	if l.running == 0 && len(l.waiting) == 0 {
+		delete(d.lanes, l.name)
+		d.turn = slices.DeleteFunc(d.turn, func(other *lane) bool { return other == l })
+	}
+	d.start()
+}
+
+// close starts nothing any more, and waits until ctx is over for what goes on. That is not ended: it is Exim's, and would be delivered twice.
+func (d *deliveries) close(ctx context.Context) error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		d.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,321 @@
+package exim
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxConnections = 64
+	writeTime      = 30 * time.Second // for a client to take a part of an answer
+)
+
+// A Server is mailbag-eximd: it does what an Instance does as root for those who are not. It takes a verb and queue IDs, and
+// nothing else gets from a client to Exim.
+type Server struct {
+	in         Instance
+	log        *slog.Logger
+	users      []uint32
+	deliveries *deliveries
+	places     chan struct{}
+	requests   sync.WaitGroup
+	ctx        context.Context
+	cut        context.CancelFunc
+
+	mu     sync.Mutex
+	closed bool
+	open   map[net.Listener]bool
+}
+
+// NewServer serves root, and those users besides, by their numbers. It cannot do so for others without its own privileges.
+func NewServer(in Instance, log *slog.Logger, users ...uint32) (*Server, error) {
+	if !privileged() {
+		return nil, errors.New("deliveries cannot be started from here: this has to run as root, and without NoNewPrivileges=")
+	}
+	s := &Server{in: in, log: log, users: append(users, 0), deliveries: newDeliveries(in, log), places: make(chan struct{}, maxConnections), open: map[net.Listener]bool{}}
+	s.ctx, s.cut = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Serve serves a socket until Shutdown, and returns nil then.
+func (s *Server) Serve(l net.Listener) error {
+	if !s.opens(l) {
+		return nil
+	}
+	defer l.Close()
+	for {
+		s.places <- struct{}{}
+		conn, err := l.Accept()
+		if err != nil {
+			<-s.places
+			if s.ended() {
+				return nil
+			}
+			var temporary interface{ Temporary() bool }
+			if errors.As(err, &temporary) && temporary.Temporary() {
+				time.Sleep(acceptPause)
+				continue
+			}
+			return err
+		}
+		s.requests.Go(func() {
+			defer func() { <-s.places }()
+			defer conn.Close()
+			s.serve(conn)
+		})
+	}
+}
+
+// acceptPause is how long no connection is taken when the system has none to give, as at too many open files.
+const acceptPause = 100 * time.Millisecond
+
+func (s *Server) opens(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[l] = !s.closed
+	return !s.closed
+}
+
+func (s *Server) ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// Shutdown takes no requests any more, and waits until ctx is over for those that it has and for deliveries. The latter go on
+// when this process ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	for l := range s.open {
+		l.Close()
+	}
+	s.mu.Unlock()
+	defer context.AfterFunc(ctx, s.cut)()
+	s.requests.Wait()
+	s.cut()
+	return s.deliveries.close(ctx)
+}
+
+// serve answers one request.
+func (s *Server) serve(conn net.Conn) {
+	out := &replies{conn: conn}
+	out.buffer = bufio.NewWriterSize(out, 32<<10)
+	out.encoder = json.NewEncoder(out.buffer)
+	if err := s.admit(conn); err != nil {
+		s.log.Warn("a request was refused", "error", err)
+		out.end(err)
+		return
+	}
+	err := conn.SetReadDeadline(time.Now().Add(requestTime))
+	if err != nil {
+		return
+	}
+	verb, ids, err := readRequest(bufio.NewReaderSize(conn, 4<<10))
+	if errors.Is(err, io.EOF) {
+		return // somebody who looked whether we are there
+	}
+	if err != nil {
+		s.log.Warn("a request was refused", "error", err)
+		out.end(err)
+		return
+	}
+	s.log.Debug("request", "verb", verb, "messages", len(ids))
+	err = verbs[verb](s, s.ctx, ids, out)
+	if errors.Is(err, errGone) {
+		return
+	}
+	if err != nil {
+		s.log.Warn("a request could not be served", "verb", verb, "messages", len(ids), "error", err)
+	}
+	out.end(err)
+}
+
+// admit looks who is at the other end (SO_PEERCRED of unix(7)).
+func (s *Server) admit(conn net.Conn) error {
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		return errors.New("a connection is not one by a unix socket")
+	}
+	raw, err := unixConn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) { peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return err
+	}
+	if failed != nil {
+		return failed
+	}
+	if !slices.Contains(s.users, peer.Uid) {
+		return fmt.Errorf("user %d is neither root nor mailbag's", peer.Uid)
+	}
+	return nil
+}
+
+// readRequest reads a verb, which is known, and queue IDs. io.EOF is a connection without one.
+func readRequest(r *bufio.Reader) (verb string, ids []string, err error) {
+	line := func() (string, error) {
+		var text []byte
+		for {
+			c, err := r.ReadByte()
+			switch {
+			case err != nil:
+				return string(text), err
+			case c == '\n':
+				return string(text), nil
+			case len(text) == maxVerb:
+				return "", errors.New("a line of the request is too long")
+			}
+			text = append(text, c)
+		}
+	}
+	verb, err = line()
+	if err != nil {
+		if verb == "" {
+			return "", nil, err
+		}
+		return "", nil, fmt.Errorf("the request broke off: %w", notEOF(err))
+	}
+	if verbs[verb] == nil {
+		return "", nil, fmt.Errorf("%q is no request", verb)
+	}
+	for {
+		id, err := line()
+		switch {
+		case err != nil:
+			return "", nil, fmt.Errorf("the request broke off: %w", notEOF(err))
+		case id == "":
+			return verb, ids, nil
+		case !IsID(id):
+			return "", nil, fmt.Errorf("%q is not a queue ID of Exim", id)
+		case len(ids) == maxIDs:
+			return "", nil, fmt.Errorf("there are more than %d messages in the request", maxIDs)
+		}
+		ids = append(ids, id)
+	}
+}
+
+func notEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// verbs are the requests.
+var verbs map[string]func(*Server, context.Context, []string, *replies) error
+
+func init() {
+	verbs = map[string]func(*Server, context.Context, []string, *replies) error{
+		"list":       (*Server).list,
+		"missing":    each(Instance.Missing),
+		"release":    (*Server).release,
+		"return":     none(Instance.Return),
+		"hold":       none(Instance.Hold),
+		"reroute":    each(Instance.unhold),
+		"unfinished": each(func(in Instance, ctx context.Context, _ []string) ([]string, error) { return in.Unfinished(ctx) }),
+		"identity":   (*Server).identity,
+		"try":        none(func(in Instance, ctx context.Context, _ ...string) error { return in.Try(ctx) }),
+	}
+}
+
+// each answers with messages.
+func each(ask func(Instance, context.Context, []string) ([]string, error)) func(*Server, context.Context, []string, *replies) error {
+	return func(s *Server, ctx context.Context, ids []string, out *replies) error {
+		some, err := ask(s.in, ctx, ids)
+		for _, id := range some {
+			if err == nil {
+				err = out.put(answer{ID: id})
+			}
+		}
+		return err
+	}
+}
+
+// none answers with nothing but the end.
+func none(ask func(Instance, context.Context, ...string) error) func(*Server, context.Context, []string, *replies) error {
+	return func(s *Server, ctx context.Context, ids []string, _ *replies) error { return ask(s.in, ctx, ids...) }
+}
+
+func (s *Server) list(ctx context.Context, _ []string, out *replies) error {
+	for e, err := range s.in.Queue(ctx) {
+		if err == nil {
+			err = out.put(answer{Entry: &e})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) release(ctx context.Context, ids []string, _ *replies) error {
+	spool, err := s.in.spool(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot release messages: %w", err)
+	}
+	return s.deliveries.add(spool.waiting(ids))
+}
+
+func (s *Server) identity(ctx context.Context, _ []string, out *replies) error {
+	id, err := s.in.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	return out.put(answer{Identity: &id})
+}
+
+// errGone is a client that takes no answer any more.
+var errGone = errors.New("the client is gone")
+
+// Replies are the answer to a request.
+type replies struct {
+	conn    net.Conn
+	buffer  *bufio.Writer
+	encoder *json.Encoder
+}
+
+// Write gives each part of the answer its time.
+func (r *replies) Write(b []byte) (int, error) {
+	if err := r.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return 0, err
+	}
+	return r.conn.Write(b)
+}
+
+func (r *replies) put(a answer) error {
+	if err := r.encoder.Encode(a); err != nil {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	return nil
+}
+
+// end ends the answer with an error, or without.
+func (r *replies) end(err error) {
+	last := answer{End: err == nil}
+	if err != nil {
+		last.Error = err.Error()
+		for name, cause := range causes {
+			if errors.Is(err, cause) {
+				last.Cause = name
+			}
+		}
+	}
+	if r.put(last) == nil {
+		_ = r.buffer.Flush() // who is gone needs no end
+	}
+}

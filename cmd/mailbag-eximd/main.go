@@ -1,0 +1,31 @@
+// Command mailbag-eximd does for mailbag's other daemons what takes privileges with Exim: it lists the queue, delivers, returns
+// and moves messages. It is for hosts whose MTA is Exim.
+//
+// # Security
+//
+// It runs as root, since Exim has to become the users to whom it delivers, and cannot do that for a daemon with
+// NoNewPrivileges=. So it is small: it takes a verb and queue IDs, each checked to the letter, from root and the user mailbag, at a
+// socket that only they reach. No shell is involved, and no address or name goes from a client to Exim. Requests,
+// their IDs, connections and times are bounded. Addresses are not logged.
+package main
+
+import (
+	"log/slog"
+	"time"
+
+	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/settings"
+)
+
+const program = "mailbag-eximd"
+
+// drainTime is how long a stop waits for deliveries. Those that take longer go on without us.
+const drainTime = 30 * time.Second
+
+func main() { daemon.Main(command) }
+
+var command = daemon.Program{
+	Name:  program,
+	Drain: drainTime,
+	New:   func(_ *settings.Settings, log *slog.Logger) daemon.Service { return &service{log: log} },
+}
