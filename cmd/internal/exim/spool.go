@@ -53,8 +53,9 @@ var errStop = errors.New("enough")
 // files calls each for the files of a queue that are named after a message's ID with this suffix. Some hundred names are in memory at a time.
 func (s spool) files(ctx context.Context, queue, suffix string, each func(dir, id string) error) error {
 	input := s.input(queue)
-	if _, err := os.Lstat(input); queue == heldQueue && errors.Is(err, fs.ErrNotExist) {
-		return nil // Exim makes it for the first message
+	if _, err := os.Lstat(input); errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Lstat(string(s))
+		return err // Exim makes what is in it for the first message of a queue
 	}
 	return names(ctx, input, func(name string) error {
 		if len(name) == 1 && base62(name[0]) {
