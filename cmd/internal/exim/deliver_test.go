@@ -24,11 +24,7 @@ func TestReleaseDeliversThoseMessagesAlone(t *testing.T) {
 	if err := l.Release(context.Background(), append(all[1:31:31], "1aaaaa-000000-00")...); err != nil {
 		t.Fatal(err)
 	}
-	var want []string
-	for _, e := range append(all[2:30:30], all[30]) {
-		want = append(want, e)
-	}
-	l.wait("29 deliveries", func() bool { return len(s.delivered()) >= len(want) })
+	l.wait("29 deliveries", func() bool { return len(s.delivered()) >= 29 })
 	l.wait("the messages to go", func() bool { return len(l.ids()) == 2 })
 	if left := l.ids(); !slices.Equal(left, all[:2]) {
 		t.Errorf("the queue has %q, want %q", left, all[:2])
