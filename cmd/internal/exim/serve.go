@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mailbag/cmd/door"
 )
 
 const (
@@ -30,12 +32,10 @@ type Server struct {
 	deliveries *deliveries
 	places     chan struct{}
 	requests   sync.WaitGroup
-	ctx        context.Context
-	cut        context.CancelFunc
-
-	mu     sync.Mutex
-	closed bool
-	open   map[net.Listener]bool
+	graceful   context.Context // over: no requests any more
+	stop       context.CancelFunc
+	immediate  context.Context // over: those that go on are dropped
+	drop       context.CancelFunc
 }
 
 // NewServer serves root, and those users besides, by their numbers. It cannot do so for others without its own privileges.
@@ -43,29 +43,23 @@ func NewServer(in Instance, log *slog.Logger, users ...uint32) (*Server, error) 
 	if !privileged() {
 		return nil, errors.New("deliveries cannot be started from here: this has to run as root, and without NoNewPrivileges=")
 	}
-	s := &Server{in: in, log: log, users: append(users, 0), deliveries: newDeliveries(in, log), places: make(chan struct{}, maxConnections), open: map[net.Listener]bool{}}
-	s.ctx, s.cut = context.WithCancel(context.Background())
+	s := &Server{in: in, log: log, users: append(users, 0), deliveries: newDeliveries(in, log), places: make(chan struct{}, maxConnections)}
+	s.graceful, s.stop = context.WithCancel(context.Background())
+	s.immediate, s.drop = context.WithCancel(context.Background())
 	return s, nil
 }
 
 // Serve serves a socket until Shutdown, and returns nil then.
 func (s *Server) Serve(l net.Listener) error {
-	if !s.opens(l) {
-		return nil
-	}
 	defer l.Close()
+	defer context.AfterFunc(s.graceful, func() { l.Close() })()
 	for {
 		s.places <- struct{}{}
-		conn, err := l.Accept()
+		conn, err := door.Accept(s.graceful, l, func(err error) { s.log.Warn("a connection could not be accepted", "error", err) })
 		if err != nil {
 			<-s.places
-			if s.ended() {
+			if s.graceful.Err() != nil {
 				return nil
-			}
-			var temporary interface{ Temporary() bool }
-			if errors.As(err, &temporary) && temporary.Temporary() {
-				time.Sleep(acceptPause)
-				continue
 			}
 			return err
 		}
@@ -77,34 +71,13 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// acceptPause is how long no connection is taken when the system has none to give, as at too many open files.
-const acceptPause = 100 * time.Millisecond
-
-func (s *Server) opens(l net.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open[l] = !s.closed
-	return !s.closed
-}
-
-func (s *Server) ended() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed
-}
-
 // Shutdown takes no requests any more, and waits until ctx is over for those that it has and for deliveries. The latter go on
 // when this process ends.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.closed = true
-	for l := range s.open {
-		l.Close()
-	}
-	s.mu.Unlock()
-	defer context.AfterFunc(ctx, s.cut)()
+	s.stop()
+	defer context.AfterFunc(ctx, s.drop)()
 	s.requests.Wait()
-	s.cut()
+	s.drop()
 	return s.deliveries.close(ctx)
 }
 
@@ -132,7 +105,7 @@ func (s *Server) serve(conn net.Conn) {
 		return
 	}
 	s.log.Debug("request", "verb", verb, "messages", len(ids))
-	err = verbs[verb](s, s.ctx, ids, out)
+	err = verbs[verb](s, s.immediate, ids, out)
 	if errors.Is(err, errGone) {
 		return
 	}
