@@ -3,8 +3,8 @@
 //
 // # Security
 //
-// It runs as root, since Exim has to become the users to whom it delivers, and cannot do that for a daemon with
-// NoNewPrivileges=. So it is small: it takes a verb and queue IDs, each checked to the letter, from root and the user mailbag, at a
+// It starts as root and becomes Exim's own user, who may do with the queue what root may, by Exim's setuid bit: its unit
+// cannot have NoNewPrivileges=. It takes a verb and queue IDs, each checked to the letter, from root and the user mailbag, at a
 // socket that only they reach. No shell is involved, and no address or name goes from a client to Exim. Requests,
 // their IDs, connections and times are bounded. Addresses are not logged.
 package main

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/user"
 	"strconv"
 
@@ -25,16 +26,22 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err != nil {
 		return daemon.Final(err)
 	}
-	server, err := exim.NewServer(exim.Instance{}, d.log, uid)
-	if err != nil {
-		return daemon.Final(err)
-	}
 	fronts, err := daemon.OpenFronts(graceful, d.log,
 		daemon.Front{Name: "exim", Unit: program + ".socket", At: []settings.Address{{Network: "unix", Address: exim.DefaultSocket}}})
 	if err != nil {
 		return err
 	}
 	defer fronts.Close()
+	var instance exim.Instance
+	if os.Geteuid() == 0 {
+		if err := instance.BecomeOwner(graceful); err != nil {
+			return err
+		}
+	}
+	server, err := exim.NewServer(instance, d.log, uid)
+	if err != nil {
+		return daemon.Final(err)
+	}
 	fronts.Serve("exim", server.Serve)
 	ready()
 	d.log.Info("started", "version", version.String())

@@ -28,7 +28,7 @@ func (in Instance) Release(ctx context.Context, ids ...string) error {
 	if err := checkIDs(ids); err != nil || len(ids) == 0 {
 		return err
 	}
-	if !privileged() {
+	if !in.privileged() {
 		return in.helper().do(ctx, "release", ids)
 	}
 	s, err := in.spool(ctx)
@@ -90,7 +90,7 @@ func (in Instance) Hold(ctx context.Context, ids ...string) error {
 	if err := checkIDs(ids); err != nil || len(ids) == 0 {
 		return err
 	}
-	if !privileged() {
+	if !in.privileged() {
 		return in.helper().do(ctx, "hold", ids)
 	}
 	s, err := in.spool(ctx)
@@ -105,7 +105,7 @@ func (in Instance) Hold(ctx context.Context, ids ...string) error {
 
 // unhold moves messages to Exim's default queue, and returns those that are held still, because they are in delivery.
 func (in Instance) unhold(ctx context.Context, ids []string) ([]string, error) {
-	if !privileged() {
+	if !in.privileged() {
 		return in.helper().ids(ctx, "reroute", ids)
 	}
 	s, err := in.spool(ctx)
@@ -158,7 +158,7 @@ func (in Instance) Return(ctx context.Context, ids ...string) error {
 	if err := checkIDs(ids); err != nil || len(ids) == 0 {
 		return err
 	}
-	if !privileged() {
+	if !in.privileged() {
 		return in.helper().do(ctx, "return", ids)
 	}
 	if _, err := in.unhold(ctx, ids); err != nil {

@@ -6,7 +6,7 @@
 //
 // A delivery needs what Exim gets from its setuid bit, and daemons of ours go without: they run with NoNewPrivileges=. So a
 // process that has no privileges, or would be in the way of a delivery, asks mailbag-eximd, which takes queue IDs
-// and does the same with them ([Serve]).
+// and does the same with them ([Server]).
 //
 // Security: what becomes an argument of Exim is a queue ID, checked to the letter, or a constant; no shell is involved.
 // Addresses are read and never written.
@@ -20,8 +20,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -33,16 +36,54 @@ import (
 type Instance struct {
 	Socket  string   // of the helper; empty: /run/mailbag/exim.sock
 	Command []string // Exim's program, and arguments that it always gets; empty: the one that is installed
+
+	helps bool // it is the helper's own
 }
 
 // DefaultSocket is where mailbag-eximd listens.
 const DefaultSocket = "/run/mailbag/exim.sock"
 
-// privileged reports whether deliveries that this process starts can become what they have to: root under
+// privileged reports whether Exim, started from here, can become whom it has to: it does not need the helper. Root under
 // NoNewPrivileges= has an Exim whose setuid bit is without effect, and that freezes what it cannot deliver.
-func privileged() bool {
-	noNew, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
-	return os.Geteuid() == 0 && err == nil && noNew == 0
+func (in Instance) privileged() bool { return (in.helps || os.Geteuid() == 0) && !noNewPrivileges() }
+
+func noNewPrivileges() bool {
+	no, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	return err != nil || no != 0
+}
+
+// BecomeOwner makes this process, which is root's, one of the user and group that Exim runs as. They may do with Exim's queue
+// what root may, by Exim's setuid bit, and nothing else.
+func (in Instance) BecomeOwner(ctx context.Context) error {
+	o, err := in.options(ctx, "exim_user", "exim_group")
+	if err != nil {
+		return err
+	}
+	uid, gid, err := owner(o["exim_user"], o["exim_group"])
+	if err != nil {
+		return fmt.Errorf("as whom Exim runs cannot be found out: %w", err)
+	}
+	for _, step := range []error{syscall.Setgroups([]int{gid}), syscall.Setresgid(gid, gid, gid), syscall.Setresuid(uid, uid, uid)} {
+		if step != nil {
+			return fmt.Errorf("this process cannot become Exim's user %s: %w", o["exim_user"], step)
+		}
+	}
+	return nil
+}
+
+// owner finds the numbers of a user and a group, which may be their numbers already.
+func owner(name, group string) (uid, gid int, err error) {
+	if u, err := user.Lookup(name); err == nil {
+		name = u.Uid
+	}
+	if g, err := user.LookupGroup(group); err == nil {
+		group = g.Gid
+	}
+	uid, err = strconv.Atoi(name)
+	if err == nil {
+		gid, err = strconv.Atoi(group)
+	}
+	return uid, gid, err
 }
 
 // run executes Exim and returns its standard output.

@@ -24,7 +24,7 @@ const (
 // Identity reads who this Exim is, from what its configuration comes to (-bP). What the daemon is told on its command line instead
 // (-oX) is not in it. The error is mta.ErrMissing, mta.ErrBroken or mta.ErrUnreachable.
 func (in Instance) Identity(ctx context.Context) (mta.Identity, error) {
-	if !privileged() {
+	if !in.privileged() {
 		return in.helper().Identity(ctx)
 	}
 	o, err := in.options(ctx, "primary_hostname", "spool_directory", "exim_user", "daemon_smtp_ports", "local_interfaces", "extra_local_interfaces", "tls_on_connect_ports")

@@ -34,7 +34,7 @@ const nobody = 65534
 
 func newLab(t testing.TB, split bool) *lab {
 	t.Helper()
-	if !privileged() {
+	if !(Instance{}).privileged() {
 		t.Skip("a private Exim needs root")
 	}
 	original, environment := someExim(t)

@@ -26,7 +26,7 @@ func (in Instance) spool(ctx context.Context) (spool, error) {
 // Queue lists the messages of the named queue, then those of Exim's default one. A message that is moved meanwhile may be
 // missed, or be there twice.
 func (in Instance) Queue(ctx context.Context) iter.Seq2[mta.Entry, error] {
-	if !privileged() {
+	if !in.privileged() {
 		return in.helper().Queue(ctx)
 	}
 	return func(yield func(mta.Entry, error) bool) {
@@ -77,7 +77,7 @@ func (in Instance) Missing(ctx context.Context, ids []string) ([]string, error) 
 	if err := checkIDs(ids); err != nil {
 		return nil, err
 	}
-	if !privileged() {
+	if !in.privileged() {
 		return in.helper().ids(ctx, "missing", ids)
 	}
 	s, err := in.spool(ctx)
@@ -135,7 +135,7 @@ func without(ids, others []string) []string {
 // Unfinished lists the messages whose content came in, maybe not whole, and which Exim did not come to accept, because it was
 // killed in between: it leaves their -D files behind.
 func (in Instance) Unfinished(ctx context.Context) ([]string, error) {
-	if !privileged() {
+	if !in.privileged() {
 		return in.helper().ids(ctx, "unfinished", nil)
 	}
 	s, err := in.spool(ctx)
@@ -159,7 +159,7 @@ func (in Instance) Unfinished(ctx context.Context) ([]string, error) {
 
 // Try lists the beginning of the queue, and starts Exim, which reads its configuration.
 func (in Instance) Try(ctx context.Context) error {
-	if !privileged() {
+	if !in.privileged() {
 		return in.helper().do(ctx, "try", nil)
 	}
 	s, err := in.spool(ctx)

@@ -24,7 +24,7 @@ const (
 )
 
 // A Server is mailbag-eximd: it does what an Instance does as root for those who are not. It takes a verb and queue IDs, and
-// nothing else gets from a client to Exim.
+// nothing else gets from a client to Exim. It runs as root or as Exim's own user ([Instance.BecomeOwner]).
 type Server struct {
 	in         Instance
 	log        *slog.Logger
@@ -38,11 +38,12 @@ type Server struct {
 	drop       context.CancelFunc
 }
 
-// NewServer serves root, and those users besides, by their numbers. It cannot do so for others without its own privileges.
+// NewServer serves root, and those users besides, by their numbers.
 func NewServer(in Instance, log *slog.Logger, users ...uint32) (*Server, error) {
-	if !privileged() {
-		return nil, errors.New("deliveries cannot be started from here: this has to run as root, and without NoNewPrivileges=")
+	if noNewPrivileges() {
+		return nil, errors.New("no delivery can be started from here, because the setuid bit of Exim is without effect: run this without NoNewPrivileges=")
 	}
+	in.helps = true
 	s := &Server{in: in, log: log, users: append(users, 0), deliveries: newDeliveries(in, log), places: make(chan struct{}, maxConnections)}
 	s.graceful, s.stop = context.WithCancel(context.Background())
 	s.immediate, s.drop = context.WithCancel(context.Background())

@@ -21,7 +21,7 @@ func (in Instance) Submit(ctx context.Context, message string, to ...string) err
 	}
 	defer text.Close()
 	args := []string{"-i", "-f", "<>"}
-	if !privileged() {
+	if noNewPrivileges() {
 		args = append(args, "-odq")
 	}
 	_, err = in.run(ctx, text, append(append(args, "--"), to...)...)
