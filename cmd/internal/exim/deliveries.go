@@ -18,7 +18,7 @@ const (
 
 var errTooMuch = errors.New("too many messages are to be released at a time; those before them are being delivered")
 
-// Deliveries are those that were asked for and that go on. A destination, which is the domain of a message's first recipient, has a lane
+// deliveries are those that were asked for and that go on. A destination, which is the domain of a message's first recipient, has a lane
 // of its own, so that one that is slow keeps no others waiting.
 type deliveries struct {
 	in  Instance
@@ -26,12 +26,21 @@ type deliveries struct {
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
-	turn    []*lane         // that have something to do, the next one first
-	asked   map[string]bool // by ID; true: once more, after the process that has it
+	turn    []*lane          // that have something to do, the next one first
+	asked   map[string]stage // by ID
 	running int
 	closed  bool
 	work    sync.WaitGroup
 }
+
+// A stage is what becomes of a message.
+type stage int
+
+const (
+	waits    stage = iota
+	delivers       // a process has it
+	again          // and once that has ended, it waits once more
+)
 
 type lane struct {
 	name, queue string
@@ -40,7 +49,7 @@ type lane struct {
 }
 
 func newDeliveries(in Instance, log *slog.Logger) *deliveries {
-	return &deliveries{in: in, log: log, lanes: map[string]*lane{}, asked: map[string]bool{}}
+	return &deliveries{in: in, log: log, lanes: map[string]*lane{}, asked: map[string]stage{}}
 }
 
 // add takes messages that wait. For one that waits already there is nothing to do; one that a process has got is
@@ -53,12 +62,13 @@ func (d *deliveries) add(messages []mta.Entry) error {
 	}
 	for _, e := range messages {
 		l := d.lane(e)
-		if _, is := d.asked[e.ID]; is {
-			d.asked[e.ID] = !slices.Contains(l.waiting, e.ID)
-			continue
+		switch at, is := d.asked[e.ID]; {
+		case !is:
+			d.asked[e.ID] = waits
+			l.waiting = append(l.waiting, e.ID)
+		case at == delivers:
+			d.asked[e.ID] = again
 		}
-		d.asked[e.ID] = false
-		l.waiting = append(l.waiting, e.ID)
 	}
 	d.start()
 	return nil
@@ -90,6 +100,9 @@ func (d *deliveries) start() {
 		n := min(max(fewest, (len(l.waiting)+free-1)/free), most, len(l.waiting))
 		ids := slices.Clone(l.waiting[:n])
 		l.waiting = l.waiting[n:]
+		for _, id := range ids {
+			d.asked[id] = delivers
+		}
 		l.running++
 		d.running++
 		d.work.Go(func() {
@@ -116,8 +129,8 @@ func (d *deliveries) ended(l *lane, ids []string) {
 	l.running--
 	d.running--
 	for _, id := range ids {
-		if d.asked[id] {
-			d.asked[id] = false
+		if d.asked[id] == again {
+			d.asked[id] = waits
 			l.waiting = append(l.waiting, id)
 		} else {
 			delete(d.asked, id)

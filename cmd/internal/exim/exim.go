@@ -40,6 +40,8 @@ type Instance struct {
 	helps bool // it is the helper's own
 }
 
+var _ mta.Queue = Instance{}
+
 // DefaultSocket is where mailbag-eximd listens.
 const DefaultSocket = "/run/mailbag/exim.sock"
 

@@ -68,10 +68,8 @@ func (h helper) ask(ctx context.Context, verb string, ids []string) iter.Seq2[an
 		}
 		defer conn.Close()
 		defer context.AfterFunc(ctx, func() { conn.Close() })()
-		if _, err := io.WriteString(conn, verb+"\n"+strings.Join(append(ids[:len(ids):len(ids)], ""), "\n")+"\n"); err != nil {
-			yield(answer{}, fmt.Errorf("%w: mailbag-eximd did not take a request: %w", mta.ErrUnreachable, err))
-			return
-		}
+		// A request that is refused before its end has its answer all the same.
+		_, written := io.WriteString(conn, verb+"\n"+strings.Join(append(ids[:len(ids):len(ids)], ""), "\n")+"\n")
 		in := bufio.NewScanner(conn)
 		in.Buffer(nil, maxAnswer)
 		for conn.SetReadDeadline(time.Now().Add(answerTime)) == nil && in.Scan() {
@@ -90,7 +88,7 @@ func (h helper) ask(ctx context.Context, verb string, ids []string) iter.Seq2[an
 				return
 			}
 		}
-		yield(answer{}, errors.Join(fmt.Errorf("%w: mailbag-eximd broke off", mta.ErrTruncated), ctx.Err()))
+		yield(answer{}, errors.Join(fmt.Errorf("%w: mailbag-eximd broke off", mta.ErrTruncated), written, in.Err(), ctx.Err()))
 	}
 }
 

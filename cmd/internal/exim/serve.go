@@ -87,12 +87,13 @@ func (s *Server) serve(conn net.Conn) {
 	out := &replies{conn: conn}
 	out.buffer = bufio.NewWriterSize(out, 32<<10)
 	out.encoder = json.NewEncoder(out.buffer)
-	if err := s.admit(conn); err != nil {
+	uid, err := s.admit(conn)
+	if err != nil {
 		s.log.Warn("a request was refused", "error", err)
 		out.end(err)
 		return
 	}
-	err := conn.SetReadDeadline(time.Now().Add(requestTime))
+	err = conn.SetReadDeadline(time.Now().Add(requestTime))
 	if err != nil {
 		return
 	}
@@ -100,8 +101,11 @@ func (s *Server) serve(conn net.Conn) {
 	if errors.Is(err, io.EOF) {
 		return // somebody who looked whether we are there
 	}
+	if err == nil && uid != 0 && slices.Contains(rootVerbs, verb) {
+		err = fmt.Errorf("the request %q is for root alone", verb)
+	}
 	if err != nil {
-		s.log.Warn("a request was refused", "error", err)
+		s.log.Warn("a request was refused", "user", uid, "error", err)
 		out.end(err)
 		return
 	}
@@ -117,27 +121,27 @@ func (s *Server) serve(conn net.Conn) {
 }
 
 // admit looks who is at the other end (SO_PEERCRED of unix(7)).
-func (s *Server) admit(conn net.Conn) error {
+func (s *Server) admit(conn net.Conn) (uid uint32, err error) {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
-		return errors.New("a connection is not one by a unix socket")
+		return 0, errors.New("a connection is not one by a unix socket")
 	}
 	raw, err := unixConn.SyscallConn()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var peer *unix.Ucred
 	var failed error
 	if err := raw.Control(func(fd uintptr) { peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return err
+		return 0, err
 	}
 	if failed != nil {
-		return failed
+		return 0, failed
 	}
 	if !slices.Contains(s.users, peer.Uid) {
-		return fmt.Errorf("user %d is neither root nor mailbag's", peer.Uid)
+		return 0, fmt.Errorf("user %d is neither root nor mailbag's", peer.Uid)
 	}
-	return nil
+	return peer.Uid, nil
 }
 
 // readRequest reads a verb, which is known, and queue IDs. io.EOF is a connection without one.
@@ -189,6 +193,9 @@ func notEOF(err error) error {
 	}
 	return err
 }
+
+// rootVerbs are the requests that no daemon makes: those of commands that return mail, or change an account.
+var rootVerbs = []string{"return", "reroute"}
 
 // verbs are the requests.
 var verbs map[string]func(*Server, context.Context, []string, *replies) error

@@ -134,16 +134,24 @@ func TestHelperServesNobodyElse(t *testing.T) {
 	if err := os.Chmod(l.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for uid, want := range map[int]string{12345: `{"end":true}`, 12346: "neither root nor"} {
-		conn, err := dialAs(uid, h.socket)
+	for _, c := range []struct {
+		uid        int
+		verb, want string
+	}{
+		{12345, "unfinished", `{"end":true}`},
+		{12345, "return", "for root alone"},
+		{12345, "reroute", "for root alone"},
+		{12346, "unfinished", "neither root nor"},
+	} {
+		conn, err := dialAs(c.uid, h.socket)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(conn, "unfinished\n\n") // who is refused need not have been read
+		_, _ = io.WriteString(conn, c.verb+"\n\n") // who is refused need not have been read
 		got, _ := io.ReadAll(conn)
 		conn.Close()
-		if !strings.Contains(string(got), want) {
-			t.Errorf("user %d gets %q, want %q", uid, got, want)
+		if !strings.Contains(string(got), c.want) {
+			t.Errorf("user %d gets %q for %s, want %q", c.uid, got, c.verb, c.want)
 		}
 	}
 }
