@@ -2,50 +2,12 @@ package exim
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 )
-
-// copies makes n messages of one, in the named queue, as Exim would have written them.
-func (l *lab) copies(n int) []string {
-	l.t.Helper()
-	l.submit("x@held.example", strings.Repeat("some text\n", 300), "u@c1.example")
-	first := l.queue()[0].ID
-	input := filepath.Join(l.dir, "spool", "mailbag", "input")
-	var text [2]string
-	for i, suffix := range []string{"-H", "-D"} {
-		all, err := os.ReadFile(filepath.Join(input, first[5:6], first+suffix))
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		text[i] = string(all)
-	}
-	ids := []string{first}
-	for i := range n - 1 {
-		id := fmt.Sprintf("1%05d-%s-%02d", i%100_000, first[7:13], i/100_000)
-		dir := filepath.Join(input, id[5:6])
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			l.t.Fatal(err)
-		}
-		_ = os.Chown(dir, nobody, nobody)
-		for i, suffix := range []string{"-H", "-D"} {
-			name := filepath.Join(dir, id+suffix)
-			if err := os.WriteFile(name, []byte(strings.ReplaceAll(text[i], first, id)), 0o640); err != nil {
-				l.t.Fatal(err)
-			}
-			_ = os.Chown(name, nobody, nobody)
-		}
-		ids = append(ids, id)
-	}
-	return ids
-}
 
 // Listing 100,000 held messages: by root, and by who asks the helper.
 func BenchmarkListing(b *testing.B) {

@@ -217,24 +217,29 @@ func TestListingThatIsCutOffIsTruncated(t *testing.T) {
 
 func TestSlowDestinationKeepsNoOtherWaiting(t *testing.T) {
 	l := newLab(t, true)
-	for i := range 60 {
-		l.submit(fmt.Sprintf("s%02d@held.example", i), "held\n", fmt.Sprintf("u%d@c1.example", i))
-	}
+	const messages = sideBySide*fewest + 30
+	l.copies(messages)
 	l.submit("t@held.example", "for another\n", "anna@mx.example.org")
 	h, _ := l.serve(io.Discard)
 	s := l.openTurn(make(chan struct{}))
-	if err := h.do(context.Background(), "release", l.ids()); err != nil {
-		t.Fatal(err)
+	all := l.ids()
+	release := func() {
+		for step := range slices.Chunk(all, 50) {
+			if err := h.do(context.Background(), "release", step); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	<-s.begun
+	release()
 	l.wait("the other's mailbox", func() bool { return strings.Contains(l.mailbox(), "for another") })
-	// Again what waits or is being delivered: nothing is delivered twice.
-	if err := h.do(context.Background(), "release", l.ids()); err != nil {
-		t.Fatal(err)
+	for range sideBySide {
+		<-s.begun
 	}
+	// Again what waits or is being delivered: nothing is delivered twice.
+	release()
 	close(s.hold)
 	l.wait("an empty queue", func() bool { return len(l.ids()) == 0 })
-	if got := s.delivered(); len(got) != 60 || s.atMax > sideBySide {
+	if got := s.delivered(); len(got) != messages || s.atMax != sideBySide {
 		t.Errorf("%d deliveries, %d side by side", len(got), s.atMax)
 	}
 }
