@@ -1,0 +1,70 @@
+package exim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"mailbag/cmd/internal/mta"
+)
+
+const (
+	policySocket    = "/run/mailbag/policy.sock"
+	tablesDirectory = "/var/lib/mailbag/exim"
+)
+
+// Words are what people call things in Exim.
+func (in Instance) Words() mta.Words {
+	return mta.Words{Name: "Exim", Command: "exim", Unit: "exim4.service", Start: "systemctl start exim4", Unhold: "exim4 -Mt"}
+}
+
+// Places are where mailbag and Exim meet, unless the settings say otherwise.
+func (in Instance) Places() mta.Places {
+	return mta.Places{Policy: policySocket, Tables: tablesDirectory, Group: owner}
+}
+
+// FormerLifetimes are none: how long Exim keeps mail of the accounts is said by rules that are ours alone.
+func (in Instance) FormerLifetimes(context.Context) (mta.Lifetimes, error) { return mta.Lifetimes{}, nil }
+
+// pidFiles are those of Debian's daemon, and of its second one where queue runs have their own.
+var pidFiles = []string{"/run/exim4/exim.pid", "/run/exim4/eximqr.pid"}
+
+// daemons are the processes by the files, as far as they are Exim's.
+func daemons() []int {
+	var out []int
+	for _, path := range pidFiles {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			continue
+		}
+		// An upgrade removes the program of a daemon that still runs.
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if name := strings.TrimSuffix(filepath.Base(exe), " (deleted)"); err == nil && slices.Contains([]string{"exim4", "exim"}, name) {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// Running reports whether Exim's daemon runs.
+func (in Instance) Running(context.Context) (bool, error) { return len(daemons()) > 0, nil }
+
+// reload has the daemon read its configuration, which SIGHUP does by executing it anew.
+func (in Instance) reload(context.Context) (bool, error) {
+	all := daemons()
+	for _, pid := range all {
+		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+			return false, fmt.Errorf("the configuration was changed, but Exim cannot be told to read it: %w; run: systemctl reload exim4", err)
+		}
+	}
+	return len(all) > 0, nil
+}
