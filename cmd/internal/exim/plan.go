@@ -136,7 +136,9 @@ func (in Instance) PlanAside(ctx context.Context, since time.Time) (mta.Plan, er
 }
 
 // PlanIn computes what ends a PlanAside.
-func (in Instance) PlanIn(ctx context.Context) (mta.Plan, error) { return in.planStance(ctx, time.Time{}) }
+func (in Instance) PlanIn(ctx context.Context) (mta.Plan, error) {
+	return in.planStance(ctx, time.Time{})
+}
 
 func (in Instance) planStance(ctx context.Context, since time.Time) (mta.Plan, error) {
 	if err := in.debian(); err != nil {

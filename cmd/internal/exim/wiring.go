@@ -2,7 +2,9 @@ package exim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,8 +12,12 @@ import (
 	"strings"
 	"syscall"
 
+	"mailbag/cmd/internal/answer"
 	"mailbag/cmd/internal/mta"
+	"mailbag/cmd/internal/wholefile"
 )
+
+var _ mta.Wiring = Instance{}
 
 const (
 	policySocket    = "/run/mailbag/policy.sock"
@@ -29,7 +35,33 @@ func (in Instance) Places() mta.Places {
 }
 
 // FormerLifetimes are none: how long Exim keeps mail of the accounts is said by rules that are ours alone.
-func (in Instance) FormerLifetimes(context.Context) (mta.Lifetimes, error) { return mta.Lifetimes{}, nil }
+func (in Instance) FormerLifetimes(context.Context) (mta.Lifetimes, error) {
+	return mta.Lifetimes{}, nil
+}
+
+// Answers asks mailbag-policyd as Exim's processes do. The error is mta.ErrSilent.
+func (in Instance) Answers(ctx context.Context) error {
+	path := policySocket
+	if macros, err := in.options(ctx, "macros"); err == nil && macros["MAILBAG_POLICY"] != "" {
+		path = macros["MAILBAG_POLICY"]
+	}
+	if err := answer.Policy.Ask(ctx, path, owner, "Exim's"); err != nil {
+		return fmt.Errorf("%w: %w", mta.ErrSilent, err)
+	}
+	return nil
+}
+
+// Lock waits until nobody else plans changes of this Exim, and keeps others from it until unlock is called.
+func (in Instance) Lock(ctx context.Context) (unlock func(), err error) {
+	unlock, err = wholefile.Lock(ctx, confdir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: there is no directory %s", mta.ErrMissing, confdir)
+	case err != nil && ctx.Err() == nil:
+		return nil, fmt.Errorf("the configuration of Exim cannot be locked: %w", err)
+	}
+	return unlock, err
+}
 
 // pidFiles are those of Debian's daemon, and of its second one where queue runs have their own.
 var pidFiles = []string{"/run/exim4/exim.pid", "/run/exim4/eximqr.pid"}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/cmd/internal/answer"
 	"mailbag/cmd/internal/mta"
 )
 
@@ -71,7 +72,7 @@ func TestSocketsThatPostfixMayNotUseAreNamed(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	_, err := dialAs(t.Context(), "no-such-user", p.Private("mailbag-policy"))
+	err := answer.Policy.Ask(t.Context(), p.Private("mailbag-policy"), "no-such-user", "nobody")
 	if err == nil || !strings.Contains(err.Error(), "no user no-such-user") {
 		t.Error(err)
 	}

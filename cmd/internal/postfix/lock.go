@@ -3,10 +3,9 @@ package postfix
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
-	"syscall"
-	"time"
+
+	"mailbag/cmd/internal/wholefile"
 )
 
 // Lock waits until nobody else plans changes of this Postfix, and keeps others from it until unlock is called: an operator's
@@ -16,24 +15,9 @@ func (in Instance) Lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
+	unlock, err = wholefile.Lock(ctx, filepath.Dir(path))
+	if err != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("the configuration of Postfix cannot be locked: %w", err)
 	}
-	for {
-		err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { dir.Close() }, nil
-		}
-		if err != syscall.EWOULDBLOCK && err != syscall.EINTR {
-			dir.Close()
-			return nil, fmt.Errorf("the configuration of Postfix cannot be locked: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			dir.Close()
-			return nil, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
+	return unlock, err
 }

@@ -1,0 +1,489 @@
+package exim
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"mailbag/cmd/internal/mta"
+	eximtest "mailbag/testdata/exim"
+	postfixtest "mailbag/testdata/postfix"
+)
+
+func TestHeldMailIsCountedAndKeptInItsQueue(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	s := dial(t, x, "")
+	s.mail("a@turn.example", "b@second.example", "C@Turn.Example")
+	held := id(s.data("250 OK id="))
+	inQueue(t, x, "mailbag", held)
+	q := p.questions("END-OF-MESSAGE")
+	if len(q) != 1 {
+		t.Fatalf("asked %v", q)
+	}
+	for name, want := range map[string]string{
+		"request": "smtpd_access_policy", "policy_context": "exim", "queue_id": held, "client_address": "127.0.0.1",
+		"recipient_domains": "turn.example second.example", "other_recipients": "no", "size": fmt.Sprint(len(content)), "cut": "", "twice": "",
+	} {
+		if q[0][name] != want {
+			t.Errorf("%s=%q, want %q", name, q[0][name], want)
+		}
+	}
+	if len(q[0]["fingerprint"]) != 64 {
+		t.Errorf("the fingerprint is %q", q[0]["fingerprint"])
+	}
+	// The next message of the connection is somebody else's, and is not held.
+	p.answers(dunno)
+	s.mail("x@local.example")
+	s.data("250 OK id=")
+	if err := x.WaitLog(20*time.Second, "=> :blackhole: <x@local.example>"); err != nil {
+		t.Error(err)
+	}
+	if n := len(p.questions("RCPT")) + len(p.questions("END-OF-MESSAGE")); n > 0 {
+		t.Errorf("others' mail is asked about %d times", n)
+	}
+	if out, err := x.Command("/usr/sbin/exim4", "-qff").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	inQueue(t, x, "mailbag", held)
+}
+
+func TestAMessageIsHeldWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	s := dial(t, x, "")
+	s.mail("a@turn.example")
+	s.say("RCPT TO:<x@local.example>", "452 4.5.3")
+	s.say("RCPT TO:<m@pop.example>", "452 4.5.3")
+	s.say("RCPT TO:<b@second.example>", "250")
+	inQueue(t, x, "mailbag", id(s.data("250")))
+	s.mail("x@local.example", "m@pop.example")
+	s.say("RCPT TO:<a@turn.example>", "452 4.5.3")
+	inQueue(t, x, "", id(s.data("250")))
+	q := p.questions("END-OF-MESSAGE")
+	if len(q) != 2 || q[1]["recipient_domains"] != "pop.example" || q[1]["other_recipients"] != "yes" {
+		t.Errorf("asked %v", q)
+	}
+	// A recipient that is refused has no part in it.
+	s.say("MAIL FROM:<s@elsewhere.example>", "250")
+	s.say("RCPT TO:<x@unknown.example>", "550 relay not permitted")
+	s.say("RCPT TO:<a@turn.example>", "250")
+	s.say("RSET", "250")
+	s.mail("x@local.example")
+}
+
+func TestAnswersReachTheClient(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	s := dial(t, x, "")
+	s.say("MAIL FROM:<s@elsewhere.example>", "250")
+	for answer, want := range map[string]string{
+		"action=550 5.1.1 <a>: no such ${run{/bin/false}} $local_part user\n\n": "550 5.1.1 <a>: no such ${run{/bin/false}} $local_part user",
+		"action=552 5.2.2 full\n\n":  "552 5.2.2 full",
+		"action=452 4.2.2 later\n\n": "452 4.2.2 later",
+		"action=450 4.2.0 ${if\n\n":  "450 4.2.0 ${if",
+		"action=DUNNO\n\n":           "250",
+	} {
+		p.answers(func(question) string { return answer })
+		s.say("RCPT TO:<a@turn.example>", want)
+	}
+	for answer, want := range map[string]string{"452 4.2.2 no more": "452 4.2.2 no more", "552 5.2.2 too much": "552 5.2.2 too much", "451 4.3.0 ledger": "451 4.3.0 ledger"} {
+		p.answers(func(q question) string {
+			if q["protocol_state"] == "END-OF-MESSAGE" {
+				return "action=" + answer + "\n\n"
+			}
+			return dunno(q)
+		})
+		s.say("RSET", "250")
+		s.mail("a@turn.example")
+		s.data(want)
+	}
+	if n := strings.Count(x.Log(), " <= "); n > 0 {
+		t.Errorf("%d messages were taken", n)
+	}
+}
+
+// What is no whole answer is none: the accounts' mail is put off, and others' goes on in the same connection.
+func TestWithoutAnAnswerOnlyTheAccountsMailWaits(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	for _, answer := range []string{"", "action=DUNNO", "action=DUNNO\n", "action=OK\n\n", "DUNNO\n\n", "action=DUNNO\n\nmore", "action=250 2.0.0 ok\n\n",
+		"action=550\n\n", "action=550 5.1.1\n\n", "${run{/bin/false}}", strings.Repeat("x", 100_000)} {
+		p.answers(func(question) string { return answer })
+		s := dial(t, x, "")
+		s.say("MAIL FROM:<s@elsewhere.example>", "250")
+		s.say("RCPT TO:<a@turn.example>", "451 4.3.0 Temporary failure, try again later")
+		s.say("RCPT TO:<b@second.example>", "451 4.3.0")
+		s.say("ETRN turn.example", "458 4.3.0")
+		s.say("RCPT TO:<x@local.example>", "250")
+		s.data("250")
+		s.say("QUIT", "221")
+		if n := len(p.questions("RCPT")); n != 1 {
+			t.Errorf("%.40q: asked %d times in one connection", answer, n)
+		}
+	}
+	p.stop() // Exim 4.96 breaks off when it asks after a connect that failed
+	s := dial(t, x, "")
+	s.say("ETRN turn.example", "458 4.3.0")
+	s.say("MAIL FROM:<s@elsewhere.example>", "250")
+	s.say("RCPT TO:<a@turn.example>", "451 4.3.0")
+	s.say("RCPT TO:<x@local.example>", "250")
+	s.data("250")
+	// It is back, and so is the mail, in the next connection.
+	p.answers(dunno)
+	p.listen(t, x)
+	s = dial(t, x, "")
+	s.mail("a@turn.example")
+	s.data("250")
+}
+
+func TestETRNAnswersAsRFC1985(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	s := dial(t, x, "")
+	for _, c := range []struct{ argument, domain, answer, want string }{
+		{"turn.example", "turn.example", "250 2.0.0 OK, queuing for node turn.example started", "250 2.0.0 OK, queuing for node turn.example started"},
+		{"@turn.example", "turn.example", "251 2.0.0 OK, no messages waiting for node turn.example", "251 2.0.0 OK, no messages"},
+		{"#turn.example", "turn.example", "253 2.0.0 OK, 7 pending messages for node turn.example started", "253 2.0.0 OK, 7 pending"},
+		{"x.example", "x.example", "459 4.7.1 Node x.example not allowed: why", "459 4.7.1 Node x.example not allowed: why"},
+		{"x.example", "x.example", "458 4.3.0 Unable to queue", "458 4.3.0 Unable to queue"},
+		{"..", "..", "501 5.5.4 Syntax", "459 4.5.4 Syntax"},
+		{"${run{/bin/false}}", "${run{/bin/false}}", "459 4.7.1 Node not allowed", "459 4.7.1 Node not allowed"},
+		{"a\x01b\tc", "abc", "459 4.7.1 Node not allowed", "459 4.7.1 Node not allowed"},
+	} {
+		p.answers(func(question) string { return "action=" + c.answer + "\n\n" })
+		s.say("ETRN "+c.argument, c.want)
+		if q := p.questions("ETRN"); len(q) != 1 || q[0]["etrn_domain"] != c.domain || q[0]["client_address"] != "127.0.0.1" {
+			t.Errorf("%s: asked %v", c.argument, q)
+		}
+	}
+	// Each once, also when they come together.
+	p.answers(func(q question) string { return "action=250 2.0.0 OK, " + q["etrn_domain"] + "\n\n" })
+	if _, err := s.Write([]byte("ETRN a.example\r\nETRN b.example\r\nNOOP\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"250 2.0.0 OK, a.example", "250 2.0.0 OK, b.example", "250 OK"} {
+		if reply, err := s.Reply(); err != nil || reply != want {
+			t.Errorf("%q, %v, want %q", reply, err, want)
+		}
+	}
+}
+
+func TestPRDRRefusesOneRecipientAndCountsTheOthers(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	asked := map[string]int{}
+	p.answers(func(q question) string {
+		if r := q["recipient"]; r != "" {
+			p.mu.Lock()
+			asked[r]++
+			n := asked[r]
+			p.mu.Unlock()
+			if r == "a@turn.example" && n == 2 {
+				return "action=452 4.2.2 no more\n\n"
+			}
+		}
+		return dunno(q)
+	})
+	s := dial(t, x, "")
+	s.say("MAIL FROM:<s@elsewhere.example> PRDR", "250")
+	s.say("RCPT TO:<a@turn.example>", "250")
+	s.say("RCPT TO:<b@second.example>", "250")
+	s.data("353")
+	for _, want := range []string{"452 4.2.2 no more", "250", "250"} {
+		if reply, err := s.Reply(); err != nil || !strings.HasPrefix(reply, want) {
+			t.Errorf("%q, %v, want %s", reply, err, want)
+		}
+	}
+	q := p.questions("END-OF-MESSAGE")
+	if len(q) != 1 || q[0]["recipient_domains"] != "second.example" {
+		t.Errorf("asked %v", q)
+	}
+}
+
+func TestAMessageWhoseClientHasGoneIsTakenBack(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	gone := make(chan struct{})
+	p.answers(func(q question) string {
+		if q["protocol_state"] == "END-OF-MESSAGE" {
+			<-gone
+		}
+		return dunno(q)
+	})
+	s := dial(t, x, "")
+	s.mail("a@turn.example")
+	s.say("DATA", "354")
+	if _, err := s.Write([]byte(content + ".\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := postfixtest.Wait(20*time.Second, "the message to be counted", func() bool { return len(p.questions("END-OF-MESSAGE")) == 1 }); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	close(gone)
+	if err := postfixtest.Wait(20*time.Second, "the message to be taken back", func() bool { return len(p.questions("CANCEL")) == 1 }); err != nil {
+		t.Fatal(err)
+	}
+	if counted, back := p.questions("END-OF-MESSAGE")[0]["queue_id"], p.questions("CANCEL")[0]["queue_id"]; counted == "" || counted != back {
+		t.Errorf("%s was counted, and %s taken back", counted, back)
+	}
+	if strings.Contains(x.Log(), " <= ") {
+		t.Error("the message was accepted")
+	}
+	// One that was answered is not taken back, however its client leaves.
+	p.answers(dunno)
+	s = dial(t, x, "")
+	s.mail("a@turn.example")
+	s.data("250")
+	s.Close()
+	if err := x.WaitLog(20*time.Second, "lost"); err != nil {
+		t.Log(err)
+	}
+	if n := len(p.questions("CANCEL")); n > 0 {
+		t.Error("an accepted message was taken back")
+	}
+}
+
+func TestProgramsMailIsCounted(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	send := func(from string, to ...string) string {
+		cmd := x.Command("/usr/sbin/sendmail", append([]string{"-i", "-oee", "-f", from, "--"}, to...)...)
+		cmd.Stdin = strings.NewReader(strings.ReplaceAll(content, "\r\n", "\n"))
+		out, _ := cmd.CombinedOutput()
+		return string(out)
+	}
+	send("cron@local.example", "a@turn.example", "x@local.example", "m@pop.example")
+	q := p.questions("END-OF-MESSAGE")
+	if len(q) != 1 || q[0]["recipient_domains"] != "turn.example pop.example" || q[0]["other_recipients"] != "yes" || q[0]["client_address"] != "" || q[0]["size"] != fmt.Sprint(len(content)) {
+		t.Errorf("asked %v", q)
+	}
+	// A limit refuses it, and its sender is told; a bounce is not refused.
+	p.answers(func(question) string { return "action=552 5.2.2 too much\n\n" })
+	send("cron@local.example", "a@turn.example")
+	if err := x.WaitLog(20*time.Second, "rejected by non-SMTP ACL: 552 5.2.2 too much"); err != nil {
+		t.Error(err)
+	}
+	before := strings.Count(x.Log(), " <= <> U=root")
+	send("<>", "a@turn.example")
+	if n := strings.Count(x.Log(), " <= <> U=root"); n != before+1 {
+		t.Errorf("a message with the null sender was not taken:\n%s", x.Log())
+	}
+	// Without an answer it is taken, and the log says that it is not counted.
+	p.stop()
+	send("cron@local.example", "b@turn.example")
+	if err := x.WaitLog(20*time.Second, "is not counted: down"); err != nil {
+		t.Error(err)
+	}
+	p.listen(t, x)
+}
+
+// The host's refusals hold, its own ACLs of other kinds are asked first, and what it accepts is counted all the same.
+func TestTheHostsACLsStay(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil, func(x *eximtest.Instance) {
+		edit(t, x, "conf.d/main/00_host", func(string) string {
+			return `MAIN_ACL_CHECK_RCPT = host_rcpt
+MAIN_ACL_CHECK_DATA = host_data
+MAILBAG_HOST_PRDR = host_prdr
+MAILBAG_HOST_ETRN = host_etrn
+MAILBAG_HOST_NOT_SMTP = host_not_smtp
+MAILBAG_HOST_START = host_start
+MAILBAG_HOST_NOTQUIT = host_notquit
+`
+		})
+		edit(t, x, "conf.d/acl/60_host", func(string) string {
+			return `host_rcpt:
+  deny
+    local_parts = refused
+    message = 550 5.7.1 the host says no
+  discard
+    local_parts = nowhere
+  drop
+    local_parts = dropped
+    message = 550 5.7.1 the host hangs up
+  defer
+    local_parts = later
+    message = 451 4.7.1 the host says later
+  accept
+host_data:
+  deny
+    condition = ${if match{$h_subject:}{spam}}
+    message = 554 5.6.0 the host knows spam
+  accept
+host_prdr:
+  deny
+    local_parts = b
+    message = 550 5.7.1 the host dislikes b
+  accept
+host_etrn:
+  deny
+    condition = ${if match{$smtp_command_argument}{evil}}
+    message = 459 4.7.0 the host says no
+  accept
+host_not_smtp:
+  deny
+    condition = ${if match{$h_subject:}{spam}}
+    message = the host knows spam
+  accept
+host_start:
+  accept
+host_notquit:
+  accept
+    logwrite = the host saw it
+`
+		})
+	})
+	s := dial(t, x, "")
+	s.mail("a@turn.example")
+	s.say("RCPT TO:<refused@turn.example>", "550 5.7.1 the host says no")
+	s.say("RCPT TO:<later@turn.example>", "451 4.7.1 the host says later")
+	s.say("RCPT TO:<nowhere@turn.example>", "250")
+	s.say("ETRN evil.example", "459 4.7.0 the host says no")
+	s.say("ETRN turn.example", "458")
+	s.say("RSET", "250")
+	s.mail("a@turn.example")
+	s.say("DATA", "354")
+	s.say("Subject: spam\r\n\r\n.", "554 5.6.0 the host knows spam")
+	if q := p.questions("END-OF-MESSAGE"); len(q) > 0 {
+		t.Errorf("what the host refuses is counted: %v", q)
+	}
+	s.say("MAIL FROM:<s@elsewhere.example> PRDR", "250")
+	s.say("RCPT TO:<a@turn.example>", "250")
+	s.say("RCPT TO:<b@second.example>", "250")
+	s.data("353")
+	for _, want := range []string{"250", "550 5.7.1 the host dislikes b", "250"} {
+		if reply, err := s.Reply(); err != nil || !strings.HasPrefix(reply, want) {
+			t.Errorf("%q, %v, want %s", reply, err, want)
+		}
+	}
+	if q := p.questions("END-OF-MESSAGE"); len(q) != 1 || q[0]["recipient_domains"] != "turn.example" {
+		t.Errorf("asked %v", q)
+	}
+	s.say("MAIL FROM:<s@elsewhere.example>", "250")
+	s.say("RCPT TO:<dropped@turn.example>", "550 5.7.1 the host hangs up")
+	if reply, err := s.Say("NOOP"); err == nil {
+		t.Errorf("the connection is still there: %s", reply)
+	}
+	s = dial(t, x, "")
+	s.mail("nowhere@turn.example")
+	s.data("250")
+	if q := p.questions("END-OF-MESSAGE"); len(q) != 1 {
+		t.Errorf("what the host discards is counted: %v", q)
+	}
+	s.Close()
+	if err := x.WaitLog(20*time.Second, "the host saw it"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAsideTheAccountsMailIsPutOffWithoutAQuestion(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	if o := done(t, x, verb{Do: "aside"}); o.Empty || !o.Reloaded {
+		t.Errorf("%+v", o)
+	}
+	if err := x.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if o := done(t, x, verb{Do: "aside"}); !o.Empty || o.Since.IsZero() {
+		t.Errorf("%+v", o)
+	}
+	if o := done(t, x, verb{Do: "setup"}); !o.Empty || o.Since.IsZero() {
+		t.Errorf("setup ends it: %+v", o)
+	}
+	s := dial(t, x, "")
+	s.say("MAIL FROM:<s@elsewhere.example>", "250")
+	s.say("RCPT TO:<a@turn.example>", "451 4.3.0 Mail for this domain is put off since 2026-01-02T03:04:05Z")
+	s.say("RCPT TO:<x@local.example>", "250")
+	s.data("250")
+	s.say("ETRN turn.example", "458 4.3.0")
+	if n := len(p.asked); n > 0 {
+		t.Errorf("asked %d times", n)
+	}
+	found := done(t, x, verb{Do: "check"}).Findings
+	if len(found) == 0 || !strings.Contains(found[0].Text, "stands aside since 2026-01-02T03:04:05Z") {
+		t.Errorf("%+v", found)
+	}
+	if o := done(t, x, verb{Do: "in"}); o.Empty {
+		t.Error("there is nothing to end")
+	}
+	if err := x.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	s = dial(t, x, "")
+	s.mail("a@turn.example")
+	s.data("250")
+}
+
+func TestCheckNamesWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	needs := mta.Needs{Domains: []string{"turn.example"}}
+	faults := func() string {
+		t.Helper()
+		var out strings.Builder
+		for _, f := range done(t, x, verb{Do: "check", Needs: needs}).Findings {
+			if f.Severity == mta.Fault {
+				fmt.Fprintln(&out, f.Text)
+			}
+		}
+		return out.String()
+	}
+	if got := faults(); got != "" {
+		t.Errorf("a sound Exim has faults:\n%s", got)
+	}
+	if err := os.Chmod(x.Root(policySocket), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := faults(), "the user Debian-exim may not connect to "+policySocket; !strings.Contains(got, want) {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	p.stop()
+	if got, want := faults(), "there is no socket "+policySocket; !strings.Contains(got, want) {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	p.listen(t, x)
+	needs.Domains = append(needs.Domains, "new.example", "local.example")
+	if got := faults(); !strings.Contains(got, "routes.cdb has no new.example, local.example") || !strings.Contains(got, "the domain local.example is also in dc_other_hostnames") {
+		t.Error(got)
+	}
+	needs.Domains = needs.Domains[:1]
+	edit(t, x, "conf.d/acl/50_mailbag", func(s string) string { return s + "# by hand\n" })
+	if got := faults(); !strings.Contains(got, "/etc/exim4/conf.d/acl/50_mailbag is not what mailbag needs") {
+		t.Error(got)
+	}
+	edit(t, x, "conf.d/acl/50_mailbag", func(s string) string { return strings.TrimSuffix(s, "# by hand\n") })
+	edit(t, x, "conf.d/main/00_private", func(s string) string { return s + "smtp_banner = x\n" })
+	if got := faults(); !strings.Contains(got, "was not made of them since") {
+		t.Error(got)
+	}
+	edit(t, x, "conf.d/acl/00_exim4-config_header", func(s string) string { return s + "acl_dummy:\n  accept\n" })
+	edit(t, x, "conf.d/acl/30_exim4-config_check_rcpt", func(s string) string {
+		return strings.Replace(s, "acl_check_rcpt:\n", "acl_check_rcpt:\n  deny\n    message = 550 nobody\n", 1)
+	})
+	if err := x.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	found := done(t, x, verb{Do: "check", Needs: needs}).Findings
+	if len(found) == 0 || !strings.Contains(fmt.Sprint(found), "Exim refuses mail for postmaster@turn.example from outside (192.0.2.1): 550 nobody") {
+		t.Errorf("%+v", found)
+	}
+}
+
+func TestAnswersAsksAsEximDoes(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	if o := do(t, x, verb{Do: "answers"}); o.Err != "" {
+		t.Error(o.Err)
+	}
+	p.stop()
+	if o := do(t, x, verb{Do: "answers"}); !o.Silent {
+		t.Errorf("%+v", o)
+	}
+	p.listener, _ = net.Listen("unix", x.Path("unused"))
+}
