@@ -117,9 +117,9 @@ func TestWithoutAnAnswerOnlyTheAccountsMailWaits(t *testing.T) {
 		s.say("MAIL FROM:<s@elsewhere.example>", "250")
 		s.say("RCPT TO:<a@turn.example>", "451 4.3.0 Temporary failure, try again later")
 		s.say("RCPT TO:<b@second.example>", "451 4.3.0")
-		s.say("ETRN turn.example", "458 4.3.0")
 		s.say("RCPT TO:<x@local.example>", "250")
 		s.data("250")
+		s.say("ETRN turn.example", "458 4.3.0")
 		s.say("QUIT", "221")
 		if n := len(p.questions("RCPT")); n != 1 {
 			t.Errorf("%.40q: asked %d times in one connection", answer, n)
@@ -143,7 +143,6 @@ func TestWithoutAnAnswerOnlyTheAccountsMailWaits(t *testing.T) {
 func TestETRNAnswersAsRFC1985(t *testing.T) {
 	t.Parallel()
 	x, p := wired(t, nil)
-	s := dial(t, x, "")
 	for _, c := range []struct{ argument, domain, answer, want string }{
 		{"turn.example", "turn.example", "250 2.0.0 OK, queuing for node turn.example started", "250 2.0.0 OK, queuing for node turn.example started"},
 		{"@turn.example", "turn.example", "251 2.0.0 OK, no messages waiting for node turn.example", "251 2.0.0 OK, no messages"},
@@ -155,13 +154,14 @@ func TestETRNAnswersAsRFC1985(t *testing.T) {
 		{"a\x01b\tc", "abc", "459 4.7.1 Node not allowed", "459 4.7.1 Node not allowed"},
 	} {
 		p.answers(func(question) string { return "action=" + c.answer + "\n\n" })
-		s.say("ETRN "+c.argument, c.want)
+		dial(t, x, "").say("ETRN "+c.argument, c.want)
 		if q := p.questions("ETRN"); len(q) != 1 || q[0]["etrn_domain"] != c.domain || q[0]["client_address"] != "127.0.0.1" {
 			t.Errorf("%s: asked %v", c.argument, q)
 		}
 	}
 	// Each once, also when they come together.
 	p.answers(func(q question) string { return "action=250 2.0.0 OK, " + q["etrn_domain"] + "\n\n" })
+	s := dial(t, x, "")
 	if _, err := s.Write([]byte("ETRN a.example\r\nETRN b.example\r\nNOOP\r\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -339,12 +339,14 @@ host_notquit:
 		})
 	})
 	s := dial(t, x, "")
+	s.say("ETRN evil.example", "459 4.7.0 the host says no")
+	s.say("ETRN turn.example", "458")
+	p.answers(dunno)
+	s = dial(t, x, "")
 	s.mail("a@turn.example")
 	s.say("RCPT TO:<refused@turn.example>", "550 5.7.1 the host says no")
 	s.say("RCPT TO:<later@turn.example>", "451 4.7.1 the host says later")
 	s.say("RCPT TO:<nowhere@turn.example>", "250")
-	s.say("ETRN evil.example", "459 4.7.0 the host says no")
-	s.say("ETRN turn.example", "458")
 	s.say("RSET", "250")
 	s.mail("a@turn.example")
 	s.say("DATA", "354")

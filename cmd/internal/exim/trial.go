@@ -126,21 +126,24 @@ func wayOut(option, where string) string {
 	return fmt.Sprintf("%s sets %s, which mailbag needs for itself; take it out", where, option)
 }
 
-// places are where the host's files begin a line with a name.
+// debians is what Debian's own lines have for the options and macros that mailbag takes in.
+var debians = regexp.MustCompile(`=\s*(MAIN_ACL_CHECK|acl_check)_\w+\s*$`)
+
+// places are where the host's own lines begin with a name.
 func places(name string) string {
 	line := regexp.MustCompile(`^\s*` + regexp.QuoteMeta(name) + `\s*=`)
-	files, _ := filepath.Glob(confdir + "/conf.d/main/*")
+	files := []string{confdir + "/exim4.conf.localmacros", confdir + "/" + template}
+	if parted, err := split(); err == nil && parted {
+		files, _ = filepath.Glob(confdir + "/conf.d/main/*")
+	}
 	var found []string
-	for _, path := range append(files, confdir+"/"+template, confdir+"/exim4.conf.localmacros") {
-		if ourPath(path) {
-			continue
-		}
+	for _, path := range files {
 		text, err := os.ReadFile(path)
-		if err != nil {
+		if err != nil || ourPath(path) {
 			continue
 		}
 		for i, l := range strings.Split(string(text), "\n") {
-			if line.MatchString(l) {
+			if line.MatchString(l) && !debians.MatchString(l) {
 				found = append(found, fmt.Sprintf("%s:%d", path, i+1))
 			}
 		}
