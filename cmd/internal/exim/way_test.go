@@ -35,7 +35,7 @@ func TestBackupMailGoesWhereItsAccountSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if to := fmt.Sprint(got[0].To); to != "[a@backup.example]" {
+	if to := fmt.Sprint(got[0].Recipients); to != "[a@backup.example]" {
 		t.Errorf("it came for %s", to)
 	}
 	// The server has no TLS, one account no server that can be found, and there is no mailbag-popd: all of that waits.
