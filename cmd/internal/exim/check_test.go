@@ -1,0 +1,118 @@
+package exim
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"mailbag/cmd/internal/mta"
+)
+
+func TestAsideTheAccountsMailIsPutOffWithoutAQuestion(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	if o := done(t, x, verb{Do: "aside"}); o.Empty || !o.Reloaded {
+		t.Errorf("%+v", o)
+	}
+	if err := x.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if o := done(t, x, verb{Do: "aside"}); !o.Empty || o.Since.IsZero() {
+		t.Errorf("%+v", o)
+	}
+	if o := done(t, x, verb{Do: "setup"}); !o.Empty || o.Since.IsZero() {
+		t.Errorf("setup ends it: %+v", o)
+	}
+	s := dial(t, x, "")
+	s.say("MAIL FROM:<s@elsewhere.example>", "250")
+	s.say("RCPT TO:<a@turn.example>", "451 4.3.0 Mail for this domain is put off since 2026-01-02T03:04:05Z")
+	s.say("RCPT TO:<x@local.example>", "250")
+	s.data("250")
+	s.say("ETRN turn.example", "458 4.3.0")
+	if n := len(p.asked); n > 0 {
+		t.Errorf("asked %d times", n)
+	}
+	found := done(t, x, verb{Do: "check"}).Findings
+	if len(found) == 0 || !strings.Contains(found[0].Text, "stands aside since 2026-01-02T03:04:05Z") {
+		t.Errorf("%+v", found)
+	}
+	if o := done(t, x, verb{Do: "in"}); o.Empty {
+		t.Error("there is nothing to end")
+	}
+	if err := x.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	s = dial(t, x, "")
+	s.mail("a@turn.example")
+	s.data("250")
+}
+
+func TestCheckNamesWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	needs := mta.Needs{Domains: []string{"turn.example"}}
+	faults := func() string {
+		t.Helper()
+		var out strings.Builder
+		for _, f := range done(t, x, verb{Do: "check", Needs: needs}).Findings {
+			if f.Severity == mta.Fault {
+				fmt.Fprintln(&out, f.Text)
+			}
+		}
+		return out.String()
+	}
+	if got := faults(); got != "" {
+		t.Errorf("a sound Exim has faults:\n%s", got)
+	}
+	if err := os.Chmod(x.Root(policySocket), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := faults(), "the user Debian-exim may not connect to "+policySocket; !strings.Contains(got, want) {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	p.stop()
+	if got, want := faults(), "there is no socket "+policySocket; !strings.Contains(got, want) {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	p.listen(t, x)
+	needs.Domains = append(needs.Domains, "new.example", "local.example")
+	if got := faults(); !strings.Contains(got, "routes.cdb has no new.example, local.example") || !strings.Contains(got, "the domain local.example is also in dc_other_hostnames") {
+		t.Error(got)
+	}
+	needs.Domains = needs.Domains[:1]
+	edit(t, x, "conf.d/acl/50_mailbag", func(s string) string { return s + "# by hand\n" })
+	if got := faults(); !strings.Contains(got, "/etc/exim4/conf.d/acl/50_mailbag is not what mailbag needs") {
+		t.Error(got)
+	}
+	edit(t, x, "conf.d/acl/50_mailbag", func(s string) string { return strings.TrimSuffix(s, "# by hand\n") })
+	edit(t, x, "conf.d/main/00_private", func(s string) string { return s + "smtp_banner = x\n" })
+	if got := faults(); !strings.Contains(got, "was not made of them since") {
+		t.Error(got)
+	}
+	edit(t, x, "conf.d/acl/00_exim4-config_header", func(s string) string { return s + "acl_dummy:\n  accept\n" })
+	edit(t, x, "conf.d/acl/30_exim4-config_check_rcpt", func(s string) string {
+		return strings.Replace(s, "acl_check_rcpt:\n", "acl_check_rcpt:\n  deny\n    message = 550 nobody\n", 1)
+	})
+	if err := x.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	found := done(t, x, verb{Do: "check", Needs: needs}).Findings
+	if len(found) == 0 || !strings.Contains(fmt.Sprint(found), "Exim refuses mail for postmaster@turn.example from outside (192.0.2.1): 550 nobody") {
+		t.Errorf("%+v", found)
+	}
+}
+
+func TestAnswersAsksAsEximDoes(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	if o := do(t, x, verb{Do: "answers"}); o.Err != "" {
+		t.Error(o.Err)
+	}
+	p.stop()
+	if o := do(t, x, verb{Do: "answers"}); !o.Silent {
+		t.Errorf("%+v", o)
+	}
+	p.listener, _ = net.Listen("unix", x.Path("unused"))
+}
