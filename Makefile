@@ -26,7 +26,7 @@ NEEDED_test   += libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpcr
 NEEDED_apt     = apt-utils gnupg xz-utils
 NEEDED_install = $(NEEDED_apt) debootstrap prometheus systemd-container
 KINDS          = build deb demo test apt install
-UNPACKED_exim      = exim4-daemon-light libnss-wrapper
+UNPACKED_exim      = exim4-daemon-light exim4-base exim4-config libnss-wrapper
 UNPACKED_opensmtpd = opensmtpd
 
 export CGO_ENABLED = 1
@@ -117,12 +117,14 @@ $(KINDS:%=deps-%): deps-%:
 	echo 'postfix postfix/main_mailer_type select Local only' | debconf-set-selections; \
 	apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing
 
-# The customers' servers of the tests. Where one cannot be had, they skip what needs it.
+# The customers' servers of the tests, and the Exim beside which mailbag runs in them. Where one cannot be had, they skip
+# what needs it.
 exim opensmtpd:
-	@if [ ! -e .cache/$@ ] && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+	@missing=; for p in $(UNPACKED_$@); do [ -e .cache/$@/usr/share/doc/$$p ] || missing=1; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
 		echo "unpacking: $(UNPACKED_$@)"; \
-		mkdir -p .cache/new-$@ && cd .cache/new-$@ && apt-get -qq download -o APT::Sandbox::User=root $(UNPACKED_$@) && \
-		for p in *.deb; do dpkg -x $$p . && rm $$p || exit 1; done && mv ../new-$@ ../$@ || echo "no $@ for the tests"; \
+		rm -rf .cache/new-$@ && mkdir -p .cache/new-$@ && cd .cache/new-$@ && apt-get -qq download -o APT::Sandbox::User=root $(UNPACKED_$@) && \
+		for p in *.deb; do dpkg -x $$p . && rm $$p || exit 1; done && rm -rf ../$@ && mv ../new-$@ ../$@ || echo "no $@ for the tests"; \
 	fi
 
 # Manual pages and completions are written by a program that runs here.

@@ -1,0 +1,138 @@
+package eximtest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+)
+
+// held is the named queue in which mailbag keeps what it holds; Exim's own has no name.
+const held = "mailbag"
+
+// Queue lists what waits in the queues of the instance. An entry's queue is "held", "deferred" for a message that was
+// tried in vain, or "active".
+func (in *Instance) Queue() ([]postfixtest.Entry, error) {
+	var all []postfixtest.Entry
+	for _, name := range []string{"", held} {
+		// Recipients that have the message already are left out, and the order is that of the directory.
+		text, err := in.run("/usr/sbin/exim4", "-qG"+name, "-bpru")
+		if err != nil {
+			return nil, err
+		}
+		entries, err := in.parse(name, text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entries...)
+	}
+	return all, nil
+}
+
+// A line for each message has its age, size, ID and sender, and *** frozen *** where it is; its recipients follow on lines
+// of their own.
+var message = regexp.MustCompile(`^ ?\s*(\S+)\s+(\S+)\s+([0-9A-Za-z]+-[0-9A-Za-z]+-[0-9A-Za-z]+) <([^>]*)>`)
+
+func (in *Instance) parse(queue, text string) ([]postfixtest.Entry, error) {
+	var all []postfixtest.Entry
+	for line := range strings.Lines(text) {
+		if m := message.FindStringSubmatch(line); m != nil {
+			all = append(all, postfixtest.Entry{Queue: in.state(queue, m[3]), ID: m[3], Sender: m[4]})
+		} else if to := strings.TrimSpace(line); to != "" && len(all) > 0 {
+			e := &all[len(all)-1]
+			e.Recipients = append(e.Recipients, postfixtest.Recipient{Address: to, DelayReason: in.reason(queue, e.ID, to)})
+		} else if to != "" {
+			return nil, fmt.Errorf("cannot read the listing of Exim's queue: %q", line)
+		}
+	}
+	for i, e := range all {
+		if st, err := os.Stat(in.file(queue, "input", e.ID+"-D")); err == nil {
+			all[i].Size = st.Size()
+		}
+	}
+	return all, nil
+}
+
+func (in *Instance) state(queue, id string) string {
+	switch {
+	case queue == held:
+		return "held"
+	case strings.Contains(in.history(queue, id), " defer ("):
+		return "deferred"
+	}
+	return "active"
+}
+
+// reason is why a recipient waits, as the last attempt wrote it into the message's own log.
+func (in *Instance) reason(queue, id, to string) string {
+	reason := ""
+	for line := range strings.Lines(in.history(queue, id)) {
+		if _, attempt, found := strings.Cut(line, " "+to+" "); found {
+			_, reason, _ = strings.Cut(strings.TrimSpace(attempt), " defer ")
+		}
+	}
+	return reason
+}
+
+func (in *Instance) history(queue, id string) string {
+	text, _ := os.ReadFile(in.file(queue, "msglog", id)) // not there before the first attempt
+	return string(text)
+}
+
+// file is one of a message's files, with the spool directory split or not.
+func (in *Instance) file(queue, kind, name string) string {
+	dir := in.Root(filepath.Join("/var/spool/exim4", queue, kind))
+	if split := filepath.Join(dir, name[5:6], name); exists(split) {
+		return split
+	}
+	return filepath.Join(dir, name)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// Waiting is how many messages are in the queues. It counts files, for a listing takes long with many.
+func (in *Instance) Waiting() int {
+	n := 0
+	for _, name := range []string{"", held} {
+		_ = filepath.WalkDir(in.Root(filepath.Join("/var/spool/exim4", name, "input")), func(path string, _ fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, "-H") { // directories and files come and go
+				n++
+			}
+			return nil
+		})
+	}
+	return n
+}
+
+// FlushQueue makes Exim try every message now, those too that mailbag holds, and waits until it has.
+func (in *Instance) FlushQueue() error {
+	var errs []error
+	for _, name := range []string{"", held} {
+		_, err := in.run("/usr/sbin/exim4", "-qff"+"G"+name)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// WaitQueue waits until the queue is as holds wants it.
+func (in *Instance) WaitQueue(within time.Duration, what string, holds func([]postfixtest.Entry) bool) error {
+	var last []postfixtest.Entry
+	var failed error
+	err := postfixtest.Wait(within, what, func() bool {
+		last, failed = in.Queue()
+		return failed == nil && holds(last)
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w; in the queue: %+v", err, last), failed)
+	}
+	return nil
+}
