@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,13 +23,16 @@ func Restless() map[string]string {
 
 // Entry is one message in the queue, as postqueue -j shows it.
 type Entry struct {
-	Queue       string      `json:"queue_name"` // "active", "deferred", "hold", "incoming" or "maildrop"
+	Queue       string      `json:"queue_name"` // "active", "deferred", "hold", "incoming" or "maildrop"; an Exim's "held"
 	ID          string      `json:"queue_id"`
 	ArrivalTime int64       `json:"arrival_time"` // seconds since 1970, UTC
 	Size        int64       `json:"message_size"` // octets
 	Sender      string      `json:"sender"`
 	Recipients  []Recipient `json:"recipients"`
 }
+
+// Waits reports whether the message waits for a turn, or for its next attempt.
+func (e Entry) Waits() bool { return e.Queue == "deferred" || e.Queue == "held" }
 
 // Recipient is one recipient that is still to be delivered.
 type Recipient struct {
@@ -70,6 +75,18 @@ func (in *Instance) list() ([]Entry, error) {
 		}
 		all = append(all, e)
 	}
+}
+
+// Waiting counts the messages that are deferred. It counts files, for postqueue takes long with many.
+func (in *Instance) Waiting() int {
+	n := 0
+	_ = filepath.WalkDir(filepath.Join(in.QueueDir(), "deferred"), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() { // directories and files come and go
+			n++
+		}
+		return nil
+	})
+	return n
 }
 
 // FlushQueue makes Postfix try every deferred message now.

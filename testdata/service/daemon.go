@@ -50,7 +50,7 @@ func (d *Daemon) Launch() error {
 	cmd := d.service.Command(d.Program)
 	if d.held != nil {
 		// As systemd does it (sd_listen_fds(3)); only the process itself knows its ID.
-		cmd.Args = []string{"sh", "-c", `LISTEN_PID=$$ exec "$0"`, cmd.Path}
+		cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
 		cmd.Path = "/bin/sh"
 		cmd.ExtraFiles = d.held
 		names := make([]string, len(d.sockets))

@@ -1,5 +1,5 @@
 // Package service runs mailbag's programs as they are installed, at a directory of their own: with a
-// private Postfix for the tests and the demo, or alone for measurements.
+// private MTA for the tests and the demo, or alone for measurements.
 //
 // A [Service] touches nothing outside its directories. Who starts a daemon with it has to stop it;
 // the kernel ends it at the latest with the process that started it.
@@ -16,16 +16,18 @@ import (
 	"time"
 
 	"mailbag/policy/routes"
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
-const patience = 30 * time.Second // for a daemon to come up, or for Postfix to do its part
+const patience = 30 * time.Second // for a daemon to come up, or for the MTA to do its part
 
 // Service is mailbag at a directory. Its own daemon is mailbag-policyd, without which there is nothing.
 type Service struct {
 	*Daemon
 	Turnd *Daemon
 	Popd  *Daemon
+	Eximd *Daemon // nil beside a Postfix
 
 	Config   string // settings file
 	Ledger   string
@@ -35,21 +37,21 @@ type Service struct {
 	POP3S    string
 	Maildirs string
 
-	bin     string
-	dir     string
-	postfix *postfixtest.Instance // nil: no Postfix
+	bin string
+	dir string
+	mta mtatest.Instance // nil: none
 }
 
-// New writes the settings of a service into dir, which must exist. The programs are in bin. With a
-// Postfix its sockets are in that one's private directory, else in dir.
-func New(bin, dir string, postfix *postfixtest.Instance) (*Service, error) {
+// New writes the settings of a service into dir, which must exist. The programs are in bin. With an MTA they meet where
+// that one says, else in dir.
+func New(bin, dir string, mta mtatest.Instance) (*Service, error) {
 	s := &Service{
 		Config:   filepath.Join(dir, "mailbag.toml"),
 		Ledger:   filepath.Join(dir, "mailbag.db"),
 		Maildirs: filepath.Join(dir, "maildirs"),
 		bin:      bin,
 		dir:      dir,
-		postfix:  postfix,
+		mta:      mta,
 	}
 	var metrics [3]string
 	for _, at := range []*string{&s.ODMR, &s.ODMRTLS, &s.POP3, &s.POP3S, &metrics[0], &metrics[1], &metrics[2]} {
@@ -59,8 +61,12 @@ func New(bin, dir string, postfix *postfixtest.Instance) (*Service, error) {
 		}
 		*at = fmt.Sprintf("127.0.0.1:%d", port)
 	}
-	s.Daemon = &Daemon{Program: "mailbag-policyd", Metrics: metrics[0], service: s, sockets: []socket{
-		{"policy", "unix", s.Socket("policy")}, {"milter", "unix", s.Socket("milter")}}}
+	s.Daemon = &Daemon{Program: "mailbag-policyd", Metrics: metrics[0], service: s}
+	for _, name := range []string{"policy", "milter"} {
+		if at := s.Socket(name); at != "" {
+			s.Daemon.sockets = append(s.Daemon.sockets, socket{name, "unix", at})
+		}
+	}
 	s.Turnd = &Daemon{Program: "mailbag-turnd", Metrics: metrics[1], service: s, sockets: []socket{{"odmr", "tcp", s.ODMR}}}
 	s.Popd = &Daemon{Program: "mailbag-popd", Metrics: metrics[2], service: s, sockets: []socket{
 		{"pop3", "tcp", s.POP3}, {"pop3s", "tcp", s.POP3S}, {"deliver", "unix", s.Deliver()}}}
@@ -74,11 +80,8 @@ func New(bin, dir string, postfix *postfixtest.Instance) (*Service, error) {
 certificate = %q
 key         = %q
 [policy]
-listen  = "unix:%s"
-milter  = "unix:%s"
-tables  = %q
 metrics = %q
-[turn]
+%s[turn]
 listen     = [%q]
 listen_tls = [%q]
 sockets    = %q
@@ -90,7 +93,7 @@ listen_tls = [%q]
 deliver    = "unix:%s"
 maildirs   = %q
 metrics    = %q
-`, s.Ledger, s.Certificate(), s.Key(), s.Socket("policy"), s.Socket("milter"), s.Tables(), metrics[0],
+`, s.Ledger, s.Certificate(), s.Key(), metrics[0], s.meeting(),
 		s.ODMR, s.ODMRTLS, filepath.Join(dir, "turn"), filepath.Join(dir, "turnd.sock"), metrics[1],
 		s.POP3, s.POP3S, s.Deliver(), s.Maildirs, metrics[2])
 	return s, os.WriteFile(s.Config, []byte(settings), 0o644)
@@ -101,18 +104,31 @@ metrics    = %q
 func (s *Service) Certificate() string { return filepath.Join(s.dir, "tls", "fullchain.pem") }
 func (s *Service) Key() string         { return filepath.Join(s.dir, "tls", "privkey.pem") }
 
-// Socket is the path of a socket of mailbag-policyd: policy or milter.
+// meeting are the lines of [policy] that say where the MTA and mailbag meet.
+func (s *Service) meeting() string {
+	if s.mta != nil {
+		return s.mta.Settings()
+	}
+	return fmt.Sprintf("listen = \"unix:%s\"\nmilter = \"unix:%s\"\ntables = %q\n", s.Socket("policy"), s.Socket("milter"), s.Tables())
+}
+
+// Socket is the path of a socket of mailbag-policyd: policy or milter. It is empty where the MTA has no use for it.
 func (s *Service) Socket(name string) string {
-	if s.postfix != nil {
-		return s.postfix.Private("mailbag-" + name)
+	if s.mta != nil {
+		return s.mta.Socket(name)
 	}
 	return filepath.Join(s.dir, name)
 }
 
 // Tables is the directory of the tables that mailbag-policyd writes.
-func (s *Service) Tables() string { return filepath.Join(s.dir, "postfix") }
+func (s *Service) Tables() string {
+	if s.mta != nil {
+		return s.mta.Tables()
+	}
+	return filepath.Join(s.dir, "tables")
+}
 
-// Deliver is the path of the socket of mailbag-popd through which Postfix delivers.
+// Deliver is the path of the socket of mailbag-popd through which the MTA delivers.
 func (s *Service) Deliver() string { return filepath.Join(s.dir, "deliver.sock") }
 
 // TurnSocket is the path of the socket of an account's turn, which is there while the turn is open.
@@ -122,11 +138,14 @@ func (s *Service) TurnSocket(account string) string {
 
 // Command is one of the programs, at this service.
 func (s *Service) Command(program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.bin, program), args...)
-	cmd.Env = append(os.Environ(), "MAILBAG_CONFIG="+s.Config)
-	if s.postfix != nil {
-		cmd.Env = append(cmd.Env, "MAIL_CONFIG="+s.postfix.ConfigDir())
+	path := filepath.Join(s.bin, program)
+	var cmd *exec.Cmd
+	if s.mta != nil {
+		cmd = s.mta.Command(path, args...)
+	} else {
+		cmd = exec.Command(path, args...)
 	}
+	cmd.Env = append(cmd.Environ(), "MAILBAG_CONFIG="+s.Config)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -142,18 +161,12 @@ func (s *Service) Mailbag(args ...string) (out, errs string, err error) {
 	return stdout.String(), stderr.String(), nil
 }
 
-// Wire runs mailbag postfix setup.
+// Wire makes mailbag part of the MTA's configuration.
 func (s *Service) Wire() error {
-	if _, _, err := s.Mailbag("postfix", "setup", "--config-dir", s.postfix.ConfigDir()); err != nil {
+	if _, _, err := s.Mailbag(s.mta.Wiring("setup")...); err != nil {
 		return err
 	}
-	return s.settle()
-}
-
-// settle backdates main.cf: every program of Postfix waits while it is younger than a second or two.
-func (s *Service) settle() error {
-	past := time.Now().Add(-time.Minute)
-	return os.Chtimes(filepath.Join(s.postfix.ConfigDir(), "main.cf"), past, past)
+	return s.mta.Settle()
 }
 
 // Lookup returns what one of the tables has for a key, empty where it has nothing.
@@ -165,18 +178,21 @@ func (s *Service) Lookup(table, key string) (string, error) {
 // Route is the way that mail for a domain takes, empty where it is nobody's here.
 func (s *Service) Route(domain string) (string, error) { return s.Lookup(routes.Routes, domain) }
 
-// AwaitDomain waits until mailbag-policyd has told Postfix of the domain, and Postfix knows it. A way to a turn says whose
+// AwaitDomain waits until mailbag-policyd has told the MTA of the domain, and the MTA knows it. A way to a turn says whose
 // the domain is, and has to name the account.
 func (s *Service) AwaitDomain(domain, account string) error {
 	if err := postfixtest.Wait(patience, domain+" is in force", func() bool {
 		way, err := s.Route(domain)
-		turn, held := strings.CutPrefix(way, "mailbag-turn:unix:")
-		return err == nil && way != "" && (!held || turn == s.TurnSocket(account))
+		if s.mta == nil || err != nil || way == "" {
+			return err == nil && way != ""
+		}
+		whose, held := s.mta.Held(way)
+		return !held || whose == account
 	}); err != nil {
 		return err
 	}
-	if s.postfix == nil {
+	if s.mta == nil {
 		return nil
 	}
-	return s.postfix.Reread()
+	return s.mta.Reread()
 }

@@ -1,0 +1,58 @@
+package eximtest
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Name is that of the command group of mailbag that wires the instance.
+func (in *Instance) Name() string { return "exim" }
+
+// Wiring are the arguments with which mailbag is told to set up this instance, or to check it.
+func (in *Instance) Wiring(verb string) []string { return []string{"exim", verb} }
+
+// Socket is where mailbag-policyd listens for this instance, by the name "policy", as seen from outside. Exim has no milter.
+func (in *Instance) Socket(name string) string {
+	if name == "milter" {
+		return ""
+	}
+	return in.Root("/run/mailbag/" + name + ".sock")
+}
+
+// Tables is the directory of mailbag's tables, as seen from outside.
+func (in *Instance) Tables() string { return in.Root("/var/lib/mailbag/exim") }
+
+// Settings are none: both are at their usual places.
+func (in *Instance) Settings() string { return "" }
+
+// Held is the account for whose turns mail waits that takes a way in a table; held is false for another way.
+func (in *Instance) Held(way string) (account string, held bool) {
+	for field := range strings.FieldsSeq(way) {
+		switch name, value, _ := strings.Cut(field, "="); {
+		case name == "account":
+			account = value
+		case field == "transport=turn":
+			held = true
+		}
+	}
+	return account, held
+}
+
+// Settle does nothing: Exim takes a file of any age.
+func (in *Instance) Settle() error { return nil }
+
+// Reread does nothing: Exim's next lookup is in the new table.
+func (in *Instance) Reread() error { return nil }
+
+// Sendmail submits a message, with CRLF line ends, as a program of the host does.
+func (in *Instance) Sendmail(data, from string, to ...string) error {
+	cmd := in.Command("/usr/sbin/sendmail", append([]string{"-i", "-f", from, "--"}, to...)...)
+	cmd.Stdin = strings.NewReader(strings.ReplaceAll(data, "\r\n", "\n"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("sendmail: %w: %s", err, out)
+	}
+	return nil
+}
+
+// Bounced counts the recipients, as logged, that were given up.
+func (in *Instance) Bounced() int { return strings.Count(in.Log(), " ** ") }
