@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 	"mailbag/testdata/service"
 )
@@ -73,8 +74,8 @@ func bench(bin, in, only string, rounds int) error {
 
 // beside runs measure with mailbag-policyd at dir, after the command line was run with each of
 // commands.
-func beside(bin, dir string, postfix *postfixtest.Instance, commands [][]string, measure func(*service.Service) error) (err error) {
-	s, err := service.New(bin, dir, postfix)
+func beside(bin, dir string, mta mtatest.Instance, commands [][]string, measure func(*service.Service) error) (err error) {
+	s, err := service.New(bin, dir, mta)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func beside(bin, dir string, postfix *postfixtest.Instance, commands [][]string,
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	if postfix != nil {
+	if mta != nil {
 		if err := s.Wire(); err != nil {
 			return err
 		}

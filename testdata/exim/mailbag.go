@@ -54,5 +54,8 @@ func (in *Instance) Sendmail(data, from string, to ...string) error {
 	return nil
 }
 
+// Notified counts the messages, as logged, that tell senders of a failure.
+func (in *Instance) Notified() int { return strings.Count(in.Log(), " <= <> R=") }
+
 // Bounced counts the recipients, as logged, that were given up.
 func (in *Instance) Bounced() int { return strings.Count(in.Log(), " ** ") }

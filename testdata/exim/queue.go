@@ -113,6 +113,20 @@ func (in *Instance) Waiting() int {
 	return n
 }
 
+// Busy reports whether a message is under way: whether Exim has a process besides the daemon.
+func (in *Instance) Busy() bool {
+	in.mu.Lock()
+	d := in.daemon
+	in.mu.Unlock()
+	for _, pid := range in.root.processes() {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err == nil && string(name) == "exim4\n" && (d == nil || pid != d.cmd.Process.Pid) {
+			return true
+		}
+	}
+	return false
+}
+
 // FlushQueue makes Exim try every message now, those too that mailbag holds, and waits until it has.
 func (in *Instance) FlushQueue() error {
 	var errs []error

@@ -51,6 +51,8 @@ type Instance interface {
 	WaitQueue(within time.Duration, what string, holds func([]postfixtest.Entry) bool) error
 	// Waiting counts the messages that are held or deferred, faster than Queue.
 	Waiting() int
+	// Busy reports whether a message is under way.
+	Busy() bool
 	// FlushQueue tries every message, as an operator may.
 	FlushQueue() error
 	// Sendmail submits a message as a program of the host does.
@@ -58,8 +60,9 @@ type Instance interface {
 
 	Log() string
 	WaitLog(within time.Duration, text string) error
-	// Bounced counts the recipients, as logged, that were given up.
+	// Bounced counts the recipients, as logged, that were given up, and Notified the messages that say so to senders.
 	Bounced() int
+	Notified() int
 }
 
 // Config is what both can be. The zero value is an MTA that works.

@@ -56,5 +56,10 @@ func (in *Instance) Sendmail(data, from string, to ...string) error {
 	return nil
 }
 
+// Notified counts the messages, as logged, that tell senders of a failure.
+func (in *Instance) Notified() int {
+	return strings.Count(in.Log(), "sender non-delivery notification:")
+}
+
 // Bounced counts the recipients, as logged, that were given up.
 func (in *Instance) Bounced() int { return strings.Count(in.Log(), "status=bounced") }

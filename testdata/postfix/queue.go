@@ -79,8 +79,15 @@ func (in *Instance) list() ([]Entry, error) {
 
 // Waiting counts the messages that are deferred. It counts files, for postqueue takes long with many.
 func (in *Instance) Waiting() int {
+	return in.count("deferred")
+}
+
+// Busy reports whether a message is under way.
+func (in *Instance) Busy() bool { return in.count("incoming")+in.count("active") > 0 }
+
+func (in *Instance) count(queue string) int {
 	n := 0
-	_ = filepath.WalkDir(filepath.Join(in.QueueDir(), "deferred"), func(_ string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(filepath.Join(in.QueueDir(), queue), func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() { // directories and files come and go
 			n++
 		}

@@ -6,23 +6,22 @@ import (
 	"testing"
 
 	"mailbag/policy/routes"
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
 // TestNoSpellingOfAnAddressIsDeliveredUncounted sends to every way of writing a customer's address,
 // and to every trick to have a relay take it for another's.
 func TestNoSpellingOfAnAddressIsDeliveredUncounted(t *testing.T) {
-	s := begin(t, postfixtest.Config{Main: map[string]string{"smtputf8_enable": "yes"}}, nil)
+	s := begin(t, mtatest.Config{Postfix: map[string]string{"smtputf8_enable": "yes"}, Exim: "MAIN_SMTPUTF8_ADVERTISE_HOSTS = *"})
 	sink := postfixtest.RunSink(t)
 	s.account("acme", "backup", "acme.example", "--host", sink.Addr(), "--recipients", "any")
 	s.account("umlaut", "backup", "münchen.example", "--host", sink.Addr(), "--recipients", "any")
 	if got := s.lookup(routes.Routes, "münchen.example"); !strings.HasPrefix(got, "relay:") {
 		t.Fatalf("the domain's way is %q", got)
 	}
-	host := strings.TrimSuffix(s.postfix.Addr()[:strings.LastIndexByte(s.postfix.Addr(), ':')], ":")
-	myhostname, err := s.postfix.Postconf("-h", "myhostname")
-	s.must(err)
-	myhostname = strings.TrimSpace(myhostname)
+	host := strings.TrimSuffix(s.mta.Addr()[:strings.LastIndexByte(s.mta.Addr(), ':')], ":")
+	const myhostname = "mx.provider.example"
 
 	for _, c := range []struct {
 		to      string // between the angle brackets
@@ -89,7 +88,7 @@ func TestNoSpellingOfAnAddressIsDeliveredUncounted(t *testing.T) {
 // sendTo sends a message to what stands between the angle brackets, and reports whether it was
 // accepted.
 func (s *story) sendTo(source, to, data string) (bool, error) {
-	c, err := postfixtest.Dial(s.postfix.Addr(), source)
+	c, err := postfixtest.Dial(s.mta.Addr(), source)
 	if err != nil {
 		return false, err
 	}

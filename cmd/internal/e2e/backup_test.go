@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mailbag/policy/routes"
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -18,7 +19,7 @@ func awkward() string {
 }
 
 func TestBackupHoldsMailUntilTheServerReturns(t *testing.T) {
-	s := begin(t, restless, nil) // the test waits for Postfix's own retry
+	s := begin(t, restless) // the test waits for the MTA's own retry
 	server, err := postfixtest.NewSink()
 	s.must(err)
 	t.Cleanup(server.Stop)
@@ -26,13 +27,13 @@ func TestBackupHoldsMailUntilTheServerReturns(t *testing.T) {
 	data := awkward()
 	s.accept(data, "a@acme.example", "b@acme.example")
 	s.wantUsage("acme", used{1, int64(len(data))})
-	s.must(s.postfix.WaitQueue(20*time.Second, "the message is deferred", func(q []postfixtest.Entry) bool {
-		return len(q) == 1 && q[0].Queue == "deferred"
+	s.must(s.mta.WaitQueue(20*time.Second, "the message is deferred", func(q []postfixtest.Entry) bool {
+		return len(q) == 1 && q[0].Waits()
 	}))
 	s.must(server.Start())
 	messages, err := server.WaitMessages(30*time.Second, 1)
 	s.must(err)
-	// Postfix adds its Received: line above, and nothing else.
+	// The MTA adds its Received: line above, and nothing else.
 	received, body, _ := bytes.Cut(messages[0].Data, []byte("Subject: awkward"))
 	if !bytes.HasPrefix(received, []byte("Received: ")) || "Subject: awkward"+string(body) != data {
 		t.Errorf("the message arrived as\n%q\nwant a Received: line and\n%q", messages[0].Data, data)
@@ -44,15 +45,16 @@ func TestBackupHoldsMailUntilTheServerReturns(t *testing.T) {
 }
 
 func TestBackupByMX(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.account("acme", "backup", "acme.example")
-	if got := s.lookup(routes.Routes, "acme.example"); got != "relay:acme.example" {
-		t.Errorf("mail for an account without a host goes to %q", got)
+	want := map[string]string{"postfix": "relay:acme.example", "exim": "transport=mx queue= account=acme verify=no tls=opportunistic"}[besides()]
+	if got := s.lookup(routes.Routes, "acme.example"); got != want {
+		t.Errorf("mail for an account without a host goes to %q, want %q", got, want)
 	}
 }
 
 func TestListedRecipients(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	server := postfixtest.RunSink(t)
 	s.account("acme", "backup", "acme.example", "--host", server.Addr(), "--recipients", "list")
 	s.mailbag("recipient", "add", "acme", "info@acme.example", "Sales@acme.example")
@@ -74,9 +76,7 @@ func TestListedRecipients(t *testing.T) {
 }
 
 func TestVerifiedRecipients(t *testing.T) {
-	main := postfixtest.Restless()
-	main["address_verify_poll_delay"] = "1s"
-	s := begin(t, postfixtest.Config{Main: main}, nil)
+	s := begin(t, mtatest.Config{Restless: true, Postfix: map[string]string{"address_verify_poll_delay": "1s"}})
 	server, err := postfixtest.NewSink()
 	s.must(err)
 	t.Cleanup(server.Stop)
@@ -89,7 +89,7 @@ func TestVerifiedRecipients(t *testing.T) {
 	s.must(server.Start())
 	s.account("acme", "backup", "acme.example", "--host", server.Addr(), "--recipients", "verify")
 	s.must(s.Wire()) // now that an account verifies
-	s.must(s.postfix.Reload())
+	s.must(s.mta.Reload())
 	data, size := letter("verified", 1)
 	if outcome := s.send("x@elsewhere.example", data, "unknown@acme.example"); !strings.HasPrefix(outcome.Recipients[0], "550") {
 		t.Errorf("an unknown user while the server is up: %+v, want 550", outcome)

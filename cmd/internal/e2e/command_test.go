@@ -9,7 +9,7 @@ import (
 
 // A command in place of Postfix's own way of release serves a turn just as strictly.
 func TestTurnReleasesByACommand(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := beginPostfix(t, "the command is Postfix's", postfixtest.Config{}, nil)
 	s.startTurns(fmt.Sprintf("release = \"postqueue -c %s -i {id}\"", s.postfix.ConfigDir()), "window = 20")
 	acme := sink(t)
 	s.atrn("acme", "acme.example")

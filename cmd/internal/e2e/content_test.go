@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -77,7 +78,7 @@ func wantContents(t *testing.T, want map[string]string, got [][]byte) {
 }
 
 func TestMailArrivesOctetForOctet(t *testing.T) {
-	s := turning(t, postfixtest.Config{Main: map[string]string{"message_size_limit": "50000000", "mailbox_size_limit": "0"}})
+	s := turning(t, mtatest.Config{Postfix: map[string]string{"message_size_limit": "50000000", "mailbox_size_limit": "0"}})
 	all := contents()
 	for name, extensions := range map[string][]string{
 		"chunking":   postfixtest.Chunking,
@@ -107,7 +108,7 @@ func TestMailArrivesOctetForOctet(t *testing.T) {
 }
 
 func TestEximGetsMailOctetForOctet(t *testing.T) {
-	s := turning(t, postfixtest.Config{Main: map[string]string{"message_size_limit": "50000000"}})
+	s := turning(t, mtatest.Config{Postfix: map[string]string{"message_size_limit": "50000000"}})
 	exim := peer.RunExim(t)
 	s.dialled("acme", "acme.example", exim.Addr())
 	all := contents()
@@ -130,10 +131,10 @@ func TestEximGetsMailOctetForOctet(t *testing.T) {
 
 // Envelopes that need more than ASCII and atoms.
 func TestEnvelopesArriveAsTheyWere(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	acme := sink(t)
 	s.atrn("acme", "acme.example")
-	c, err := postfixtest.Dial(s.postfix.Addr(), "")
+	c, err := postfixtest.Dial(s.mta.Addr(), "")
 	s.must(err)
 	defer c.Close()
 	to := []string{`"a b"@acme.example`, `"a\"b c"@acme.example`, "plus+tag@acme.example", "o'brien@acme.example", "grüße@acme.example", "=?x?=@acme.example"}

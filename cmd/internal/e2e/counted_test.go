@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -23,7 +22,7 @@ const headerChecks = `regexp:{
 // TestWhatIsCountedIsWhatTheSenderWasTold sends messages that Postfix's cleanup refuses, sends elsewhere, adds to, or
 // makes pass twice.
 func TestWhatIsCountedIsWhatTheSenderWasTold(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, func(in *postfixtest.Instance) {
+	s := beginPostfix(t, "header and body checks, aliases and copies are Postfix's", postfixtest.Config{}, func(in *postfixtest.Instance) {
 		again, err := in.AddSMTPD("receive_override_options=no_header_body_checks", "mynetworks=127.0.0.0/8")
 		if err != nil {
 			t.Fatal(err)
@@ -77,8 +76,8 @@ func TestWhatIsCountedIsWhatTheSenderWasTold(t *testing.T) {
 			t.Errorf("%s: answered %+v, want %s", m.name, outcome, m.reply)
 		}
 		if strings.Contains(m.head, "filter") {
-			s.must(s.postfix.WaitLog(postfixLogs, "relay=127.0.0.1[127.0.0.1]"))
-			s.waitFor("the filter has given it back", func() bool { return strings.Contains(s.postfix.Log(), "status=sent (250") })
+			s.must(s.mta.WaitLog(postfixLogs, "relay=127.0.0.1[127.0.0.1]"))
+			s.waitFor("the filter has given it back", func() bool { return strings.Contains(s.mta.Log(), "status=sent (250") })
 		}
 		if got := s.usage("acme").Messages - before; got != m.counted {
 			t.Errorf("%s: %d messages were counted, want %d", m.name, got, m.counted)
@@ -108,14 +107,14 @@ func (editor) EndOfMessage(m milter.Modifier) (*milter.Response, error) {
 
 func TestWhomAFilterAddsOrDeletesIsNotWhoIsBilled(t *testing.T) {
 	at := startMilter(t, func() milter.Milter { return &editor{} }, milter.WithActions(milter.OptAddRcpt|milter.OptRemoveRcpt))
-	s := begin(t, postfixtest.Config{Main: map[string]string{"smtpd_milters": at}}, nil)
+	s := beginPostfix(t, "Exim has no milters", postfixtest.Config{Main: map[string]string{"smtpd_milters": at}}, nil)
 	s.etrn("acme", "acme.example")
 	s.etrn("globex", "globex.example")
 	data, size := letter("edited", 2)
 	s.accept(data, "a@acme.example")
 	s.wantUsage("acme", used{1, size})
 	s.wantUsage("globex", used{})
-	s.must(s.postfix.WaitQueue(postfixLogs, "it waits for whom the filter named", func(q []postfixtest.Entry) bool {
+	s.must(s.mta.WaitQueue(postfixLogs, "it waits for whom the filter named", func(q []postfixtest.Entry) bool {
 		return len(q) == 1 && q[0].Recipients[0].Address == "b@globex.example"
 	}))
 }
@@ -124,13 +123,13 @@ func TestWhomAFilterAddsOrDeletesIsNotWhoIsBilled(t *testing.T) {
 // (FILTER_README's simple content filter).
 func TestWhatProgramsOfTheHostSendIsCounted(t *testing.T) {
 	var front string
-	s := begin(t, postfixtest.Config{}, func(in *postfixtest.Instance) {
+	s := beginPostfix(t, "content_filter is Postfix's", postfixtest.Config{}, func(in *postfixtest.Instance) {
 		filter, err := postfixtest.NewSink()
 		if err != nil {
 			t.Fatal(err)
 		}
 		filter.OnMessage = func(m postfixtest.Message) string {
-			if err := sendmail(in, string(m.Data), m.From, m.Recipients...); err != nil {
+			if err := in.Sendmail(string(m.Data), m.From, m.Recipients...); err != nil {
 				t.Error(err)
 			}
 			return ""
@@ -147,11 +146,11 @@ func TestWhatProgramsOfTheHostSendIsCounted(t *testing.T) {
 	data, size := letter("by sendmail", 3)
 	waits := func(n int) {
 		t.Helper()
-		s.must(s.postfix.WaitQueue(postfixLogs, fmt.Sprint(n, " wait"), func(q []postfixtest.Entry) bool {
+		s.must(s.mta.WaitQueue(postfixLogs, fmt.Sprint(n, " wait"), func(q []postfixtest.Entry) bool {
 			return len(q) == n && strings.Contains(q[n-1].Recipients[0].DelayReason, "deferred transport")
 		}))
 	}
-	s.must(sendmail(s.postfix, data, "root@mx.example", "a@acme.example"))
+	s.must(s.mta.Sendmail(data, "root@mx.example", "a@acme.example"))
 	waits(1)
 	if got := s.usage("acme"); got.Messages != 1 {
 		t.Errorf("acme used %+v", got)
@@ -165,14 +164,4 @@ func TestWhatProgramsOfTheHostSendIsCounted(t *testing.T) {
 	if got := s.usage("acme"); got.Messages != 2 || got.Bytes < 2*size {
 		t.Errorf("acme used %+v, want 2 messages", got)
 	}
-}
-
-// sendmail hands a message to the instance as a program of the host does.
-func sendmail(in *postfixtest.Instance, data, from string, to ...string) error {
-	cmd := exec.Command("/usr/sbin/sendmail", append([]string{"-C", in.ConfigDir(), "-G", "-i", "-f", from, "--"}, to...)...)
-	cmd.Stdin = strings.NewReader(strings.ReplaceAll(data, "\r\n", "\n"))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("sendmail: %w: %s", err, out)
-	}
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -128,7 +129,7 @@ func (s *careless) serve(conn net.Conn) {
 }
 
 func TestNothingIsSmuggledIntoACarelessServer(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	server := &careless{taken: map[string]string{}}
 	s.dialled("acme", "acme.example", listen(t, server.serve))
 	smuggled := "MAIL FROM:<evil@x.example>\r\nRCPT TO:<boss@acme.example>\r\nBDAT 4 LAST\r\nevil\r\n"
@@ -146,7 +147,7 @@ func TestNothingIsSmuggledIntoACarelessServer(t *testing.T) {
 		want = append(want, fmt.Sprintf("also%d@acme.example", i))
 	}
 	s.waitFor("all of it is held", func() bool { return s.deferred() == before+30 })
-	s.etrnAt(s.postfix.Addr(), "acme.example")
+	s.etrnAt(s.mta.Addr(), "acme.example")
 	s.waitFor("the queue is empty", func() bool { return s.queued() == 0 })
 	server.mu.Lock()
 	defer server.mu.Unlock()
@@ -163,14 +164,14 @@ func TestNothingIsSmuggledIntoACarelessServer(t *testing.T) {
 	if len(server.taken) != len(want) {
 		t.Errorf("%d recipients got mail, want %d", len(server.taken), len(want))
 	}
-	if n := strings.Count(s.postfix.Log(), "status=bounced"); n != 20 {
+	if n := s.mta.Bounced(); n != 20 {
 		t.Errorf("%d recipients bounced, want the 20 that do not exist", n)
 	}
 }
 
 // A slow line is no reason to give up, for Postfix neither: it takes as long as it takes, once.
 func TestSlowLineCarriesEverythingOnce(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	acme := sink(t)
 	line := peer.RunProxy(t, s.ODMR, peer.Line{Rate: 1000, Delay: 100 * time.Millisecond})
 	s.atrn("acme", "acme.example")
@@ -193,7 +194,7 @@ func TestSlowLineCarriesEverythingOnce(t *testing.T) {
 
 // A server that takes the connection and never says a word: the ETRN is answered, the turn is over, and the mail is still there.
 func TestServerThatNeverAnswersEndsItsTurn(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	silent := listen(t, func(conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) })
 	s.dialled("acme", "acme.example", silent)
 	s.atrn("globex", "globex.example")
@@ -201,7 +202,7 @@ func TestServerThatNeverAnswersEndsItsTurn(t *testing.T) {
 	s.hold(2, 400, "globex.example")
 	var calling sync.WaitGroup
 	calling.Go(func() { _, _ = s.caller("globex", silent).Run(s.soon()) })
-	if reply := s.etrnAt(s.postfix.Addr(), "acme.example"); !strings.HasPrefix(reply, "458 ") {
+	if reply := s.etrnAt(s.mta.Addr(), "acme.example"); !strings.HasPrefix(reply, "458 ") {
 		t.Errorf("ETRN: %s", reply)
 	}
 	calling.Wait()
@@ -216,13 +217,13 @@ func TestServerThatNeverAnswersEndsItsTurn(t *testing.T) {
 
 // Mail that came back to where it was held would go round for ever.
 func TestHostThatIsOurselvesIsRefused(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
-	s.dialled("acme", "acme.example", s.postfix.Addr())
+	s := turning(t, mtatest.Config{})
+	s.dialled("acme", "acme.example", s.mta.Addr())
 	s.dialled("globex", "globex.example", s.ODMR)
 	s.hold(1, 400, "acme.example")
 	s.hold(1, 400, "globex.example")
 	for _, domain := range []string{"acme.example", "globex.example"} {
-		for _, addr := range []string{s.postfix.Addr(), s.ODMR} {
+		for _, addr := range []string{s.mta.Addr(), s.ODMR} {
 			if reply := s.etrnAt(addr, domain); !strings.HasPrefix(reply, "458 ") {
 				t.Errorf("ETRN %s at %s: %s", domain, addr, reply)
 			}
@@ -235,14 +236,14 @@ func TestHostThatIsOurselvesIsRefused(t *testing.T) {
 
 // An operator, and a backup customer, have mail delivered that only waits for its next try.
 func TestBackupCustomerFlushesItsMail(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	server, err := postfixtest.NewSink()
 	s.must(err)
 	t.Cleanup(server.Stop)
 	s.account("acme", "backup", "acme.example", "--host", server.Addr(), "--network", "127.0.0.0/8")
 	for i, flush := range []func(){
 		func() { s.mailbag("flush", "acme") },
-		func() { s.etrnAt(s.postfix.Addr(), "acme.example") },
+		func() { s.etrnAt(s.mta.Addr(), "acme.example") },
 		func() { s.etrnAt(s.ODMR, "acme.example") },
 	} {
 		s.hold(3, 400, "acme.example") // the server is away

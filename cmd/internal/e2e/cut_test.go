@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -44,7 +45,7 @@ func TestCutAnywhereLosesNothing(t *testing.T) {
 		lanes    = 6 // accounts that are cut at the same time, each at other places
 		places   = 10
 	)
-	s := turning(t, postfixtest.Config{}, `idle_wait = "100ms"`, `first_wait = "5s"`)
+	s := turning(t, mtatest.Config{}, `idle_wait = "100ms"`, `first_wait = "5s"`)
 	for lane := range lanes {
 		s.atrn(fmt.Sprint("lane", lane), fmt.Sprintf("lane%d.example", lane))
 	}
@@ -102,7 +103,7 @@ func TestCutAnywhereLosesNothing(t *testing.T) {
 	}
 	cutting.Wait()
 	s.waitFor("the queue is empty", func() bool { return s.queued() == 0 })
-	if strings.Contains(s.postfix.Log(), "status=bounced") {
+	if s.mta.Bounced() > 0 {
 		t.Error("a message was bounced")
 	}
 	t.Logf("%d sessions were cut", cuts.Load())
@@ -110,7 +111,7 @@ func TestCutAnywhereLosesNothing(t *testing.T) {
 
 // accepted has n messages for an account accepted, for recipients 0@ to n-1@.
 func (s *story) accepted(account string, n, octets int) error {
-	c, err := postfixtest.Dial(s.postfix.Addr(), "")
+	c, err := postfixtest.Dial(s.mta.Addr(), "")
 	if err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func (s *story) accepted(account string, n, octets int) error {
 func inMidTurn(t *testing.T, again int, do func(s *story)) {
 	t.Helper()
 	const n = 300
-	s := turning(t, postfixtest.Config{}, `idle_wait = "200ms"`)
+	s := turning(t, mtatest.Config{}, `idle_wait = "200ms"`)
 	third := make(chan struct{})
 	reached := sync.OnceFunc(func() { close(third) })
 	var taken atomic.Int64
@@ -171,7 +172,7 @@ func inMidTurn(t *testing.T, again int, do func(s *story)) {
 	})
 	s.fetch("acme", customer.Addr(), 20)
 	// A message that was under way over Postfix's restart stays for a minute, without a recipient.
-	s.must(s.postfix.WaitQueue(30*time.Second, "nothing left to deliver", func(q []postfixtest.Entry) bool {
+	s.must(s.mta.WaitQueue(30*time.Second, "nothing left to deliver", func(q []postfixtest.Entry) bool {
 		return !slices.ContainsFunc(q, func(e postfixtest.Entry) bool { return len(e.Recipients) > 0 })
 	}))
 	got := arrived(customer.Messages())
@@ -184,7 +185,7 @@ func inMidTurn(t *testing.T, again int, do func(s *story)) {
 	if twice > again {
 		t.Errorf("%d messages came twice, of which at most %d can have been under way", twice, again)
 	}
-	if strings.Contains(s.postfix.Log(), "status=bounced") {
+	if s.mta.Bounced() > 0 {
 		t.Error("a message was bounced")
 	}
 }
@@ -208,12 +209,12 @@ func TestTurndStoppedInMidTurnFinishesWhatIsUnderWay(t *testing.T) {
 }
 
 func TestPostfixReloadedInMidTurnLosesNothing(t *testing.T) {
-	inMidTurn(t, 0, func(s *story) { s.must(s.postfix.Reload()) })
+	inMidTurn(t, 0, func(s *story) { s.must(s.mta.Reload()) })
 }
 
 func TestPostfixRestartedInMidTurnLosesNothing(t *testing.T) {
 	inMidTurn(t, 0, func(s *story) {
-		s.must(s.postfix.Stop())
-		s.must(s.postfix.Start())
+		s.must(s.mta.Stop())
+		s.must(s.mta.Start())
 	})
 }

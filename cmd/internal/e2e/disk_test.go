@@ -26,7 +26,7 @@ func TestWhatDoesNotFitOnTheDiskIsNotCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &story{t: t, postfix: in}
+	s := &story{t: t, mta: in}
 	elsewhere := postfixtest.ServerDir(t, "mailbag")
 	s.Service, err = service.New(binaries, elsewhere, in)
 	s.must(err)

@@ -12,12 +12,13 @@ import (
 	"time"
 
 	"mailbag/testdata/certificate"
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
 // TestDoctorTriesTheRealThing has one thing after another fail, and looks whether it is told, once.
 func TestDoctorTriesTheRealThing(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	certificate.New(t, "mx.provider.example").Write(t, s.Certificate(), s.Key())
 	// The sockets of turns get its group, by which lmtp(8) reaches them.
 	postfix, err := user.Lookup("postfix")
@@ -32,7 +33,7 @@ func TestDoctorTriesTheRealThing(t *testing.T) {
 	s.account("list", "atrn", "list.example", "--generate-password", "--recipients", "list")
 	s.mailbag("recipient", "add", "list", "joe@list.example")
 	s.must(s.Wire())
-	s.must(s.postfix.Reload())
+	s.must(s.mta.Reload())
 
 	ill := func() (all []string) {
 		t.Helper()
@@ -62,9 +63,9 @@ func TestDoctorTriesTheRealThing(t *testing.T) {
 		t.Errorf("%d messages were queued, %+v counted", queued, counted)
 	}
 
-	s.must(s.postfix.Stop())
+	s.must(s.mta.Stop())
 	wants("while Postfix is stopped", "postfix: Postfix does not run")
-	s.must(s.postfix.Start())
+	s.must(s.mta.Start())
 	s.must(s.Popd.Stop())
 	wants("while mailbag-popd is stopped", "popd: mailbag-popd at ")
 	s.must(s.Popd.Start())

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -13,12 +14,10 @@ import (
 // senders get, and at what stays.
 func TestMailGoesBackWhenItsHoldTimeIsOver(t *testing.T) {
 	sender := postfixtest.RunSink(t)
-	s := begin(t, postfixtest.Config{Main: map[string]string{
-		"transport_maps": "inline:{ { elsewhere.example = smtp:[" + host(sender.Addr()) + "]:" + port(sender.Addr()) + " } }",
-		// Nobody listens there: mail that is not ours waits as well.
-		"relay_domains": "others.example", "smtp_connect_timeout": "1s",
-		"default_transport": "smtp", "relayhost": "[127.0.0.1]:1",
-	}}, nil)
+	s := begin(t, mtatest.Config{Relays: map[string]string{
+		"elsewhere.example": sender.Addr(),
+		"others.example":    "127.0.0.1:1", // nobody listens there: mail that is not ours waits as well
+	}})
 	s.etrn("brief", "brief.example", "--hold", "2s")
 	s.etrn("longer", "longer.example", "--hold", "2s")
 	s.etrn("long", "long.example")

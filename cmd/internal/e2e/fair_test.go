@@ -9,6 +9,7 @@ import (
 
 	"mailbag/meter"
 	"mailbag/meter/login"
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -16,7 +17,7 @@ import (
 // everybody else's out of it for as long as that customer takes.
 func TestSlowCustomerHoldsNobodyUp(t *testing.T) {
 	const backlog = 25_000
-	s := turning(t, postfixtest.Config{Main: map[string]string{
+	s := turning(t, mtatest.Config{Postfix: map[string]string{
 		// A backlog is rescanned when it has waited for long; that is not what this is about.
 		"minimal_backoff_time": "1h", "maximal_backoff_time": "1h",
 	}})
@@ -67,7 +68,7 @@ func TestSlowCustomerHoldsNobodyUp(t *testing.T) {
 // A held message may be busy with a recipient of another domain for as long as that one's server takes. A turn must not
 // say meanwhile that nothing waits.
 func TestHeldMessageBehindAHangingRecipientIsNotForgotten(t *testing.T) {
-	s := turning(t, postfixtest.Config{}, `first_wait = "2s"`)
+	s := turning(t, mtatest.Config{}, `first_wait = "2s"`)
 	acme := sink(t)
 	hanging, err := postfixtest.NewSink()
 	s.must(err)
@@ -81,7 +82,7 @@ func TestHeldMessageBehindAHangingRecipientIsNotForgotten(t *testing.T) {
 	s.account("backup", "backup", "backup.example", "--host", hanging.Addr())
 	data, _ := letter("for both", 5)
 	s.accept(data, "a@acme.example", "b@backup.example")
-	s.waitFor("acme's part is held", func() bool { return strings.Contains(s.postfix.Log(), "to=<a@acme.example>, relay=none") })
+	s.waitFor("acme's part is held", func() bool { return strings.Contains(s.mta.Log(), "to=<a@acme.example>, relay=none") })
 	if reply := s.call("acme", acme.Addr()); !strings.HasPrefix(reply, "451 ") {
 		t.Errorf("ATRN while the only message is stuck: %s", reply)
 	}
@@ -96,7 +97,7 @@ func TestHeldMessageBehindAHangingRecipientIsNotForgotten(t *testing.T) {
 }
 
 func TestFiveThousandMessagesInOneTurnAndWhatComesMeanwhile(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	acme := sink(t)
 	s.atrn("acme", "acme.example", "acme.test")
 	s.hold(5000, 1000, "acme.example")
@@ -122,7 +123,7 @@ func TestFiveThousandMessagesInOneTurnAndWhatComesMeanwhile(t *testing.T) {
 
 func TestTwoHundredTurnsAtOnce(t *testing.T) {
 	const accounts = 200
-	s := turning(t, postfixtest.Config{}, "max_turns = 200", `first_wait = "60s"`)
+	s := turning(t, mtatest.Config{}, "max_turns = 200", `first_wait = "60s"`)
 	customer, err := postfixtest.NewSink()
 	s.must(err)
 	all := make(chan struct{}) // closed when all turns are open: nobody's mail is taken before
@@ -147,7 +148,7 @@ func TestTwoHundredTurnsAtOnce(t *testing.T) {
 	for w := range 10 {
 		sending.Go(func() {
 			for i := w; i <= accounts; i += 10 {
-				outcome, err := postfixtest.Send(s.postfix.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@" + name(i) + ".example"}, Data: []byte(data)})
+				outcome, err := postfixtest.Send(s.mta.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@" + name(i) + ".example"}, Data: []byte(data)})
 				if err != nil || !outcome.Accepted() {
 					t.Errorf("%+v, %v", outcome, err)
 				}

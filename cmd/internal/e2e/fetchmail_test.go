@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -13,7 +14,7 @@ import (
 // fetchmail runs it once and returns what it says.
 func (s *story) fetchmail(f peer.Fetchmail) string {
 	s.t.Helper()
-	dir, err := os.MkdirTemp(s.postfix.Path(), "fetchmail-")
+	dir, err := os.MkdirTemp(s.mta.Path(), "fetchmail-")
 	s.must(err)
 	out, err := f.Run(s.soon(), dir)
 	s.must(err)
@@ -32,7 +33,7 @@ func customersPostfix(t *testing.T) (*postfixtest.Instance, *postfixtest.Sink) {
 }
 
 func TestFetchmailFetchesByATRN(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	s.must(peer.FetchmailAvailable())
 	customer, behind := customersPostfix(t)
 	s.atrn("acme", "acme.example", "acme.test")
@@ -64,7 +65,7 @@ func TestFetchmailFetchesByATRN(t *testing.T) {
 		t.Errorf("%d messages wait after ATRN for one domain, want the 2 of the other: %v", n, arrived(got))
 	}
 	ask.Password = "wrong"
-	dir := s.postfix.Path("wrong")
+	dir := s.mta.Path("wrong")
 	s.must(os.Mkdir(dir, 0o700))
 	if out, err := ask.Run(s.soon(), dir); err == nil {
 		t.Errorf("a wrong password is no error:\n%s", out)
@@ -72,7 +73,7 @@ func TestFetchmailFetchesByATRN(t *testing.T) {
 }
 
 func TestFetchmailFetchesUnderTLS(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	s.must(peer.FetchmailAvailable())
 	exim := peer.RunExim(t)
 	s.atrn("acme", "acme.example")
@@ -92,11 +93,11 @@ func TestFetchmailFetchesUnderTLS(t *testing.T) {
 }
 
 func TestFetchmailTriggersByETRN(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	s.must(peer.FetchmailAvailable())
 	customer, behind := customersPostfix(t)
 	s.dialled("acme", "acme.example", customer.Addr())
-	for i, server := range []string{s.postfix.Addr(), s.ODMR} {
+	for i, server := range []string{s.mta.Addr(), s.ODMR} {
 		s.hold(10, 500, "acme.example")
 		if out := s.fetchmail(peer.Fetchmail{Protocol: "etrn", Server: server, Domains: []string{"acme.example"}}); !strings.Contains(out, "acme.example started") {
 			t.Errorf("at %s:\n%s", server, out)
@@ -110,14 +111,14 @@ func TestFetchmailTriggersByETRN(t *testing.T) {
 			return strings.HasPrefix(s.etrnAt(s.ODMR, "acme.example"), "251 ")
 		})
 	}
-	if reply := s.etrnAt(s.postfix.Addr(), "acme.example"); !strings.HasPrefix(reply, "250 ") {
+	if reply := s.etrnAt(s.mta.Addr(), "acme.example"); !strings.HasPrefix(reply, "250 ") {
 		t.Errorf("with nothing waiting, on port 25: %s", reply)
 	}
 }
 
 // What is not flushed fetchmail names as RFC 1985 does, and not as an error that it does not know.
 func TestFetchmailUnderstandsWhyETRNIsRefused(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	s.must(peer.FetchmailAvailable())
 	s.account("dent", "pop3", "dent.example", "--generate-password")
 	s.dialled("acme", "acme.example", "127.0.0.1:1")
@@ -127,8 +128,8 @@ func TestFetchmailUnderstandsWhyETRNIsRefused(t *testing.T) {
 		"dent.example":   "Node dent.example not allowed: ",
 		"acme.example":   "Unable to queue messages for node acme.example",
 	} {
-		f := peer.Fetchmail{Protocol: "etrn", Server: s.postfix.Addr(), Domains: []string{domain}}
-		dir := s.postfix.Path("fetchmail-" + domain)
+		f := peer.Fetchmail{Protocol: "etrn", Server: s.mta.Addr(), Domains: []string{domain}}
+		dir := s.mta.Path("fetchmail-" + domain)
 		s.must(os.Mkdir(dir, 0o700))
 		if out, err := f.Run(s.soon(), dir); !strings.Contains(out, want) {
 			t.Errorf("fetchmail says\n%s%v\nwant %q", out, err, want)

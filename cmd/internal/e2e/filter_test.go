@@ -22,7 +22,7 @@ func TestContentFilterCountsOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var again string
-			s := begin(t, postfixtest.Config{}, func(in *postfixtest.Instance) {
+			s := beginPostfix(t, "content_filter is Postfix's", postfixtest.Config{}, func(in *postfixtest.Instance) {
 				var err error
 				if again, err = in.AddSMTPD(options...); err != nil {
 					t.Fatal(err)
@@ -36,7 +36,7 @@ func TestContentFilterCountsOnce(t *testing.T) {
 			data, size := letter("filtered", 4)
 			s.accept(data, "a@acme.example", "b@acme.example")
 			s.accept(data, "a@acme.example")
-			s.must(s.postfix.WaitQueue(postfixLogs, "both came through the filter and wait", func(q []postfixtest.Entry) bool {
+			s.must(s.mta.WaitQueue(postfixLogs, "both came through the filter and wait", func(q []postfixtest.Entry) bool {
 				return len(q) == 2 && strings.Contains(q[0].Recipients[0].DelayReason+q[1].Recipients[0].DelayReason, "deferred transport")
 			}))
 			s.wantUsage("acme", used{2, 2 * size})

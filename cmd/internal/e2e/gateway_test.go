@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mailbag/testdata/certificate"
+	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -17,7 +18,7 @@ import (
 // arrive once and none to be bounced.
 func fetched(t *testing.T, n int, quirks ...peer.Quirk) (*story, *peer.Gateway) {
 	t.Helper()
-	s := turning(t, postfixtest.Config{}, prompt...)
+	s := turning(t, mtatest.Config{}, prompt...)
 	server := peer.RunGateway(t, quirks...)
 	s.dialled("acme", "acme.example", server.Addr())
 	users := addresses(n, "user", "acme.example")
@@ -54,7 +55,7 @@ func TestGreetingMayTakeItsTime(t *testing.T) {
 
 // A gateway that loses all but the first command of a group answers too little, which only time tells: a minute.
 func TestPIPELININGThatIsALieCostsNoMail(t *testing.T) {
-	s := turning(t, postfixtest.Config{}, prompt...)
+	s := turning(t, mtatest.Config{}, prompt...)
 	server := peer.RunGateway(t, peer.SwallowsGroups())
 	s.dialled("acme", "acme.example", server.Addr())
 	users := addresses(20, "user", "acme.example")
@@ -71,10 +72,10 @@ func TestPIPELININGThatIsALieCostsNoMail(t *testing.T) {
 func TestDSNThatIsOfferedAndRefusedCostsNoMail(t *testing.T) {
 	for _, reply := range []string{"555 5.5.4 Unsupported option", "501 5.5.4 Syntax error in parameters"} {
 		t.Run(reply[:3], func(t *testing.T) {
-			s := turning(t, postfixtest.Config{}, prompt...)
+			s := turning(t, mtatest.Config{}, prompt...)
 			server := peer.RunGateway(t, peer.RefusesDSN(reply))
 			s.dialled("acme", "acme.example", server.Addr())
-			c, err := postfixtest.Dial(s.postfix.Addr(), "")
+			c, err := postfixtest.Dial(s.mta.Addr(), "")
 			s.must(err)
 			defer c.Close()
 			for _, d := range [][2]string{
@@ -92,7 +93,7 @@ func TestDSNThatIsOfferedAndRefusedCostsNoMail(t *testing.T) {
 			s.holdEach("x", "plain@acme.example")
 			s.turnFor("acme", "acme.example")
 			s.wantOnce(arrived(server.Messages()), "dsn@acme.example", "plain@acme.example")
-			if strings.Contains(s.postfix.Log(), "status=bounced") {
+			if s.mta.Bounced() > 0 {
 				t.Error("a message was bounced")
 			}
 		})
@@ -128,7 +129,7 @@ func TestTLSThatFailsBehindTheHandshakeCostsNoMail(t *testing.T) {
 // and nobody gets one twice.
 func TestMailboxThatBecomesFullHoldsUpNobodyElse(t *testing.T) {
 	const messages, room = 300, 100
-	s := turning(t, postfixtest.Config{}, prompt...)
+	s := turning(t, mtatest.Config{}, prompt...)
 	var mu sync.Mutex
 	taken := 0
 	server, err := postfixtest.NewSink()

@@ -61,7 +61,8 @@ func hostile() map[string]string {
 
 // Whatever Postfix has been told about other mail, a turn gets all there is and a mailbox too.
 func TestSettingsForOtherMailKeepNothingFromCustomers(t *testing.T) {
-	s := turning(t, postfixtest.Config{Main: hostile()})
+	s := beginPostfix(t, "the settings are Postfix's", postfixtest.Config{Main: hostile()}, nil)
+	s.startTurns()
 	s.must(s.Popd.Start())
 	s.pop3("box", "box.example")
 	acme, err := postfixtest.NewSink()
@@ -79,7 +80,7 @@ func TestSettingsForOtherMailKeepNothingFromCustomers(t *testing.T) {
 	s.dialled("acme", "acme.example", acme.Addr())
 
 	s.hold(10, 2000, "acme.example")
-	if reply := s.etrnAt(s.postfix.Addr(), "acme.example"); !strings.HasPrefix(reply, "250") {
+	if reply := s.etrnAt(s.mta.Addr(), "acme.example"); !strings.HasPrefix(reply, "250") {
 		t.Fatalf("ETRN: %s", reply)
 	}
 	s.waitFor("the end of the turn", func() bool {

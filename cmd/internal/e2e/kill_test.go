@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -16,7 +17,7 @@ import (
 // its sockets kept open as systemd does. Whatever Postfix accepted is counted once, whatever it
 // refused is not.
 func TestKilledAgainAndAgainTheLedgerIsExact(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	for _, account := range []string{"acme", "globex"} {
 		s.etrn(account, account+".example")
 	}
@@ -39,14 +40,14 @@ func TestKilledAgainAndAgainTheLedgerIsExact(t *testing.T) {
 			for !stopped() {
 				// It gives up at the first refusal, and is started again.
 				exec.Command("smtp-source", "-s", "4", "-m", "50", "-l", "2000", "-r", recipients,
-					"-f", "x@elsewhere.example", "-t", "a@acme.example", s.postfix.Addr()).Run()
+					"-f", "x@elsewhere.example", "-t", "a@acme.example", s.mta.Addr()).Run()
 			}
 		})
 	}
 	load.Go(func() {
 		data, _ := letter("to both", 5)
 		for !stopped() {
-			postfixtest.Send(s.postfix.Addr(), "", postfixtest.Mail{
+			postfixtest.Send(s.mta.Addr(), "", postfixtest.Mail{
 				From: "x@elsewhere.example", To: []string{"a@acme.example", "b@globex.example", "c@globex.example"}, Data: []byte(data),
 			})
 		}
@@ -64,7 +65,7 @@ func TestKilledAgainAndAgainTheLedgerIsExact(t *testing.T) {
 	load.Wait()
 	s.must(s.Stop())
 
-	list, err := s.postfix.Queue()
+	list, err := s.mta.Queue()
 	s.must(err)
 	accepted := map[string]int64{}
 	for _, entry := range list {
@@ -92,7 +93,7 @@ func TestKilledAgainAndAgainTheLedgerIsExact(t *testing.T) {
 }
 
 func TestStoppedDaemonAnswersWhatItHasRead(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.etrn("acme", "acme.example")
 	s.must(s.Stop())
 	s.must(s.HoldSockets())
@@ -104,7 +105,7 @@ func TestStoppedDaemonAnswersWhatItHasRead(t *testing.T) {
 		load.Go(func() {
 			data, _ := letter(fmt.Sprint("from sender ", i), 5)
 			for range 25 {
-				outcome, err := postfixtest.Send(s.postfix.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@acme.example"}, Data: []byte(data)})
+				outcome, err := postfixtest.Send(s.mta.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@acme.example"}, Data: []byte(data)})
 				if err != nil || !outcome.Accepted() {
 					t.Errorf("refused over a graceful restart: %+v, %v", outcome, err)
 					return

@@ -5,12 +5,13 @@ import (
 	"sync"
 	"testing"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
 // TestALimitBySizeIsBilledAsItIs has many senders of messages of all sizes come at once.
 func TestALimitBySizeIsBilledAsItIs(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	for name, c := range map[string]struct {
 		flags  []string
 		charge string
@@ -23,7 +24,7 @@ func TestALimitBySizeIsBilledAsItIs(t *testing.T) {
 		for i := range 12 {
 			group.Go(func() {
 				data := "Subject: sizes\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 20+i*20)
-				if _, err := postfixtest.Send(s.postfix.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@" + name + ".example"}, Data: []byte(data)}); err != nil {
+				if _, err := postfixtest.Send(s.mta.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@" + name + ".example"}, Data: []byte(data)}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -41,7 +42,7 @@ func TestALimitBySizeIsBilledAsItIs(t *testing.T) {
 // TestALimitOfThreeMessages has twelve senders for each account past RCPT at the same time, and then sends
 // what is left of their messages.
 func TestALimitOfThreeMessages(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	const senders = 12
 	for _, a := range []struct {
 		name     string
@@ -59,7 +60,7 @@ func TestALimitOfThreeMessages(t *testing.T) {
 		s.etrn(a.name, a.name+".example", append(a.flags, "--messages", "3")...)
 		connections := make([]*postfixtest.Client, senders)
 		for i := range connections {
-			c, err := postfixtest.Dial(s.postfix.Addr(), "")
+			c, err := postfixtest.Dial(s.mta.Addr(), "")
 			s.must(err)
 			defer c.Close()
 			connections[i] = c

@@ -11,7 +11,7 @@ import (
 // TestMailComesToEveryMailboxOrItIsSaidThatItDoesNot makes mailboxes of strange names. Mail from outside has to come to
 // each, unless "mailbag mailbox add" has said that it will not; and where Postfix is set as that said, to those too.
 func TestMailComesToEveryMailboxOrItIsSaidThatItDoesNot(t *testing.T) {
-	s := begin(t, postfixtest.Config{Main: map[string]string{"smtputf8_enable": "yes"}}, nil)
+	s := beginPostfix(t, "the names that it refuses are others", postfixtest.Config{Main: map[string]string{"smtputf8_enable": "yes"}}, nil)
 	s.must(s.Popd.Start())
 	s.account("dent", "pop3", "dent.example", "--catch-all", "no")
 	mails := func(local string) bool {
@@ -43,7 +43,7 @@ func TestMailComesToEveryMailboxOrItIsSaidThatItDoesNot(t *testing.T) {
 		name, value, _ := strings.Cut(setting, "=")
 		s.must(s.postfix.Set(name, value))
 	}
-	s.must(s.postfix.Reload())
+	s.must(s.mta.Reload())
 	for _, local := range deaf {
 		if !mails(local) {
 			t.Errorf("mail for %s is refused in spite of the settings", local)

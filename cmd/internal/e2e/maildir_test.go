@@ -19,7 +19,7 @@ import (
 // beginDovecot starts a private Dovecot beside the story.
 func (s *story) beginDovecot() *dovecot.Instance {
 	s.t.Helper()
-	dir := s.postfix.Path("dovecot")
+	dir := s.mta.Path("dovecot")
 	s.must(os.Mkdir(dir, 0o755))
 	d, err := dovecot.New(dir)
 	s.must(err)
@@ -35,7 +35,7 @@ func (s *story) beginDovecot() *dovecot.Instance {
 // TestMaildirsAreEverybodys has Dovecot and mutt read what mailbag-popd wrote, and mailbag-popd read what Dovecot and
 // Postfix's virtual(8) wrote. Each sees the same messages in the same octets.
 func TestMaildirsAreEverybodys(t *testing.T) {
-	s := beginPOP(t, func(p *postfixtest.Instance) {
+	s := beginPostfix(t, "virtual(8) is Postfix's", postfixtest.Config{Main: postfixtest.Restless()}, func(p *postfixtest.Instance) {
 		if err := p.Set("virtual_mailbox_domains", "virtual.example"); err != nil {
 			t.Fatal(err)
 		}
@@ -48,6 +48,7 @@ func TestMaildirsAreEverybodys(t *testing.T) {
 			}
 		}
 	})
+	s.startPOP()
 	d := s.beginDovecot()
 	password := s.pop3("acme", "acme.example")
 	ours := s.maildir("acme", "")
@@ -57,7 +58,7 @@ func TestMaildirsAreEverybodys(t *testing.T) {
 	want := s.stored(ours, len(corpus()))
 
 	read := map[string][]string{}
-	mutt := s.postfix.Path("mutt")
+	mutt := s.mta.Path("mutt")
 	s.must(os.MkdirAll(filepath.Join(mutt, "got"), 0o700))
 	s.must(os.Mkdir(filepath.Join(mutt, "Mail"), 0o700)) // it asks whether to make it
 	cmd := exec.Command("script", "--quiet", "--return", "--command", "mutt -n -F /dev/null -R -f "+ours+
@@ -98,18 +99,18 @@ func TestMaildirsAreEverybodys(t *testing.T) {
 	}
 	byDovecot, err := fetchAll(d.POP3, "globex", "any", false)
 	s.must(err)
-	s.must(os.Mkdir(s.postfix.Path("virtual"), 0o777))
-	s.must(os.Chmod(s.postfix.Path("virtual"), 0o777))
+	s.must(os.Mkdir(s.mta.Path("virtual"), 0o777))
+	s.must(os.Chmod(s.mta.Path("virtual"), 0o777))
 	for _, message := range corpus() {
 		s.accept(message, "info@virtual.example")
 	}
-	byVirtual := s.stored(s.postfix.Path("virtual/box"), len(corpus()))
+	byVirtual := s.stored(s.mta.Path("virtual/box"), len(corpus()))
 	for account, from := range map[string]struct {
 		maildir string
 		want    []string
 	}{
 		"globex":  {filepath.Join(d.Users, "globex"), byDovecot},
-		"initech": {s.postfix.Path("virtual/box"), byVirtual},
+		"initech": {s.mta.Path("virtual/box"), byVirtual},
 	} {
 		password := s.pop3(account, account+".example")
 		s.must(os.CopyFS(s.maildir(account, ""), os.DirFS(from.maildir)))

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -15,12 +16,12 @@ func letter(subject string, lines int) (data string, size int64) {
 }
 
 func TestEachAccountCountsAMessageOnce(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.etrn("acme", "acme.example")
 	s.account("globex", "atrn", "globex.example", "--generate-password")
 	first, firstSize := letter("first", 10)
 	second, secondSize := letter("second", 200)
-	s.must(postfixtest.Dialogue(s.postfix.Addr(), "", "testdata/two-accounts.smtp", map[string]string{
+	s.must(postfixtest.Dialogue(s.mta.Addr(), "", "testdata/two-accounts.smtp", map[string]string{
 		"FIRST":  strings.TrimSuffix(first, "\r\n"),
 		"SECOND": strings.TrimSuffix(second, "\r\n"),
 	}))
@@ -33,13 +34,13 @@ func TestEachAccountCountsAMessageOnce(t *testing.T) {
 }
 
 func TestWhatIsNotAcceptedIsNotCounted(t *testing.T) {
-	s := begin(t, postfixtest.Config{Main: map[string]string{
+	s := beginPostfix(t, "smtpd_data_restrictions are Postfix's", postfixtest.Config{Main: map[string]string{
 		// Behind mailbag's: a whole message is refused after its recipients were let through.
 		"smtpd_data_restrictions": "check_sender_access inline:{ { refused@elsewhere.example = REJECT } }",
 	}}, nil)
 	s.etrn("acme", "acme.example")
 	data, size := letter("counted", 3)
-	c, err := postfixtest.Dial(s.postfix.Addr(), "")
+	c, err := postfixtest.Dial(s.mta.Addr(), "")
 	s.must(err)
 	defer c.Close()
 	s.must(say(c, "EHLO client.example", "250"))
@@ -70,7 +71,7 @@ func TestWhatIsNotAcceptedIsNotCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
-	s.must(s.postfix.WaitLog(postfixLogs, "lost connection after DATA"))
+	s.must(s.mta.WaitLog(postfixLogs, "lost connection after DATA"))
 	s.wantUsage("acme", used{1, size})
 }
 
@@ -84,7 +85,7 @@ func say(c *postfixtest.Client, command, code string) error {
 }
 
 func TestRecipientRefusedByALaterRestrictionIsNotCounted(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := beginPostfix(t, "there is nothing behind mailbag's ACL", postfixtest.Config{}, nil)
 	s.etrn("acme", "acme.example")
 	s.etrn("globex", "globex.example")
 	// Somebody adds a restriction behind mailbag's.
@@ -92,7 +93,7 @@ func TestRecipientRefusedByALaterRestrictionIsNotCounted(t *testing.T) {
 	s.must(err)
 	s.must(s.postfix.Set("smtpd_recipient_restrictions", strings.TrimSpace(restrictions)+
 		", check_recipient_access inline:{ { a@globex.example = REJECT } }"))
-	s.must(s.postfix.Reload())
+	s.must(s.mta.Reload())
 	data, size := letter("one of two", 3)
 	outcome := s.send("x@elsewhere.example", data, "a@acme.example", "a@globex.example")
 	if !outcome.Accepted() || !strings.HasPrefix(outcome.Recipients[1], "5") {

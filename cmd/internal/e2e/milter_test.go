@@ -76,7 +76,7 @@ func startMilter(t *testing.T, filter func() milter.Milter, options ...milter.Op
 }
 
 func TestWhatAnotherMilterRefusesIsNotCounted(t *testing.T) {
-	s := begin(t, postfixtest.Config{Main: map[string]string{"smtpd_milters": startRspamd(t)}}, nil)
+	s := beginPostfix(t, "Exim has no milters", postfixtest.Config{Main: map[string]string{"smtpd_milters": startRspamd(t)}}, nil)
 	s.etrn("acme", "acme.example")
 	s.account("globex", "atrn", "globex.example", "--generate-password")
 
@@ -102,12 +102,12 @@ func TestWhatAnotherMilterRefusesIsNotCounted(t *testing.T) {
 }
 
 func TestWhatHeaderChecksRefuseIsNotCounted(t *testing.T) {
-	s := begin(t, postfixtest.Config{Main: map[string]string{
+	s := beginPostfix(t, "header and body checks are Postfix's", postfixtest.Config{Main: map[string]string{
 		"header_checks": "regexp:{ {/^Subject:.*spam/ REJECT no spam here} }",
 		"body_checks":   "regexp:{ {/viagra/ REJECT no pills here} }",
 	}}, nil)
 	s.etrn("acme", "acme.example")
-	c, err := postfixtest.Dial(s.postfix.Addr(), "")
+	c, err := postfixtest.Dial(s.mta.Addr(), "")
 	s.must(err)
 	defer c.Close()
 	s.must(say(c, "EHLO client.example", "250"))

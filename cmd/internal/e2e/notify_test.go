@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -15,9 +16,7 @@ import (
 // that are killed wherever they are.
 func TestNoticesArriveAsMailOnce(t *testing.T) {
 	contact := postfixtest.RunSink(t)
-	s := begin(t, postfixtest.Config{Main: map[string]string{
-		"transport_maps": "inline:{ { elsewhere.example = smtp:[" + host(contact.Addr()) + "]:" + port(contact.Addr()) + " } }",
-	}}, nil)
+	s := begin(t, mtatest.Config{Relays: map[string]string{"elsewhere.example": contact.Addr()}})
 	s.etrn("acme", "acme.example", "--messages", "5", "--contact", "boss@elsewhere.example")
 	s.waits(4, "a@acme.example")
 	s.mailbag("notify")

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
-	postfixtest "mailbag/testdata/postfix"
 )
 
 // A message of which the customer's server dies is found out and left to the end, and all others arrive. It is tried once in
@@ -14,7 +14,7 @@ import (
 func TestMessageThatKillsTheServerHoldsUpNoOther(t *testing.T) {
 	for name, poisons := range map[string]int{"one": 1, "three in a row": 3} {
 		t.Run(name, func(t *testing.T) {
-			s := turning(t, postfixtest.Config{}, prompt...)
+			s := turning(t, mtatest.Config{}, prompt...)
 			server := peer.RunGateway(t, peer.ChokesOn("POISON"))
 			s.dialled("acme", "acme.example", server.Addr())
 			good, bad := addresses(60, "good", "acme.example"), addresses(poisons, "bad", "acme.example")
@@ -25,7 +25,7 @@ func TestMessageThatKillsTheServerHoldsUpNoOther(t *testing.T) {
 			s.turnFor("acme", "acme.example")
 			s.wantOnce(arrived(server.Messages()), good...)
 			var left []string
-			queue, err := s.postfix.Queue()
+			queue, err := s.mta.Queue()
 			s.must(err)
 			for _, e := range queue {
 				left = append(left, e.ID)

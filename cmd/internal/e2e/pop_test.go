@@ -17,16 +17,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"mailbag/testdata/certificate"
-	postfixtest "mailbag/testdata/postfix"
 )
 
 // beginPOP is begin with mailbag-popd running, and with a certificate.
-func beginPOP(t *testing.T, prepare func(*postfixtest.Instance)) *story {
+func beginPOP(t *testing.T) *story {
 	t.Helper()
-	s := begin(t, restless, prepare)
-	certificate.New(t, "mx.example").Write(t, s.Certificate(), s.Key())
-	s.must(s.Popd.Start())
+	s := begin(t, restless)
+	s.startPOP()
 	return s
+}
+
+func (s *story) startPOP() {
+	s.t.Helper()
+	certificate.New(s.t, "mx.example").Write(s.t, s.Certificate(), s.Key())
+	s.must(s.Popd.Start())
 }
 
 // within is the story as a part of its test sees it.
@@ -247,7 +251,7 @@ func corpus() []string {
 
 // TestClientsFetchMailByteForByte has six clients fetch the same mail, each from a catch-all of its own.
 func TestClientsFetchMailByteForByte(t *testing.T) {
-	s := beginPOP(t, nil)
+	s := beginPOP(t)
 	var to []string
 	boxes := map[string]box{}
 	for i, name := range slices.Sorted(maps.Keys(clients)) {
@@ -270,7 +274,7 @@ func TestClientsFetchMailByteForByte(t *testing.T) {
 				}
 			}
 			for _, want := range [][]string{want, {}} { // the second time there is nothing
-				b.dir = s.postfix.Path(fmt.Sprint(b.user, len(want)))
+				b.dir = s.mta.Path(fmt.Sprint(b.user, len(want)))
 				s.must(os.MkdirAll(filepath.Join(b.dir, "got"), 0o700))
 				clients[name](b)
 				if diff := cmp.Diff(want, s.read(filepath.Join(b.dir, "got"))); diff != "" {

@@ -14,13 +14,14 @@ import (
 	"time"
 
 	"mailbag/testdata/certificate"
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
 // TestKilledMailboxesLoseAndDoubleNothing kills mailbag-popd again and again while Postfix delivers and clients
 // fetch and delete. Every message that was accepted is fetched whole; none is deleted without a QUIT.
 func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
-	s := beginPOP(t, nil)
+	s := beginPOP(t)
 	passwords := map[string]string{}
 	for _, account := range []string{"acme", "globex"} {
 		passwords[account] = s.pop3(account, account+".example")
@@ -44,7 +45,7 @@ func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 	load.Go(func() {
 		for !stopped() {
 			data := fmt.Sprintf("Subject: number %d\r\n\r\n%send of %d\r\n", accepted, filler, accepted)
-			o, err := postfixtest.Send(s.postfix.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@acme.example", "b@globex.example"}, Data: []byte(data)})
+			o, err := postfixtest.Send(s.mta.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@acme.example", "b@globex.example"}, Data: []byte(data)})
 			if err == nil && o.Accepted() {
 				accepted++
 			}
@@ -87,7 +88,7 @@ func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 		t.Fatalf("only %d messages were accepted; the test shows nothing", accepted)
 	}
 	// What a killed delivery left in Postfix's queue comes too.
-	s.must(s.postfix.WaitQueue(30*time.Second, "the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
+	s.must(s.mta.WaitQueue(30*time.Second, "the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
 	for account, password := range passwords {
 		all, err := fetchAll(s.POP3, account, password, true)
 		s.must(err)
@@ -144,7 +145,7 @@ func names(s *story, dir string) []string {
 
 // TestFullDiskDefersMailAndNothingIsLost fills a small disk under the Maildirs, and makes room again.
 func TestFullDiskDefersMailAndNothingIsLost(t *testing.T) {
-	s := beginPOP(t, nil)
+	s := beginPOP(t)
 	password := s.pop3("acme", "acme.example")
 	s.must(os.MkdirAll(s.Maildirs, 0o755))
 	s.must(exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", s.Maildirs).Run())
@@ -153,7 +154,7 @@ func TestFullDiskDefersMailAndNothingIsLost(t *testing.T) {
 	for range 15 {
 		s.accept(data, "a@acme.example", "b@acme.example")
 	}
-	s.waitFor("Postfix to be told of the full disk", func() bool { return strings.Contains(s.postfix.Log(), "452 4.3.1") })
+	s.waitFor("Postfix to be told of the full disk", func() bool { return strings.Contains(s.mta.Log(), "452 4.3.1") })
 	before, err := fetchAll(s.POP3, "acme", password, false)
 	s.must(err)
 	if len(before) == 0 || len(before) >= 30 || s.queued() == 0 {
@@ -178,7 +179,7 @@ func TestFullDiskDefersMailAndNothingIsLost(t *testing.T) {
 }
 
 func TestRecipientsAndQuotaAtTheFrontDoor(t *testing.T) {
-	s := beginPOP(t, nil)
+	s := beginPOP(t)
 	s.mailbag("account", "add", "dent", "--mode", "pop3", "--domain", "dent.example", "--catch-all", "no", "--quota", "200kB")
 	out := s.mailbag("mailbox", "add", "dent", "arthur@dent.example", "--generate-password")
 	password := strings.TrimSpace(out[strings.Index(out, "password: ")+len("password: "):])
@@ -190,7 +191,7 @@ func TestRecipientsAndQuotaAtTheFrontDoor(t *testing.T) {
 	}
 	s.stored(s.maildir("dent", "dent.example/arthur"), 2)
 	s.accept(data, "arthur@dent.example")
-	s.waitFor("the quota to be reached", func() bool { return strings.Contains(s.postfix.Log(), "452 4.2.2") })
+	s.waitFor("the quota to be reached", func() bool { return strings.Contains(s.mta.Log(), "452 4.2.2") })
 	if out := s.mailbag("account", "show", "dent"); !strings.Contains(out, "2 messages, 18") {
 		t.Errorf("account show says\n%s", out)
 	}
@@ -206,11 +207,11 @@ func TestRecipientsAndQuotaAtTheFrontDoor(t *testing.T) {
 
 // TestBccReachesItsUser has fetchmail and getmail deliver a catch-all to the users that the envelope names.
 func TestBccReachesItsUser(t *testing.T) {
-	s := beginPOP(t, nil)
+	s := beginPOP(t)
 	users := []string{"arthur", "ford", "trillian"}
 	for _, client := range []string{"fetchmail", "getmail"} {
 		domain := client + ".example"
-		b := box{s, client, s.pop3(client, domain), s.postfix.Path(client)}
+		b := box{s, client, s.pop3(client, domain), s.mta.Path(client)}
 		for _, user := range users {
 			s.must(os.MkdirAll(filepath.Join(b.dir, user), 0o700))
 		}
@@ -243,7 +244,7 @@ func TestBccReachesItsUser(t *testing.T) {
 
 // TestFloodOfConnectionsHarmsNobody opens 5,000 connections; who is inside goes on, and who comes later from elsewhere gets in.
 func TestFloodOfConnectionsHarmsNobody(t *testing.T) {
-	s := beginPOP(t, nil)
+	s := beginPOP(t)
 	password := s.pop3("acme", "acme.example")
 	data, _ := letter("before the flood", 10)
 	s.accept(data, "a@acme.example")
@@ -278,7 +279,7 @@ func TestFloodOfConnectionsHarmsNobody(t *testing.T) {
 
 // TestMailForMailboxesIsTriedAgainByFlush lets mail wait while mailbag-popd is away, for longer than the test.
 func TestMailForMailboxesIsTriedAgainByFlush(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	certificate.New(t, "mx.example").Write(t, s.Certificate(), s.Key())
 	s.must(s.Popd.Start())
 	s.pop3("dent", "dent.example")

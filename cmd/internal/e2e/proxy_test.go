@@ -43,7 +43,7 @@ func (s *story) visit(from, to string, config *tls.Config, commands ...string) s
 
 // Behind HAProxy customers are who they are, and nobody is this machine, though all of them are here.
 func TestCustomersBehindHAProxy(t *testing.T) {
-	s := begin(t, restless, nil)
+	s := begin(t, restless)
 	certificate.New(t, "mx.example").Write(t, s.Certificate(), s.Key())
 	settings, err := os.ReadFile(s.Config)
 	s.must(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -35,7 +36,7 @@ func addresses(n int, name, domain string) []string {
 func (s *story) holdEach(text string, to ...string) {
 	s.t.Helper()
 	before := s.deferred()
-	c, err := postfixtest.Dial(s.postfix.Addr(), "")
+	c, err := postfixtest.Dial(s.mta.Addr(), "")
 	s.must(err)
 	defer c.Close()
 	_, err = c.Say("EHLO client.example")
@@ -65,7 +66,7 @@ func (s *story) turnFor(account, domain string) {
 func (s *story) settled(account string) {
 	s.t.Helper()
 	s.must(postfixtest.Wait(2*time.Minute, account+"'s turn is over", func() bool {
-		return !s.open(account) && s.files("incoming") == 0 && s.files("active") == 0 &&
+		return !s.open(account) && !s.mta.Busy() &&
 			!slices.ContainsFunc(s.turnsOf(account), func(l turnLine) bool { return l.Running })
 	}))
 }
@@ -125,9 +126,8 @@ func (s *story) wantOnce(got map[string]int, to ...string) {
 // wantBounces fails the test unless so many senders hear that their message is not delivered.
 func (s *story) wantBounces(n int) {
 	s.t.Helper()
-	const notification = "sender non-delivery notification:"
-	_ = postfixtest.Wait(10*time.Second, "the bounces", func() bool { return strings.Count(s.postfix.Log(), notification) >= n })
-	if got := strings.Count(s.postfix.Log(), notification); got != n {
+	_ = postfixtest.Wait(10*time.Second, "the bounces", func() bool { return s.mta.Notified() >= n })
+	if got := s.mta.Notified(); got != n {
 		s.t.Errorf("%d senders got a bounce, want %d", got, n)
 	}
 }
@@ -153,7 +153,7 @@ func TestTurnOutlastsTheConnectionsOfAServer(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := turning(t, postfixtest.Config{}, prompt...)
+			s := turning(t, mtatest.Config{}, prompt...)
 			users := addresses(c.messages, "user", "acme.example")
 			server := c.run(t, users)
 			s.dialled("acme", "acme.example", server.Addr())
@@ -176,7 +176,7 @@ func TestTurnOutlastsTheConnectionsOfAGateway(t *testing.T) {
 		"that announces one": peer.Limits(1, 5),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := turning(t, postfixtest.Config{}, prompt...)
+			s := turning(t, mtatest.Config{}, prompt...)
 			server := peer.RunGateway(t, quirk)
 			s.dialled("acme", "acme.example", server.Addr())
 			users := addresses(40, "user", "acme.example")
@@ -201,7 +201,7 @@ func TestUsersThatAreGoneDelayNobody(t *testing.T) {
 		"aiosmtpd":  func(t *testing.T, users []string) keeper { return peer.RunAiosmtpd(t, users) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := turning(t, postfixtest.Config{}, prompt...)
+			s := turning(t, mtatest.Config{}, prompt...)
 			good := addresses(5, "good", "acme.example")
 			server := run(t, good)
 			s.dialled("acme", "acme.example", server.Addr())
@@ -220,7 +220,7 @@ func TestUsersThatAreGoneDelayNobody(t *testing.T) {
 // A turned connection is the only one, and the Postfix behind it hangs up at the twentieth error: the call ends early. The
 // next call begins with other mail, and who is gone is known by then.
 func TestUsersThatAreGoneDelayACallerByOneCall(t *testing.T) {
-	s := turning(t, postfixtest.Config{}, prompt...)
+	s := turning(t, mtatest.Config{}, prompt...)
 	good, later := addresses(5, "good", "acme.example"), addresses(5, "later", "acme.example")
 	gone := addresses(30, "gone", "acme.example")
 	server := peer.RunPostfix(t, append(good, later...))
@@ -245,7 +245,7 @@ func TestUsersThatAreGoneDelayACallerByOneCall(t *testing.T) {
 
 // A server that is away makes one turn that says so, however often its customer asks.
 func TestETRNInALoopMakesOneTurn(t *testing.T) {
-	s := turning(t, postfixtest.Config{}, prompt...)
+	s := turning(t, mtatest.Config{}, prompt...)
 	port, err := postfixtest.FreePort()
 	s.must(err)
 	s.dialled("acme", "acme.example", fmt.Sprintf("127.0.0.1:%d", port))

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 	"mailbag/testdata/service"
 )
@@ -23,9 +25,10 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 func run(m *testing.M) int {
 	flag.Parse()
 	flag.Set("test.parallel", "6") // the stories mostly wait for other processes
-	if postfixtest.Available() != nil {
+	if mtatest.Available(besides()) != nil {
 		return m.Run() // every test says why it is skipped
 	}
+	fmt.Println("the stories are told beside", besides())
 	dir, err := os.MkdirTemp("", "mailbag-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -42,35 +45,61 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// story is a private Postfix with mailbag beside it, wired by mailbag postfix setup.
+// besides is the MTA of this run, which the environment says: MTA=exim go test ./cmd/internal/e2e.
+func besides() string { return cmp.Or(os.Getenv("MTA"), "postfix") }
+
+// story is a private MTA with mailbag beside it, wired by mailbag.
 type story struct {
 	*service.Service
 	t       *testing.T
-	postfix *postfixtest.Instance
-	zone    *time.Location // of its bills
+	mta     mtatest.Instance
+	postfix *postfixtest.Instance // the same, in a story that only a Postfix can tell
+	zone    *time.Location        // of its bills
 }
 
-// begin builds and starts everything. prepare, where it is not nil, changes Postfix's configuration
-// before mailbag postfix setup sees it.
-func begin(t *testing.T, c postfixtest.Config, prepare func(*postfixtest.Instance)) *story {
+// begin builds and starts everything.
+func begin(t *testing.T, c mtatest.Config) *story {
 	t.Helper()
+	if err := mtatest.Available(besides()); err != nil {
+		t.Skip(err)
+	}
+	t.Parallel()
+	s := &story{t: t, mta: mtatest.Prepare(t, besides(), c)}
+	s.start()
+	return s
+}
+
+// beginPostfix is begin for a story that only a Postfix can tell, because of what is needed. prepare, where it is not nil,
+// changes Postfix's configuration before mailbag sees it.
+func beginPostfix(t *testing.T, because string, c postfixtest.Config, prepare func(*postfixtest.Instance)) *story {
+	t.Helper()
+	if besides() != "postfix" {
+		t.Skipf("not beside %s: %s", besides(), because)
+	}
 	postfixtest.RequirePostfix(t)
 	t.Parallel()
-	s := &story{t: t, postfix: postfixtest.Prepare(t, c)}
+	in := postfixtest.Prepare(t, c)
 	if prepare != nil {
-		prepare(s.postfix)
+		prepare(in)
 	}
-	dir := s.postfix.Path("mailbag")
+	s := &story{t: t, mta: in, postfix: in}
+	s.start()
+	return s
+}
+
+// start starts mailbag beside the story's MTA, and that.
+func (s *story) start() {
+	s.t.Helper()
+	dir := s.mta.Path("mailbag")
 	s.must(os.Mkdir(dir, 0o755))
 	var err error
-	s.Service, err = service.New(binaries, dir, s.postfix)
+	s.Service, err = service.New(binaries, dir, s.mta)
 	s.must(err)
 	s.bill(atNoon())
 	s.must(s.Start())
-	t.Cleanup(s.end)
+	s.t.Cleanup(s.end)
 	s.must(s.Wire())
-	s.must(s.postfix.Start())
-	return s
+	s.must(s.mta.Start())
 }
 
 // atNoon is a time zone in which it is noon, so that no month ends within a story.
@@ -124,7 +153,7 @@ func (s *story) account(name, mode, domain string, more ...string) {
 	s.must(s.AwaitDomain(ascii(domain), name))
 }
 
-// etrn adds an etrn account, whose mail stays in Postfix's queue.
+// etrn adds an etrn account, whose mail stays in the queue.
 func (s *story) etrn(name, domain string, more ...string) {
 	s.t.Helper()
 	s.account(name, "etrn", domain, append([]string{"--host", "192.0.2.1", "--network", "192.0.2.0/24"}, more...)...)
@@ -133,7 +162,7 @@ func (s *story) etrn(name, domain string, more ...string) {
 // ascii is the one domain of the stories that needs it as an A-label.
 func ascii(domain string) string { return strings.ReplaceAll(domain, "münchen", "xn--mnchen-3ya") }
 
-// lookup is what Postfix finds in a table, empty where it finds nothing.
+// lookup is what the MTA finds in a table, empty where it finds nothing.
 func (s *story) lookup(table, key string) string {
 	s.t.Helper()
 	value, err := s.Lookup(table, key)
@@ -169,7 +198,7 @@ func (s *story) wantUsage(account string, want used) {
 // send sends a message from outside and returns the replies.
 func (s *story) send(from string, data string, to ...string) postfixtest.Outcome {
 	s.t.Helper()
-	outcome, err := postfixtest.Send(s.postfix.Addr(), "", postfixtest.Mail{From: from, To: to, Data: []byte(data)})
+	outcome, err := postfixtest.Send(s.mta.Addr(), "", postfixtest.Mail{From: from, To: to, Data: []byte(data)})
 	s.must(err)
 	return outcome
 }
@@ -184,10 +213,10 @@ func (s *story) accept(data string, to ...string) {
 	}
 }
 
-// check runs mailbag postfix check and returns what it finds, and whether it was content.
+// check has mailbag check the MTA and returns what it finds, and whether it was content.
 func (s *story) check() (findings string, content bool) {
 	s.t.Helper()
-	out, errs, err := s.Mailbag("postfix", "check", "--config-dir", s.postfix.ConfigDir())
+	out, errs, err := s.Mailbag(s.mta.Wiring("check")...)
 	return out + errs, err == nil
 }
 
@@ -197,10 +226,10 @@ func (s *story) waitFor(what string, holds func() bool) {
 	s.must(postfixtest.Wait(30*time.Second, what, holds))
 }
 
-// queued is how many messages are in Postfix's queue.
+// queued is how many messages are in the queue.
 func (s *story) queued() int {
 	s.t.Helper()
-	list, err := s.postfix.Queue()
+	list, err := s.mta.Queue()
 	s.must(err)
 	return len(list)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -44,14 +45,14 @@ func (s *story) sheet(account, program string) string {
 
 // TestFetchmailOfABackupCustomersSheetFlushes has the customer's server come back, and ask for what waits.
 func TestFetchmailOfABackupCustomersSheetFlushes(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	server, err := postfixtest.NewSink()
 	s.must(err)
 	t.Cleanup(server.Stop)
 	s.account("acme", "backup", "acme.example", "--host", server.Addr(), "--network", "127.0.0.1")
 	s.waits(2, "a@acme.example")
 	s.must(server.Start())
-	out, err := s.bySheet("acme", "poll mx.provider.example", "poll "+host(s.postfix.Addr()), "protocol etrn", "protocol etrn port "+port(s.postfix.Addr()))
+	out, err := s.bySheet("acme", "poll mx.provider.example", "poll "+host(s.mta.Addr()), "protocol etrn", "protocol etrn port "+port(s.mta.Addr()))
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
@@ -62,7 +63,7 @@ func TestFetchmailOfABackupCustomersSheetFlushes(t *testing.T) {
 // TestFetchmailOfCustomersSheetsFetchesHeldMail has customers fetch with what they were given: the printed settings
 // and a password.
 func TestFetchmailOfCustomersSheetsFetchesHeldMail(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.must(s.Turnd.Start())
 	bolt, corp := postfixtest.RunSink(t), postfixtest.RunSink(t)
 	s.account("bolt", "etrn", "bolt.example", "--host", bolt.Addr(), "--network", "127.0.0.1")
@@ -70,9 +71,9 @@ func TestFetchmailOfCustomersSheetsFetchesHeldMail(t *testing.T) {
 	s.waits(1, "a@bolt.example")
 	s.waits(1, "b@corp.example")
 	s.waits(1, "c@corp.test")
-	here := []string{"poll mx.provider.example", "poll " + host(s.postfix.Addr())}
+	here := []string{"poll mx.provider.example", "poll " + host(s.mta.Addr())}
 
-	out, err := s.bySheet("bolt", append(here, "protocol etrn", "protocol etrn port "+port(s.postfix.Addr()))...)
+	out, err := s.bySheet("bolt", append(here, "protocol etrn", "protocol etrn port "+port(s.mta.Addr()))...)
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
@@ -110,7 +111,7 @@ func (s *story) withSecret(args ...string) {
 // TestFetchmailOfAPOP3CustomersSheetKeepsEnvelopeRecipients has customers fetch by POP3 what names them nowhere but in
 // the envelope, one from a catch-all and one from a mailbox.
 func TestFetchmailOfAPOP3CustomersSheetKeepsEnvelopeRecipients(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.must(s.Popd.Start())
 	s.withPassword("dent", "--mode", "pop3", "--domain", "dent.example")
 	const quoted = `"ford \"p\""@ford.example`
@@ -147,7 +148,7 @@ func TestFetchmailOfAPOP3CustomersSheetKeepsEnvelopeRecipients(t *testing.T) {
 
 // TestFetchmailFetchesACatchAllAndMailboxesBesideIt has one run of it get both.
 func TestFetchmailFetchesACatchAllAndMailboxesBesideIt(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.must(s.Popd.Start())
 	s.withMailbox("dent", "ford@dent.example")
 	s.mailbag("account", "set", "dent", "--catch-all", "yes")
@@ -175,7 +176,7 @@ func TestFetchmailFetchesACatchAllAndMailboxesBesideIt(t *testing.T) {
 // TestCustomersPostfixTakesOurMailByTheSheet has a customer's Postfix, which refuses all mail, take from us what is for its
 // domains, and nothing else.
 func TestCustomersPostfixTakesOurMailByTheSheet(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.account("acme", "backup", "acme.example", "--domain", "acme.test")
 	customer := postfixtest.Prepare(t, postfixtest.Config{Main: map[string]string{
 		"mydestination": "own.example", "local_recipient_maps": "", "smtpd_recipient_restrictions": "reject", "smtpd_relay_restrictions": "",
@@ -206,7 +207,7 @@ func TestCustomersPostfixTakesOurMailByTheSheet(t *testing.T) {
 // TestFetchedMailStaysWithTheCustomersPostfix has fetchmail hand mail to a Postfix that delivers to its own users, as the
 // sheet tells to do it. That one must not take what popd wrote into the messages for a loop.
 func TestFetchedMailStaysWithTheCustomersPostfix(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.must(s.Popd.Start())
 	s.withPassword("dent", "--mode", "pop3", "--domain", "dent.test", "--domain", "dent.example")
 	s.withMailbox("ford", "prefect@ford.example")
@@ -247,7 +248,7 @@ func (s *story) withMailbox(name, address string) {
 // knows waits until an address takes mail.
 func (s *story) knows(address string) {
 	s.t.Helper()
-	client, err := postfixtest.Dial(s.postfix.Addr(), "")
+	client, err := postfixtest.Dial(s.mta.Addr(), "")
 	s.must(err)
 	defer client.Close()
 	_, err = client.Say("EHLO client.example")

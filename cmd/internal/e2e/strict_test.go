@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -31,7 +32,7 @@ func TestOneCustomersTurnsLeaveTheOthersMailHeld(t *testing.T) {
 	if n := len(hooli.Messages()); n != 0 {
 		t.Errorf("hooli got %d messages and had not asked", n)
 	}
-	s.must(s.postfix.WaitQueue(10*time.Second, "the others' ten messages", func(q []postfixtest.Entry) bool { return len(q) == 10 }))
+	s.must(s.mta.WaitQueue(10*time.Second, "the others' ten messages", func(q []postfixtest.Entry) bool { return len(q) == 10 }))
 
 	for _, domain := range []string{"globex.example", "acme.example,globex.example", "hooli.example", "unknown.example"} {
 		if reply := s.call("acme", acme.Addr(), domain); !strings.HasPrefix(reply, "450 ") {
@@ -50,7 +51,7 @@ func TestOneCustomersTurnsLeaveTheOthersMailHeld(t *testing.T) {
 }
 
 func TestTheSocketOfATurnTakesItsAccountsMailAlone(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	customer, err := postfixtest.NewSink()
 	s.must(err)
 	release := make(chan struct{})
@@ -97,15 +98,15 @@ func talk(t *testing.T, conn net.Conn, commands ...string) string {
 }
 
 func TestOperatorsFlushReleasesNothing(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	acme, globex := sink(t), sink(t)
 	s.atrn("acme", "acme.example")
 	s.dialled("globex", "globex.example", globex.Addr())
 	s.hold(5, 500, "acme.example")
 	s.hold(5, 500, "globex.example")
-	s.must(s.postfix.FlushQueue())
-	s.waitFor("Postfix has tried it all", func() bool {
-		return strings.Count(s.postfix.Log(), "No such file or directory") >= 10 && s.deferred() == 10
+	s.must(s.mta.FlushQueue())
+	s.waitFor("the MTA has tried it all", func() bool {
+		return strings.Count(s.mta.Log(), "No such file or directory") >= 10 && s.deferred() == 10
 	})
 	if n := len(acme.Messages()) + len(globex.Messages()); n != 0 {
 		t.Errorf("%d messages went out", n)
@@ -113,7 +114,7 @@ func TestOperatorsFlushReleasesNothing(t *testing.T) {
 	// Both destinations count as dead now, and both are delivered at once when asked for.
 	s.call("acme", acme.Addr())
 	s.wantEach(5, "acme.example", arrived(acme.Messages()), false)
-	if reply := s.etrnAt(s.postfix.Addr(), "globex.example"); !strings.HasPrefix(reply, "250 ") {
+	if reply := s.etrnAt(s.mta.Addr(), "globex.example"); !strings.HasPrefix(reply, "250 ") {
 		t.Errorf("ETRN: %s", reply)
 	}
 	_, err := globex.WaitMessages(30*time.Second, 5)
@@ -121,7 +122,7 @@ func TestOperatorsFlushReleasesNothing(t *testing.T) {
 }
 
 func TestMessageForTwoAccountsReachesEachInItsOwnTurn(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	acme, globex := sink(t), sink(t)
 	s.atrn("acme", "acme.example")
 	s.atrn("globex", "globex.example")
@@ -146,7 +147,8 @@ func TestMessageForTwoAccountsReachesEachInItsOwnTurn(t *testing.T) {
 // The replies of RFC 2645 and RFC 1985 that need no mail; the other stories have 250, 253, 451 and 458.
 // What the operator puts on hold waits for nobody, and keeps nothing that comes after it. Taken off hold it waits again.
 func TestMailOnHoldWaitsForNoTurn(t *testing.T) {
-	s := turning(t, postfixtest.Config{}, `first_wait = "3s"`, "window = 20")
+	s := beginPostfix(t, "postsuper is Postfix's", postfixtest.Config{}, nil)
+	s.startTurns(`first_wait = "3s"`, "window = 20")
 	acme := sink(t)
 	s.atrn("acme", "acme.example")
 	postsuper := func(option string) {
@@ -177,7 +179,7 @@ func TestMailOnHoldWaitsForNoTurn(t *testing.T) {
 }
 
 func TestPort366WhileNothingWaits(t *testing.T) {
-	s := turning(t, postfixtest.Config{})
+	s := turning(t, mtatest.Config{})
 	s.atrn("acme", "acme.example")
 	s.dialled("globex", "globex.example", "192.0.2.1")
 	secret := func(password string) string {

@@ -5,12 +5,13 @@ import (
 	"testing"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
 // TestASuspendedAccountHearsSoAndKeepsItsMail suspends customers of both kinds that fetch, and lets them try.
 func TestASuspendedAccountHearsSoAndKeepsItsMail(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.must(s.Turnd.Start())
 	bolt, corp := postfixtest.RunSink(t), postfixtest.RunSink(t)
 	s.account("bolt", "etrn", "bolt.example", "--host", bolt.Addr(), "--network", "127.0.0.1")
@@ -18,7 +19,7 @@ func TestASuspendedAccountHearsSoAndKeepsItsMail(t *testing.T) {
 	s.waits(1, "a@bolt.example")
 	s.waits(1, "b@corp.example")
 	fetch := func(account string) string {
-		out, _ := s.bySheet(account, "poll mx.provider.example", "poll "+host(s.postfix.Addr()), "protocol etrn", "protocol etrn port "+port(s.postfix.Addr()),
+		out, _ := s.bySheet(account, "poll mx.provider.example", "poll "+host(s.mta.Addr()), "protocol etrn", "protocol etrn port "+port(s.mta.Addr()),
 			"PASSWORD", sheetPassword, "smtphost localhost", "smtphost "+host(corp.Addr())+"/"+port(corp.Addr()))
 		return out
 	}

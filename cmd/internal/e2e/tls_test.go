@@ -14,7 +14,7 @@ import (
 
 // Postfix's own level is none here: what an account demands is more than what the machine does for others.
 func TestMailLeavesWithTheTLSThatItsAccountDemands(t *testing.T) {
-	s := begin(t, postfixtest.Config{Main: postfixtest.Restless(),
+	s := beginPostfix(t, "what is asked of the server is Postfix's policy table", postfixtest.Config{Main: postfixtest.Restless(),
 		Hosts: map[string]string{"mail.acme.example": "127.0.0.1", "mail.globex.example": "127.0.0.1"}}, nil)
 	shown := certificate.New(t, "mail.acme.example")
 	server := sink(t)
@@ -25,7 +25,7 @@ func TestMailLeavesWithTheTLSThatItsAccountDemands(t *testing.T) {
 	}
 	waitsFor := func(address, reason string) {
 		t.Helper()
-		s.must(s.postfix.WaitQueue(30*time.Second, address+" waits: "+reason, func(q []postfixtest.Entry) bool {
+		s.must(s.mta.WaitQueue(30*time.Second, address+" waits: "+reason, func(q []postfixtest.Entry) bool {
 			for _, e := range q {
 				if len(e.Recipients) == 1 && e.Recipients[0].Address == address && strings.Contains(e.Recipients[0].DelayReason, reason) {
 					return true
@@ -49,12 +49,12 @@ func TestMailLeavesWithTheTLSThatItsAccountDemands(t *testing.T) {
 		t.Errorf("check does not miss the policy:\n%s", findings)
 	}
 	s.must(s.Wire())
-	s.must(s.postfix.Reload())
+	s.must(s.mta.Reload())
 
 	// Without STARTTLS nothing is delivered, and with it whatever the certificate.
 	s.accept("Subject: required\r\n\r\n", "a@acme.example")
 	waitsFor("a@acme.example", "TLS is required, but was not offered")
-	s.must(s.postfix.WaitLog(30*time.Second, "TLS is required, but was not offered"))
+	s.must(s.mta.WaitLog(30*time.Second, "TLS is required, but was not offered"))
 	server.Stop()
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{shown.Pair}}
 	s.must(server.Start())
@@ -67,17 +67,17 @@ func TestMailLeavesWithTheTLSThatItsAccountDemands(t *testing.T) {
 	if findings, _ := s.check(); !strings.Contains(findings, "fault: smtp_tls_CAfile and smtp_tls_CApath are empty") {
 		t.Errorf("check does not miss the authorities:\n%s", findings)
 	}
-	authorities := s.postfix.Path("authorities.pem")
+	authorities := s.mta.Path("authorities.pem")
 	certificate.New(t, "elsewhere.example").Write(t, authorities, "")
 	s.must(s.postfix.Set("smtp_tls_CAfile", authorities))
 	s.waitFor("the policy is in force", func() bool {
 		return s.lookup(routes.TLS, "[mail.acme.example]:"+port) == "secure match=mail.acme.example"
 	})
-	s.must(s.postfix.Reload())
+	s.must(s.mta.Reload())
 	s.accept("Subject: verified\r\n\r\n", "b@acme.example")
 	waitsFor("b@acme.example", "Server certificate not verified")
 	shown.Write(t, authorities, "")
-	s.must(s.postfix.Reload())
+	s.must(s.mta.Reload())
 	arrives(2)
 	s.accept("Subject: another name\r\n\r\n", "c@globex.example")
 	waitsFor("c@globex.example", "Server certificate not verified")

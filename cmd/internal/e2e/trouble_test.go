@@ -10,6 +10,7 @@ import (
 
 	_ "github.com/mattn/go-sqlite3"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
@@ -22,7 +23,7 @@ func TestLedgerInTrouble(t *testing.T) {
 		},
 		"read-only": func(s *story) func() {
 			// A bind mount, since no mode keeps root from writing.
-			dir := s.postfix.Path("mailbag")
+			dir := s.mta.Path("mailbag")
 			s.must(exec.Command("mount", "--bind", dir, dir).Run())
 			s.must(exec.Command("mount", "-o", "remount,ro,bind", dir).Run())
 			mend := func() { s.must(exec.Command("umount", "--lazy", dir).Run()) }
@@ -61,7 +62,7 @@ func TestLedgerInTrouble(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := begin(t, postfixtest.Config{Main: map[string]string{"mydestination": "local.example", "local_recipient_maps": "", "local_transport": "discard"}}, nil)
+			s := begin(t, mtatest.Config{Local: []string{"local.example"}})
 			s.etrn("acme", "acme.example")
 			data, size := letter("trouble", 1)
 			s.accept(data, "a@acme.example")
@@ -97,7 +98,7 @@ func deferred(o postfixtest.Outcome) bool {
 }
 
 func TestChangesOfTheCommandLineAreInForceAtOnce(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	data, size := letter("news", 1)
 	// Not the address that is used below: an smtpd process remembers how it resolved one.
 	if outcome := s.send("x@elsewhere.example", data, "before@acme.example"); outcome.Accepted() {
@@ -116,7 +117,7 @@ func TestChangesOfTheCommandLineAreInForceAtOnce(t *testing.T) {
 }
 
 func TestETRNBeforeThereIsAnybodyToDeliver(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	server := postfixtest.RunSink(t)
 	s.etrn("held", "held.example")
 	s.account("away", "backup", "away.example", "--host", server.Addr(), "--network", "127.0.0.3/32")
@@ -127,7 +128,7 @@ func TestETRNBeforeThereIsAnybodyToDeliver(t *testing.T) {
 		{"127.0.0.9", "away.example", "459"},    // but not from anywhere
 		{"127.0.0.1", "unknown.example", "459"}, // nobody's here
 	} {
-		client, err := postfixtest.Dial(s.postfix.Addr(), c.source)
+		client, err := postfixtest.Dial(s.mta.Addr(), c.source)
 		s.must(err)
 		s.must(say(client, "EHLO client.example", "250"))
 		if reply, err := client.Say("ETRN " + c.domain); err != nil || !strings.HasPrefix(reply, c.want) {

@@ -5,16 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"mailbag/testdata/certificate"
+	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -23,9 +22,9 @@ import (
 const password = "correct horse battery staple"
 
 // turning is a story with mailbag-turnd. settings are lines for its part of the settings file, such as "window = 5".
-func turning(t *testing.T, c postfixtest.Config, settings ...string) *story {
+func turning(t *testing.T, c mtatest.Config, settings ...string) *story {
 	t.Helper()
-	s := begin(t, c, nil)
+	s := begin(t, c)
 	s.startTurns(settings...)
 	return s
 }
@@ -43,8 +42,8 @@ func (s *story) startTurns(settings ...string) {
 	s.must(s.Turnd.Start())
 }
 
-// restless makes Postfix look at its queue all the time.
-var restless = postfixtest.Config{Main: postfixtest.Restless()}
+// restless makes the MTA look at its queue all the time.
+var restless = mtatest.Config{Restless: true}
 
 // atrn adds an account that fetches its mail by ATRN, and waits until it is in force.
 func (s *story) atrn(name string, domains ...string) {
@@ -86,25 +85,14 @@ func (s *story) inject(n, octets int, to string) {
 	s.t.Helper()
 	sessions := min(n, 20)
 	cmd := exec.Command("smtp-source", "-N", "-s", fmt.Sprint(sessions), "-m", fmt.Sprint(n), "-l", fmt.Sprint(octets),
-		"-f", "x@elsewhere.example", "-t", to, s.postfix.Addr())
+		"-f", "x@elsewhere.example", "-t", to, s.mta.Addr())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("smtp-source: %v\n%s", err, out)
 	}
 }
 
-// deferred is how many messages are in Postfix's deferred queue. It counts files, for postqueue takes long with many.
-func (s *story) deferred() int { return s.files("deferred") }
-
-func (s *story) files(queue string) int {
-	n := 0
-	_ = filepath.WalkDir(filepath.Join(s.postfix.QueueDir(), queue), func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() { // directories and files come and go
-			n++
-		}
-		return nil
-	})
-	return n
-}
+// deferred is how many messages wait for turns, or for their next attempt.
+func (s *story) deferred() int { return s.mta.Waiting() }
 
 // call fetches an account's mail to the mail server at addr and returns the reply to ATRN, when all is over.
 func (s *story) call(account, addr string, domains ...string) string {

@@ -6,10 +6,11 @@ import (
 	"time"
 
 	"mailbag/policy/routes"
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
 
-// waits holds n messages for the account in Postfix's queue.
+// waits holds n messages for the account in the queue.
 func (s *story) waits(n int, to ...string) {
 	s.t.Helper()
 	data, _ := letter("waiting", 2)
@@ -17,10 +18,10 @@ func (s *story) waits(n int, to ...string) {
 	for range n {
 		s.accept(data, to...)
 	}
-	s.must(s.postfix.WaitQueue(20*time.Second, "the mail waits", func(q []postfixtest.Entry) bool {
+	s.must(s.mta.WaitQueue(20*time.Second, "the mail waits", func(q []postfixtest.Entry) bool {
 		deferred := 0
 		for _, e := range q {
-			if e.Queue == "deferred" {
+			if e.Waits() {
 				deferred++
 			}
 		}
@@ -29,7 +30,7 @@ func (s *story) waits(n int, to ...string) {
 }
 
 func TestWhatWaitsKeepsAnAccountFromBeingDeleted(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	s.etrn("acme", "acme.example", "--domain", "acme.test")
 	s.etrn("globex", "globex.example")
 	s.waits(2, "a@acme.example")
@@ -47,16 +48,15 @@ func TestWhatWaitsKeepsAnAccountFromBeingDeleted(t *testing.T) {
 			t.Errorf("mailbag %s: %v, want a refusal that says %s and --return\n%s", strings.Join(c.args, " "), err, c.count, errs)
 		}
 	}
-	if got := s.lookup(routes.Routes, "acme.test"); !strings.HasSuffix(got, "/acme.sock") {
+	got := s.lookup(routes.Routes, "acme.test")
+	if account, held := s.mta.Held(got); !held || account != "acme" {
 		t.Errorf("a refused command changed the domain's way: %q", got)
 	}
 }
 
 func TestReturnSendsWhatWaitsBackToItsSender(t *testing.T) {
 	sender := postfixtest.RunSink(t)
-	s := begin(t, postfixtest.Config{Main: map[string]string{
-		"transport_maps": "inline:{ { elsewhere.example = smtp:[" + host(sender.Addr()) + "]:" + port(sender.Addr()) + " } }",
-	}}, nil)
+	s := begin(t, mtatest.Config{Relays: map[string]string{"elsewhere.example": sender.Addr()}})
 	s.etrn("acme", "acme.example")
 	s.etrn("globex", "globex.example")
 	s.etrn("hooli", "hooli.example")
@@ -79,7 +79,7 @@ func TestReturnSendsWhatWaitsBackToItsSender(t *testing.T) {
 }
 
 func TestChangeOfModeMovesWhatWaits(t *testing.T) {
-	s := begin(t, postfixtest.Config{}, nil)
+	s := begin(t, mtatest.Config{})
 	server := postfixtest.RunSink(t)
 	s.account("acme", "atrn", "acme.example", "--generate-password")
 	s.account("globex", "atrn", "globex.example", "--generate-password")
@@ -98,7 +98,7 @@ func TestChangeOfModeMovesWhatWaits(t *testing.T) {
 }
 
 func TestIndexFollowsTheQueue(t *testing.T) {
-	s := begin(t, postfixtest.Config{Main: map[string]string{
+	s := beginPostfix(t, "the alias is Postfix's", postfixtest.Config{Main: map[string]string{
 		"virtual_alias_domains": "alias.example", "virtual_alias_maps": "inline:{ { b@alias.example = b@acme.example } }",
 	}}, nil)
 	s.account("acme", "atrn", "acme.example", "--generate-password")
