@@ -1,11 +1,12 @@
-# Targets: build (the programs, into bin/), test, check, bench, fuzz, demo, deb (the package, into dist/; DEB_ARCH=arm64),
-# apt-repository (both packages, signed with GPG_KEY=), test-install (the packages on machines of their own;
-# RELEASES=trixie), deps, clean.
-# Needed: Go and a C compiler; the tests use a real Postfix and real mail clients as well. Each target installs on Debian
+# Targets: build (the programs, into bin/), test, check, bench, fuzz, demo (MTA=exim), deb (the package, into dist/;
+# DEB_ARCH=arm64), apt-repository (both packages, signed with GPG_KEY=), test-install (the packages on machines of their
+# own; RELEASES=trixie), deps, clean.
+# Needed: Go and a C compiler; the tests use a real Postfix, a real Exim and real mail clients as well. Each target installs on Debian
 # what it needs itself, "make deps" all.
 
 GO       ?= go
 FUZZTIME ?= 20s
+MTA      ?= postfix
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS   = -X mailbag/cmd/internal/version.version=$(VERSION)
 PROGRAMS  = $(notdir $(patsubst %/,%,$(dir $(wildcard cmd/*/main.go))))
@@ -21,8 +22,9 @@ NEEDED_demo    = $(NEEDED_build) ca-certificates curl fetchmail postfix postfix-
 NEEDED_test    = $(NEEDED_demo) dovecot-core dovecot-lmtpd dovecot-pop3d getmail6 gsasl haproxy mandoc mpop mutt python3 python3-aiosmtpd sqlite3 strace swaks tinycdb
 # A browser, and fonts for it, to look at the pages for customers.
 NEEDED_test   += chromium fonts-dejavu-core
-# For Exim and OpenSMTPD, whose packages exclude that of Postfix: they are unpacked, and these are the libraries they want.
-NEEDED_test   += libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
+# Exim's and OpenSMTPD's packages exclude that of Postfix: they are unpacked, and these are the libraries they want.
+NEEDED_demo   += libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
+NEEDED_test   += libevent-2.1-7
 NEEDED_apt     = apt-utils gnupg xz-utils
 NEEDED_install = $(NEEDED_apt) debootstrap prometheus systemd-container
 KINDS          = build deb demo test apt install
@@ -65,10 +67,11 @@ build: deps-build
 # go test says of a package whose tests were skipped only that it is ok.
 test: deps-test exim opensmtpd
 	@if [ "$$(id -u)" -ne 0 ]; then \
-		echo "not root, so what needs a private Postfix is skipped; it is in:"; \
-		grep -rlE --include='*_test.go' 'RequirePostfix\(|postfixtest\.(Prepare|Run)\(' $(SOURCES); \
+		echo "not root, so what needs a private Postfix or Exim is skipped; it is in:"; \
+		grep -rlE --include='*_test.go' 'RequirePostfix\(|(postfix|exim|mta)test\.(Prepare|Run)\(' $(SOURCES); \
 	fi
-	$(GO) test -race -timeout 20m $(PACKAGES)
+	MTA=postfix $(GO) test -race -timeout 20m $(PACKAGES)
+	MTA=exim $(GO) test -race -timeout 20m ./cmd/internal/e2e
 
 check: deps-build
 	@unformatted=$$(gofmt -l $(SOURCES)); if [ -n "$$unformatted" ]; then \
@@ -90,8 +93,8 @@ fuzz: deps
 		done; \
 	done
 
-demo: build deps-demo
-	$(GO) run ./testdata/demo
+demo: build deps-demo $(filter exim,$(MTA))
+	$(GO) run ./testdata/demo -mta $(MTA)
 
 # Postfix asks nothing and is not started: the tests run their own. policy-rc.d(8) keeps the package
 # from starting it; one that is there already is left as it is.

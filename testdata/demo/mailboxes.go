@@ -45,7 +45,7 @@ func (s *stage) mailboxes() error {
 	for _, user := range dentUsers {
 		m.To = append(m.To, user+"@dent.example")
 	}
-	outcome, err := postfixtest.Send(s.postfix.Addr(), "", m)
+	outcome, err := postfixtest.Send(s.mta.Addr(), "", m)
 	if err != nil {
 		return err
 	}

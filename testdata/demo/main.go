@@ -1,11 +1,11 @@
-// Demo shows mailbag at work in a few seconds: a private Postfix on loopback, wired by mailbag postfix
-// setup, with customers, real mail over SMTP, a customer's server that is away and comes back, customers
-// who fetch their mail by ATRN and ETRN with fetchmail, and the usage that was metered. It touches nothing outside its own temporary directory and leaves
-// nothing behind.
+// Demo shows mailbag at work in a few seconds: a private Postfix or Exim on loopback, wired by mailbag, with customers, real
+// mail over SMTP, a customer's server that is away and comes back, customers who fetch their mail by ATRN and ETRN with
+// fetchmail, and the usage that was metered. It touches nothing outside its own temporary directory and leaves nothing behind.
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,24 +16,26 @@ import (
 	"syscall"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 	"mailbag/testdata/service"
 )
 
-const patience = 30 * time.Second // for Postfix to do its part
+const patience = 30 * time.Second // for the MTA to do its part
 
 func main() {
 	bin := flag.String("bin", "bin", "directory of the programs")
+	mta := flag.String("mta", "postfix", "what mailbag stands beside: "+strings.Join(mtatest.Names(), " or "))
 	flag.Parse()
-	if err := demo(*bin); err != nil {
+	if err := demo(*bin, *mta); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func demo(bin string) (err error) {
-	if err := postfixtest.Available(); err != nil {
-		return fmt.Errorf("the demo needs a real Postfix: %w", err)
+func demo(bin, mta string) (err error) {
+	if err := mtatest.Available(mta); err != nil {
+		return fmt.Errorf("the demo needs a real MTA: %w", err)
 	}
 	if bin, err = filepath.Abs(bin); err != nil {
 		return err
@@ -43,10 +45,10 @@ func demo(bin string) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // Postfix's own user has to get in
+	if err := os.Chmod(dir, 0o755); err != nil { // the MTA's own user has to get in
 		return err
 	}
-	s, err := build(bin, dir)
+	s, err := build(bin, dir, mta)
 	if err != nil {
 		return err
 	}
@@ -67,18 +69,18 @@ func demo(bin string) (err error) {
 type stage struct {
 	*service.Service
 	dir      string
-	postfix  *postfixtest.Instance
+	mta      mtatest.Instance
 	customer *postfixtest.Sink // acme's mail server
 	globex   *postfixtest.Sink // and those of the customers who fetch
 	bolt     *postfixtest.Sink
 }
 
-func build(bin, dir string) (*stage, error) {
-	home := filepath.Join(dir, "postfix")
+func build(bin, dir, name string) (*stage, error) {
+	home := filepath.Join(dir, name)
 	if err := os.Mkdir(home, 0o755); err != nil {
 		return nil, err
 	}
-	postfix, err := postfixtest.New(home, postfixtest.Config{Main: postfixtest.Restless()}) // nobody wants to wait five minutes for the first retry
+	mta, err := mtatest.New(name, home, mtatest.Config{Restless: true}) // nobody wants to wait five minutes for the first retry
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +91,8 @@ func build(bin, dir string) (*stage, error) {
 		}
 		servers[i].Extensions = postfixtest.Chunking
 	}
-	programs, err := service.New(bin, dir, postfix)
-	return &stage{programs, dir, postfix, servers[0], servers[1], servers[2]}, err
+	programs, err := service.New(bin, dir, mta)
+	return &stage{programs, dir, mta, servers[0], servers[1], servers[2]}, err
 }
 
 // strike takes the stage down.
@@ -98,7 +100,7 @@ func (s *stage) strike() error {
 	for _, server := range []*postfixtest.Sink{s.customer, s.globex, s.bolt} {
 		server.Stop()
 	}
-	return errors.Join(s.postfix.Stop(), s.Turnd.Stop(), s.Popd.Stop(), s.Stop())
+	return errors.Join(s.mta.Stop(), s.Turnd.Stop(), s.Popd.Stop(), s.Stop(), s.mta.Close())
 }
 
 func (s *stage) play() error {
@@ -106,7 +108,7 @@ func (s *stage) play() error {
 		title string
 		play  func() error
 	}{
-		{"A private Postfix, wired by mailbag", s.wire},
+		{"A private " + s.mta.String() + ", wired by mailbag", s.wire},
 		{"Customers", s.customers},
 		{"Mail arrives while the customer's server is away", s.arrive},
 		{"The customer's server comes back", s.deliver},
@@ -121,7 +123,7 @@ func (s *stage) play() error {
 			return err
 		}
 	}
-	fmt.Println("\nThat was real mail through a real Postfix. README.md tells how to do it on yours.")
+	fmt.Println("\nThat was real mail through a real", s.mta.String()+". README.md tells how to do it on yours.")
 	return nil
 }
 
@@ -129,13 +131,13 @@ func (s *stage) wire() error {
 	if err := s.Start(); err != nil {
 		return err
 	}
-	if err := s.mailbag("postfix", "setup", "--config-dir", s.postfix.ConfigDir()); err != nil {
+	if err := s.mailbag(s.mta.Wiring("setup")...); err != nil {
 		return err
 	}
-	if err := errors.Join(s.postfix.Start(), s.globex.Start(), s.bolt.Start()); err != nil {
+	if err := errors.Join(s.mta.Start(), s.globex.Start(), s.bolt.Start()); err != nil {
 		return err
 	}
-	fmt.Printf("Postfix answers on %s; its settings are Debian's with the lines above.\n", s.postfix.Addr())
+	fmt.Printf("%s answers on %s; its settings are Debian's with the lines above.\n", s.mta, s.mta.Addr())
 	return nil
 }
 
@@ -152,37 +154,49 @@ func (s *stage) customers() error {
 		return err
 	}
 	for _, args := range [][]string{
-		{"postfix", "setup", "--config-dir", s.postfix.ConfigDir()}, // as the lines before ask
+		s.mta.Wiring("setup"), // as the lines before ask
 		{"account", "list"},
 	} {
 		if err := s.mailbag(args...); err != nil {
 			return err
 		}
 	}
-	if err := s.postfix.Reload(); err != nil {
+	if err := s.mta.Reload(); err != nil {
 		return err
 	}
 	return s.AwaitDomain("globex.example", "globex")
 }
 
 func (s *stage) arrive() error {
+	sent := 0
 	for _, m := range []postfixtest.Mail{
 		{From: "alice@sender.example", To: []string{"info@acme.example", "nobody@acme.example"}, Data: letter("Order 4711", 40)},
 		{From: "bob@sender.example", To: []string{"sales@acme.example", "ceo@globex.example"}, Data: letter("For both of you", 400)},
 		{From: "carol@sender.example", To: []string{"ceo@globex.example"}, Data: letter("Minutes", 90)},
 	} {
-		outcome, err := postfixtest.Send(s.postfix.Addr(), "", m)
-		if err != nil {
-			return err
+		for len(m.To) > 0 {
+			outcome, err := postfixtest.Send(s.mta.Addr(), "", m)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("%s, %d octets\n", m.From, len(m.Data))
+			var again []string // whom the server wants in a message of their own
+			for i, to := range m.To {
+				fmt.Printf("    RCPT TO:<%s>  %s\n", to, outcome.Recipients[i])
+				if strings.HasPrefix(outcome.Recipients[i], "452") {
+					again = append(again, to)
+				}
+			}
+			fmt.Printf("    DATA  %s\n", outcome.Data)
+			if err := unless(outcome.Accepted(), outcome.Data); err != nil {
+				return err
+			}
+			m.To = again
+			sent++
 		}
-		fmt.Printf("%s, %d octets\n", m.From, len(m.Data))
-		for i, to := range m.To {
-			fmt.Printf("    RCPT TO:<%s>  %s\n", to, outcome.Recipients[i])
-		}
-		fmt.Printf("    DATA  %s\n", outcome.Data)
 	}
-	fmt.Println("In Postfix's queue:")
-	return s.queue("Postfix has tried and holds the mail", 3)
+	fmt.Printf("In %s's queue:\n", s.mta)
+	return s.queue(s.mta.String()+" has tried and holds the mail", sent)
 }
 
 func (s *stage) deliver() error {
@@ -195,7 +209,7 @@ func (s *stage) deliver() error {
 	}
 	for _, m := range messages {
 		_, content, _ := bytes.Cut(m.Data, []byte("\r\nFrom: someone"))
-		fmt.Printf("delivered to %s: %d octets, and Postfix's Received line\n", strings.Join(m.Recipients, ", "), len("From: someone")+len(content))
+		fmt.Printf("delivered to %s: %d octets, and %s's Received line\n", strings.Join(m.Recipients, ", "), len("From: someone")+len(content), s.mta)
 	}
 	fmt.Println("globex's mail is held until globex asks for it:")
 	return s.queue("acme's mail has left the queue", 2)
@@ -212,7 +226,7 @@ func (s *stage) bill() error {
 
 // mailbag runs the command line and shows it with what it prints.
 func (s *stage) mailbag(args ...string) error {
-	shown := strings.ReplaceAll(strings.Join(args, " "), s.postfix.ConfigDir(), "DIR")
+	shown := strings.ReplaceAll(strings.Join(args, " "), s.mta.Path("etc"), "DIR")
 	fmt.Printf("\033[2m# mailbag %s\033[0m\n", shown)
 	cmd := s.Command("mailbag", args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -222,19 +236,19 @@ func (s *stage) mailbag(args ...string) error {
 	return nil
 }
 
-// queue shows what Postfix holds once so many messages wait for their next attempt and no others.
+// queue shows what the MTA holds once so many messages wait for their next attempt and no others.
 func (s *stage) queue(what string, n int) error {
-	return s.postfix.WaitQueue(patience, what, func(queue []postfixtest.Entry) bool {
+	return s.mta.WaitQueue(patience, what, func(queue []postfixtest.Entry) bool {
 		if len(queue) != n {
 			return false
 		}
 		var lines strings.Builder
 		for _, entry := range queue {
 			for _, recipient := range entry.Recipients {
-				if entry.Queue != "deferred" || recipient.DelayReason == "" {
+				if !entry.Waits() || entry.Queue == "deferred" && recipient.DelayReason == "" {
 					return false
 				}
-				reason, _, _ := strings.Cut(recipient.DelayReason, "[")
+				reason, _, _ := strings.Cut(cmp.Or(recipient.DelayReason, entry.Queue), "[")
 				fmt.Fprintf(&lines, "    %-12s %6d octets  %-20s %s\n", entry.ID, entry.Size, recipient.Address, strings.TrimSpace(reason))
 			}
 		}

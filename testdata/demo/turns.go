@@ -34,7 +34,7 @@ func (s *stage) asking() error {
 
 // hold has mail accepted for the customers who fetch, and shows that it stays.
 func (s *stage) hold() error {
-	c, err := postfixtest.Dial(s.postfix.Addr(), "")
+	c, err := postfixtest.Dial(s.mta.Addr(), "")
 	if err != nil {
 		return err
 	}
@@ -68,8 +68,8 @@ func (s *stage) reverse() error {
 
 // trigger has bolt's mail delivered by ETRN.
 func (s *stage) trigger() error {
-	fmt.Println("fetchmail says ETRN to Postfix's port 25; mailbag dials bolt's server and delivers:")
-	if err := s.fetch("bolt", s.bolt, held, peer.Fetchmail{Protocol: "etrn", Server: s.postfix.Addr(), Domains: []string{"bolt.example"}}); err != nil {
+	fmt.Println("fetchmail says ETRN to port 25; mailbag dials bolt's server and delivers:")
+	if err := s.fetch("bolt", s.bolt, held, peer.Fetchmail{Protocol: "etrn", Server: s.mta.Addr(), Domains: []string{"bolt.example"}}); err != nil {
 		return err
 	}
 	err := postfixtest.Wait(patience, "the turn is over", func() bool {

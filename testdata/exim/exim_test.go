@@ -146,3 +146,38 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 		t.Errorf("mounts are left, %v", err)
 	}
 }
+
+// What is held is in the named queue, and a flush tries that too.
+func TestWhatIsHeldIsListedAndFlushed(t *testing.T) {
+	t.Parallel()
+	in := Run(t, Config{Main: "MAIN_ACL_CHECK_RCPT = hold", Parts: map[string]string{
+		"acl/50_hold":       "hold:\n  accept\n    queue = mailbag\n    control = queue\n",
+		"router/050_hold":   "hold:\n  driver = accept\n  domains = held.example\n  transport = hold\n",
+		"transport/50_hold": "hold:\n  driver = lmtp\n  socket = /run/mailbag/nobody.sock\n  user = Debian-exim\n",
+	}})
+	outcome, err := postfixtest.Send(in.Addr(), "", postfixtest.Mail{From: "", To: []string{"a@held.example", "b@held.example"}, Data: []byte("Subject: x\r\n\r\n")})
+	if err != nil || !outcome.Accepted() {
+		t.Fatalf("%+v, %v", outcome, err)
+	}
+	waits := func(reason string) func(q []postfixtest.Entry) bool {
+		return func(q []postfixtest.Entry) bool {
+			return len(q) == 1 && q[0].Queue == "held" && q[0].Sender == "" && len(q[0].Recipients) == 2 &&
+				q[0].Recipients[1].Address == "b@held.example" && strings.Contains(q[0].Recipients[1].DelayReason, reason)
+		}
+	}
+	if err := in.WaitQueue(10*time.Second, "the message to be held", waits("")); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(in.Log(), "==") || in.Waiting() != 1 {
+		t.Errorf("it was tried, or is not counted: %d\n%s", in.Waiting(), in.Log())
+	}
+	if err := in.FlushQueue(); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.WaitQueue(20*time.Second, "the message to be tried", waits("No such file or directory")); err != nil {
+		t.Fatal(err)
+	}
+	if err := postfixtest.Wait(20*time.Second, "Exim to have nothing to do", func() bool { return !in.Busy() }); err != nil {
+		t.Error(err)
+	}
+}

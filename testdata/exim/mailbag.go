@@ -8,6 +8,8 @@ import (
 // Name is that of the command group of mailbag that wires the instance.
 func (in *Instance) Name() string { return "exim" }
 
+func (in *Instance) String() string { return "Exim" }
+
 // Wiring are the arguments with which mailbag is told to set up this instance, or to check it.
 func (in *Instance) Wiring(verb string) []string { return []string{"exim", verb} }
 

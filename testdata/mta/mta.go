@@ -17,8 +17,9 @@ import (
 
 // An Instance is one private MTA.
 type Instance interface {
-	// Name is that of the command group of mailbag that wires it: "postfix" or "exim".
+	// Name is that of the command group of mailbag that wires it: "postfix" or "exim". String is as people write it.
 	Name() string
+	String() string
 	Addr() string
 	// Path is one in the instance's directory, the same for all programs.
 	Path(name ...string) string

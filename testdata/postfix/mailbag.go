@@ -11,6 +11,8 @@ import (
 // Name is that of the command group of mailbag that wires the instance.
 func (in *Instance) Name() string { return "postfix" }
 
+func (in *Instance) String() string { return "Postfix" }
+
 // Command is a program that finds this instance where it looks for the machine's Postfix (MAIL_CONFIG).
 func (in *Instance) Command(path string, args ...string) *exec.Cmd {
 	cmd := exec.Command(path, args...)
