@@ -40,6 +40,34 @@ func (in *Instance) Held(way string) (account string, held bool) {
 	return account, held
 }
 
+// Gid is the group with which Exim delivers.
+func (in *Instance) Gid() int { return uid }
+
+// HoldAll freezes all messages, or thaws them.
+func (in *Instance) HoldAll(on bool) error {
+	option := "-Mt"
+	if on {
+		option = "-Mf"
+	}
+	for _, queue := range queues {
+		list, err := in.list(queue)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			continue
+		}
+		args := []string{"-qG" + queue, option}
+		for _, e := range list {
+			args = append(args, e.ID)
+		}
+		if _, err := in.run("/usr/sbin/exim4", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Settle does nothing: Exim takes a file of any age.
 func (in *Instance) Settle() error { return nil }
 

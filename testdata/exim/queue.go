@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	postfixtest "mailbag/testdata/postfix"
@@ -16,28 +17,34 @@ import (
 // held is the named queue in which mailbag keeps what it holds; Exim's own has no name.
 const held = "mailbag"
 
+var queues = []string{"", held}
+
 // Queue lists what waits in the queues of the instance. An entry's queue is "held", "deferred" for a message that was
 // tried in vain, or "active".
 func (in *Instance) Queue() ([]postfixtest.Entry, error) {
 	var all []postfixtest.Entry
-	for _, name := range []string{"", held} {
-		// Recipients that have the message already are left out, and the order is that of the directory.
-		text, err := in.run("/usr/sbin/exim4", "-qG"+name, "-bpru")
+	for _, queue := range queues {
+		list, err := in.list(queue)
 		if err != nil {
 			return nil, err
 		}
-		entries, err := in.parse(name, text)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, entries...)
+		all = append(all, list...)
 	}
 	return all, nil
 }
 
+func (in *Instance) list(queue string) ([]postfixtest.Entry, error) {
+	// Recipients that have the message already are left out, and the order is that of the directory.
+	text, err := in.run("/usr/sbin/exim4", "-qG"+queue, "-bpru")
+	if err != nil {
+		return nil, err
+	}
+	return in.parse(queue, text)
+}
+
 // A line for each message has its age, size, ID and sender, and *** frozen *** where it is; its recipients follow on lines
 // of their own.
-var message = regexp.MustCompile(`^ ?\s*(\S+)\s+(\S+)\s+([0-9A-Za-z]+-[0-9A-Za-z]+-[0-9A-Za-z]+) <([^>]*)>`)
+var message = regexp.MustCompile(`^\s*(\S+)\s+(\S+)\s+([0-9A-Za-z]+-[0-9A-Za-z]+-[0-9A-Za-z]+) <([^>]*)>`)
 
 func (in *Instance) parse(queue, text string) ([]postfixtest.Entry, error) {
 	var all []postfixtest.Entry
@@ -63,7 +70,7 @@ func (in *Instance) state(queue, id string) string {
 	switch {
 	case queue == held:
 		return "held"
-	case strings.Contains(in.history(queue, id), " defer ("):
+	case strings.Contains(in.history(queue, id), " defer (") && !locked(in.file(queue, "input", id+"-D")):
 		return "deferred"
 	}
 	return "active"
@@ -99,18 +106,30 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Waiting is how many messages are in the queues. It counts files, for a listing takes long with many.
+// Waiting counts the messages that are held or deferred. It looks at files, for a listing takes long with many.
 func (in *Instance) Waiting() int {
 	n := 0
-	for _, name := range []string{"", held} {
-		_ = filepath.WalkDir(in.Root(filepath.Join("/var/spool/exim4", name, "input")), func(path string, _ fs.DirEntry, err error) error {
-			if err == nil && strings.HasSuffix(path, "-H") { // directories and files come and go
+	for _, queue := range queues {
+		_ = filepath.WalkDir(in.Root(filepath.Join("/var/spool/exim4", queue, "input")), func(path string, _ fs.DirEntry, err error) error {
+			// Directories and files come and go.
+			if id, ok := strings.CutSuffix(filepath.Base(path), "-H"); err == nil && ok && in.state(queue, id) != "active" {
 				n++
 			}
 			return nil
 		})
 	}
 	return n
+}
+
+// locked reports whether a process of Exim's has the message whose -D file this is.
+func locked(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false // gone
+	}
+	defer f.Close()
+	lock := syscall.Flock_t{Type: syscall.F_RDLCK}
+	return syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &lock) == nil && lock.Type != syscall.F_UNLCK
 }
 
 // Busy reports whether a message is under way: whether Exim has a process besides the daemon.
@@ -130,8 +149,8 @@ func (in *Instance) Busy() bool {
 // FlushQueue makes Exim try every message now, those too that mailbag holds, and waits until it has.
 func (in *Instance) FlushQueue() error {
 	var errs []error
-	for _, name := range []string{"", held} {
-		_, err := in.run("/usr/sbin/exim4", "-qff"+"G"+name)
+	for _, queue := range queues {
+		_, err := in.run("/usr/sbin/exim4", "-qffG"+queue)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -45,6 +45,8 @@ type Instance interface {
 	Tables() string
 	// Settings are the lines of [policy] that say both; none: they are at their usual places.
 	Settings() string
+	// Gid is the group with which the MTA delivers.
+	Gid() int
 	// Held is the account for whose turns mail waits that takes a way in a table; held is false for another way.
 	Held(way string) (account string, held bool)
 
@@ -56,6 +58,8 @@ type Instance interface {
 	Busy() bool
 	// FlushQueue tries every message, as an operator may.
 	FlushQueue() error
+	// HoldAll puts all messages on hold, as an operator may, or takes them off hold.
+	HoldAll(on bool) error
 	// Sendmail submits a message as a program of the host does.
 	Sendmail(data, from string, to ...string) error
 

@@ -42,6 +42,22 @@ func (in *Instance) Held(way string) (account string, held bool) {
 	return strings.TrimSuffix(filepath.Base(socket), ".sock"), held
 }
 
+// Gid is the group with which Postfix delivers.
+func (in *Instance) Gid() int {
+	_, gid, _ := postfixUser() // the instance was built with it
+	return gid
+}
+
+// HoldAll puts all messages on hold, or takes them off hold.
+func (in *Instance) HoldAll(on bool) error {
+	option := "-H"
+	if on {
+		option = "-h"
+	}
+	_, err := in.run("postsuper", option, "ALL")
+	return err
+}
+
 // Settle has main.cf count as old: see age.
 func (in *Instance) Settle() error { return in.age() }
 

@@ -4,16 +4,19 @@ import (
 	"os/exec"
 	"testing"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 	"mailbag/testdata/service"
 )
 
-// TestWhatDoesNotFitOnTheDiskIsNotCounted fills Postfix's queue, on a small file system of its own.
+// TestWhatDoesNotFitOnTheDiskIsNotCounted fills the MTA's queue, on a small file system of its own.
 func TestWhatDoesNotFitOnTheDiskIsNotCounted(t *testing.T) {
-	postfixtest.RequirePostfix(t)
+	if err := mtatest.Available(besides()); err != nil {
+		t.Skip(err)
+	}
 	t.Parallel()
 	dir := postfixtest.ServerDir(t, "full")
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=12m,mode=755", "tmpfs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "tmpfs", dir).CombinedOutput(); err != nil {
 		t.Skipf("no file system can be mounted here: %s", out)
 	}
 	t.Cleanup(func() {
@@ -21,8 +24,8 @@ func TestWhatDoesNotFitOnTheDiskIsNotCounted(t *testing.T) {
 			t.Errorf("umount: %v: %s", err, out)
 		}
 	})
-	// Postfix would refuse large messages at MAIL, and not come to write them.
-	in, err := postfixtest.New(dir, postfixtest.Config{Main: map[string]string{"message_size_limit": "0"}})
+	// It would refuse large messages at MAIL, and not come to write them.
+	in, err := mtatest.New(besides(), dir, mtatest.Config{Postfix: map[string]string{"message_size_limit": "0"}, Exim: "check_spool_space = 0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +39,7 @@ func TestWhatDoesNotFitOnTheDiskIsNotCounted(t *testing.T) {
 	s.must(s.Wire())
 	s.must(in.Start())
 	t.Cleanup(func() {
-		if err := in.Stop(); err != nil {
+		if err := in.Close(); err != nil {
 			t.Error(err)
 		}
 	})

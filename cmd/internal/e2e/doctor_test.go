@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,13 +18,9 @@ import (
 func TestDoctorTriesTheRealThing(t *testing.T) {
 	s := begin(t, mtatest.Config{})
 	certificate.New(t, "mx.provider.example").Write(t, s.Certificate(), s.Key())
-	// The sockets of turns get its group, by which lmtp(8) reaches them.
-	postfix, err := user.Lookup("postfix")
-	s.must(err)
-	gid, err := strconv.Atoi(postfix.Gid)
-	s.must(err)
+	// The sockets of turns get its group, by which the MTA reaches them.
 	turns := filepath.Dir(s.TurnSocket("bolt"))
-	s.must(errors.Join(os.Chown(turns, 0, gid), os.Chmod(turns, 0o755|os.ModeSetgid)))
+	s.must(errors.Join(os.Chown(turns, 0, s.mta.Gid()), os.Chmod(turns, 0o755|os.ModeSetgid)))
 	s.must(errors.Join(s.Turnd.Start(), s.Popd.Start()))
 	s.etrn("bolt", "bolt.example")
 	s.account("dent", "pop3", "dent.example", "--generate-password")
@@ -53,7 +47,7 @@ func TestDoctorTriesTheRealThing(t *testing.T) {
 			t.Errorf("%s: found %q, want one of %s", when, all, part)
 		}
 	}
-	// The daemons read the certificate when they see it, and Postfix its tables.
+	// The daemons read the certificate when they see it, and the MTA its tables.
 	s.content(ill)
 	if out := s.mailbag("doctor", "--within", "1m"); !strings.Contains(out, "mail is accepted for this host, list (atrn), bolt (etrn), dent (pop3)") &&
 		!strings.Contains(out, "mail is accepted for this host, bolt (etrn), dent (pop3), list (atrn)") {
@@ -64,7 +58,7 @@ func TestDoctorTriesTheRealThing(t *testing.T) {
 	}
 
 	s.must(s.mta.Stop())
-	wants("while Postfix is stopped", "postfix: Postfix does not run")
+	wants("while the MTA is stopped", s.mta.Name()+": "+s.mta.String()+" does not run")
 	s.must(s.mta.Start())
 	s.must(s.Popd.Stop())
 	wants("while mailbag-popd is stopped", "popd: mailbag-popd at ")

@@ -24,7 +24,11 @@ func TestMailGoesBackWhenItsHoldTimeIsOver(t *testing.T) {
 	s.waits(1, "due@brief.example")
 	s.waits(1, "both@brief.example", "both@longer.example")
 	s.waits(1, "with@brief.example", "with@long.example")
-	s.waits(1, "with@brief.example", "x@others.example")
+	inAll := 5
+	if besides() == "postfix" { // Exim takes held and other mail in messages of their own
+		s.waits(1, "with@brief.example", "x@others.example")
+		inAll = 6
+	}
 	s.waits(1, "stays@long.example")
 	s.waits(1, "x@others.example")
 	s.mailbag("account", "set", "longer", "--hold", "30d")
@@ -34,7 +38,7 @@ func TestMailGoesBackWhenItsHoldTimeIsOver(t *testing.T) {
 		listed = s.mailbag("expire", "--dry-run")
 		return strings.Contains(listed, "1 message ")
 	})
-	if !strings.Contains(listed, "  brief\n") || s.queued() != 6 {
+	if !strings.Contains(listed, "  brief\n") || s.queued() != inAll {
 		t.Errorf("due is\n%s\nand the queue has %d messages", listed, s.queued())
 	}
 	s.mailbag("expire")
@@ -43,7 +47,7 @@ func TestMailGoesBackWhenItsHoldTimeIsOver(t *testing.T) {
 	if b := bounces[0]; b.From != "" || !slices.Equal(b.Recipients, []string{"x@elsewhere.example"}) || !strings.Contains(string(b.Data), "due@brief.example") {
 		t.Errorf("what came back is %+v\n%s", b, b.Data)
 	}
-	s.waitFor("all else is left", func() bool { return s.queued() == 5 })
+	s.waitFor("all else is left", func() bool { return s.queued() == inAll-1 })
 
 	s.mailbag("account", "set", "longer", "--hold", "2s")
 	s.waitFor("the message for both is past both hold times", func() bool {
@@ -54,7 +58,7 @@ func TestMailGoesBackWhenItsHoldTimeIsOver(t *testing.T) {
 	if text := string(bounces[1].Data); !strings.Contains(text, "both@brief.example") || !strings.Contains(text, "both@longer.example") {
 		t.Errorf("what came back is\n%s", text)
 	}
-	s.waitFor("all else is left", func() bool { return s.queued() == 4 })
+	s.waitFor("all else is left", func() bool { return s.queued() == inAll-2 })
 	if out := s.mailbag("expire", "--json"); out != "[]\n" {
 		t.Errorf("something else is returned: %s", out)
 	}

@@ -72,7 +72,8 @@ func TestPIPELININGThatIsALieCostsNoMail(t *testing.T) {
 func TestDSNThatIsOfferedAndRefusedCostsNoMail(t *testing.T) {
 	for _, reply := range []string{"555 5.5.4 Unsupported option", "501 5.5.4 Syntax error in parameters"} {
 		t.Run(reply[:3], func(t *testing.T) {
-			s := turning(t, mtatest.Config{}, prompt...)
+			s := beginPostfix(t, "its LMTP has no DSN", postfixtest.Config{}, nil)
+			s.startTurns(prompt...)
 			server := peer.RunGateway(t, peer.RefusesDSN(reply))
 			s.dialled("acme", "acme.example", server.Addr())
 			c, err := postfixtest.Dial(s.mta.Addr(), "")

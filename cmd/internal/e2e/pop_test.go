@@ -17,12 +17,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"mailbag/testdata/certificate"
+	mtatest "mailbag/testdata/mta"
 )
 
 // beginPOP is begin with mailbag-popd running, and with a certificate.
 func beginPOP(t *testing.T) *story {
 	t.Helper()
-	s := begin(t, restless)
+	s := begin(t, mtatest.Config{Restless: true, Exim: roomy.Exim})
 	s.startPOP()
 	return s
 }

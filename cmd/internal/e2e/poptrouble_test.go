@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,7 +17,7 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-// TestKilledMailboxesLoseAndDoubleNothing kills mailbag-popd again and again while Postfix delivers and clients
+// TestKilledMailboxesLoseAndDoubleNothing kills mailbag-popd again and again while the MTA delivers and clients
 // fetch and delete. Every message that was accepted is fetched whole; none is deleted without a QUIT.
 func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 	s := beginPOP(t)
@@ -87,7 +86,7 @@ func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 	if accepted < 20 {
 		t.Fatalf("only %d messages were accepted; the test shows nothing", accepted)
 	}
-	// What a killed delivery left in Postfix's queue comes too.
+	// What a killed delivery left in the queue comes too.
 	s.must(s.mta.WaitQueue(30*time.Second, "the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
 	for account, password := range passwords {
 		all, err := fetchAll(s.POP3, account, password, true)
@@ -114,7 +113,7 @@ func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 		if left := s.read(filepath.Join(s.maildir(account, ""), "new")); len(left) != 0 {
 			t.Errorf("%s: %d messages are left", account, len(left))
 		}
-		// Postfix delivers again what was not answered, so a message may come twice; under another unique-id.
+		// The MTA delivers again what was not answered, so a message may come twice; under another unique-id.
 		t.Logf("%s: %d accepted, %d fetched and confirmed, %d in broken sessions, over %d kills", account, accepted, len(got), len(seen[account]), kills)
 		// What deliveries had begun lies in tmp until its time.
 		tmp := filepath.Join(s.maildir(account, ""), "tmp")
@@ -148,13 +147,13 @@ func TestFullDiskDefersMailAndNothingIsLost(t *testing.T) {
 	s := beginPOP(t)
 	password := s.pop3("acme", "acme.example")
 	s.must(os.MkdirAll(s.Maildirs, 0o755))
-	s.must(exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", s.Maildirs).Run())
-	t.Cleanup(func() { exec.Command("umount", "--lazy", s.Maildirs).Run() })
+	s.beside("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", s.Maildirs)
+	t.Cleanup(func() { s.beside("umount", "--lazy", s.Maildirs) })
 	data, _ := letter("fits", 2000) // 90 kB
 	for range 15 {
 		s.accept(data, "a@acme.example", "b@acme.example")
 	}
-	s.waitFor("Postfix to be told of the full disk", func() bool { return strings.Contains(s.mta.Log(), "452 4.3.1") })
+	s.waitFor("the MTA to be told of the full disk", func() bool { return strings.Contains(s.mta.Log(), "452 4.3.1") })
 	before, err := fetchAll(s.POP3, "acme", password, false)
 	s.must(err)
 	if len(before) == 0 || len(before) >= 30 || s.queued() == 0 {
@@ -173,7 +172,7 @@ func TestFullDiskDefersMailAndNothingIsLost(t *testing.T) {
 		got += len(all)
 		return got == 30 && s.queued() == 0
 	})
-	if left := names(s, filepath.Join(s.maildir("acme", ""), "tmp")); len(left) != 0 {
+	if left := names(s, fmt.Sprintf("/proc/%d/root%s/tmp", s.Popd.PID(), s.maildir("acme", ""))); len(left) != 0 {
 		t.Errorf("tmp has %q", left)
 	}
 }

@@ -146,6 +146,14 @@ func (s *story) mailbag(args ...string) string {
 	return out
 }
 
+// beside runs a program of the host beside the MTA, whose mounts are those that it makes. A failure ends the test.
+func (s *story) beside(program string, args ...string) {
+	s.t.Helper()
+	if out, err := s.mta.Command(program, args...).CombinedOutput(); err != nil {
+		s.t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
+	}
+}
+
 // account adds an account and waits until it is in force.
 func (s *story) account(name, mode, domain string, more ...string) {
 	s.t.Helper()

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -147,19 +146,12 @@ func TestMessageForTwoAccountsReachesEachInItsOwnTurn(t *testing.T) {
 // The replies of RFC 2645 and RFC 1985 that need no mail; the other stories have 250, 253, 451 and 458.
 // What the operator puts on hold waits for nobody, and keeps nothing that comes after it. Taken off hold it waits again.
 func TestMailOnHoldWaitsForNoTurn(t *testing.T) {
-	s := beginPostfix(t, "postsuper is Postfix's", postfixtest.Config{}, nil)
-	s.startTurns(`first_wait = "3s"`, "window = 20")
+	s := turning(t, mtatest.Config{}, `first_wait = "3s"`, "window = 20")
 	acme := sink(t)
 	s.atrn("acme", "acme.example")
-	postsuper := func(option string) {
-		t.Helper()
-		if out, err := exec.Command("postsuper", "-c", s.postfix.ConfigDir(), option, "ALL").CombinedOutput(); err != nil {
-			t.Fatalf("postsuper %s: %v\n%s", option, err, out)
-		}
-	}
 	const onHold, later = 30, 5
 	s.hold(onHold, 1000, "acme.example")
-	postsuper("-h")
+	s.must(s.mta.HoldAll(true))
 	if reply := s.call("acme", acme.Addr()); !strings.HasPrefix(reply, "453 ") {
 		t.Errorf("ATRN while all mail is on hold: %s", reply)
 	}
@@ -167,7 +159,7 @@ func TestMailOnHoldWaitsForNoTurn(t *testing.T) {
 	if reply := s.call("acme", acme.Addr()); !strings.HasPrefix(reply, "250 ") || len(acme.Messages()) != later {
 		t.Errorf("ATRN with mail behind what is on hold: %s; %d messages arrived", reply, len(acme.Messages()))
 	}
-	postsuper("-H")
+	s.must(s.mta.HoldAll(false))
 	s.must(s.Stop())
 	s.must(s.Start()) // a pass is made at every start
 	s.waitFor("the index has what was on hold", func() bool {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"database/sql"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,31 +23,27 @@ func TestLedgerInTrouble(t *testing.T) {
 		"read-only": func(s *story) func() {
 			// A bind mount, since no mode keeps root from writing.
 			dir := s.mta.Path("mailbag")
-			s.must(exec.Command("mount", "--bind", dir, dir).Run())
-			s.must(exec.Command("mount", "-o", "remount,ro,bind", dir).Run())
-			mend := func() { s.must(exec.Command("umount", "--lazy", dir).Run()) }
+			s.beside("mount", "--bind", dir, dir)
+			s.beside("mount", "-o", "remount,ro,bind", dir)
+			mend := func() { s.beside("umount", "--lazy", dir) }
 			// What the daemon holds open stays writable, as it does not when a disk fails: it has to open anew.
 			s.must(s.Stop())
 			s.must(s.Start())
 			return mend
 		},
 		"on a full disk": func(s *story) func() {
-			dir := filepath.Dir(s.Ledger)
+			dir, aside := filepath.Dir(s.Ledger), s.t.TempDir()
 			s.must(s.Stop())
-			ledger, err := os.ReadFile(s.Ledger)
-			s.must(err)
-			settings, err := os.ReadFile(s.Config)
-			s.must(err)
-			s.must(exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).Run())
-			s.t.Cleanup(func() { exec.Command("umount", "--lazy", dir).Run() })
-			s.must(os.WriteFile(s.Ledger, ledger, 0o644))
-			s.must(os.WriteFile(s.Config, settings, 0o644))
+			s.beside("cp", s.Ledger, s.Config, aside)
+			s.beside("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir)
+			s.t.Cleanup(func() { s.beside("umount", "--lazy", dir) })
+			s.beside("cp", filepath.Join(aside, filepath.Base(s.Ledger)), filepath.Join(aside, filepath.Base(s.Config)), dir)
 			s.must(s.Start())
 			filler := filepath.Join(dir, "filler")
-			if err := os.WriteFile(filler, make([]byte, 2<<20), 0o644); err == nil {
+			if err := s.mta.Command("head", "--bytes=2M", "--output="+filler, "/dev/zero").Run(); err == nil {
 				s.t.Fatal("two megabytes fit on a disk of one")
 			}
-			return func() { s.must(os.Remove(filler)) }
+			return func() { s.beside("rm", filler) }
 		},
 		"locked": func(s *story) func() {
 			db, err := sql.Open("sqlite3", "file:"+s.Ledger+"?_txlock=exclusive")
