@@ -40,7 +40,7 @@ func TestLedgerInTrouble(t *testing.T) {
 			s.beside("cp", filepath.Join(aside, filepath.Base(s.Ledger)), filepath.Join(aside, filepath.Base(s.Config)), dir)
 			s.must(s.Start())
 			filler := filepath.Join(dir, "filler")
-			if err := s.mta.Command("head", "--bytes=2M", "--output="+filler, "/dev/zero").Run(); err == nil {
+			if err := s.mta.Command("dd", "if=/dev/zero", "of="+filler, "bs=1M", "count=2").Run(); err == nil {
 				s.t.Fatal("two megabytes fit on a disk of one")
 			}
 			return func() { s.beside("rm", filler) }
