@@ -131,6 +131,9 @@ func New(dir string, c Config) (*Instance, error) {
 	if in.root, err = enter(dir); err != nil {
 		return nil, fmt.Errorf("cannot make the root of the Exim in %s: %w", dir, err)
 	}
+	if err := in.update(); err != nil { // as the package does when it is installed
+		return nil, errors.Join(err, in.Close())
+	}
 	return in, nil
 }
 
