@@ -227,6 +227,7 @@ func (in *Instance) configuration(c Config, port int) map[string]string {
 		"machine/etc/resolv.conf":     "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", // nobody answers there
 		"machine/etc/nsswitch.conf":   "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n",
 		"machine/etc/aliases":         "",
+		"machine/etc/email-addresses": "",
 		"machine/etc/default/exim4":   "QUEUERUNNER='combined'\nQUEUEINTERVAL='" + in.interval + "'\n",
 		"root/etc/exim4/hubbed_hosts": hubbed.String(),
 		"root/etc/exim4/update-exim4.conf.conf": fmt.Sprintf(`dc_eximconfig_configtype='internet'

@@ -16,7 +16,7 @@ func TestMailGoesBackWhenItsHoldTimeIsOver(t *testing.T) {
 	sender := postfixtest.RunSink(t)
 	s := begin(t, mtatest.Config{Relays: map[string]string{
 		"elsewhere.example": sender.Addr(),
-		"others.example":    "127.0.0.1:1", // nobody listens there: mail that is not ours waits as well
+		"others.example":    "127.0.0.5:1", // nobody listens there: mail that is not ours waits as well
 	}})
 	s.etrn("brief", "brief.example", "--hold", "2s")
 	s.etrn("longer", "longer.example", "--hold", "2s")

@@ -71,16 +71,15 @@ func TestFetchmailOfCustomersSheetsFetchesHeldMail(t *testing.T) {
 	s.waits(1, "a@bolt.example")
 	s.waits(1, "b@corp.example")
 	s.waits(1, "c@corp.test")
-	here := []string{"poll mx.provider.example", "poll " + host(s.mta.Addr())}
 
-	out, err := s.bySheet("bolt", append(here, "protocol etrn", "protocol etrn port "+port(s.mta.Addr()))...)
+	out, err := s.bySheet("bolt", "poll mx.provider.example", "poll "+host(s.mta.Addr()), "protocol etrn", "protocol etrn port "+port(s.mta.Addr()))
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
 	_, err = bolt.WaitMessages(20*time.Second, 1)
 	s.must(err)
 
-	out, err = s.bySheet("corp", append(here, "PASSWORD", sheetPassword, "smtphost localhost", "smtphost "+host(corp.Addr())+"/"+port(corp.Addr()))...)
+	out, err = s.bySheet("corp", "poll mx.provider.example", "poll "+host(s.ODMR), "PASSWORD", sheetPassword, "smtphost localhost", "smtphost "+host(corp.Addr())+"/"+port(corp.Addr()))
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}

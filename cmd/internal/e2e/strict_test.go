@@ -44,9 +44,7 @@ func TestOneCustomersTurnsLeaveTheOthersMailHeld(t *testing.T) {
 		}
 	}
 	s.waitFor("hooli's mail, which @example means here", func() bool { return len(hooli.Messages()) == 5 })
-	if n := s.queued(); n != 5 {
-		t.Errorf("%d messages wait, want globex's five", n)
-	}
+	s.waitFor("globex's five alone to wait", func() bool { return s.queued() == 5 })
 }
 
 func TestTheSocketOfATurnTakesItsAccountsMailAlone(t *testing.T) {
@@ -113,7 +111,7 @@ func TestOperatorsFlushReleasesNothing(t *testing.T) {
 	// Both destinations count as dead now, and both are delivered at once when asked for.
 	s.call("acme", acme.Addr())
 	s.wantEach(5, "acme.example", arrived(acme.Messages()), false)
-	if reply := s.etrnAt(s.mta.Addr(), "globex.example"); !strings.HasPrefix(reply, "250 ") {
+	if reply := s.etrnAt(s.mta.Addr(), "globex.example"); !strings.HasPrefix(reply, "25") {
 		t.Errorf("ETRN: %s", reply)
 	}
 	_, err := globex.WaitMessages(30*time.Second, 5)

@@ -115,6 +115,7 @@ func TestETRNBeforeThereIsAnybodyToDeliver(t *testing.T) {
 	s := begin(t, mtatest.Config{})
 	server := postfixtest.RunSink(t)
 	s.etrn("held", "held.example")
+	s.waits(1, "a@held.example")
 	s.account("away", "backup", "away.example", "--host", server.Addr(), "--network", "127.0.0.3/32")
 	for _, c := range []struct{ source, domain, want string }{
 		{"127.0.0.1", "held.example", "458"},    // nothing opens turns yet
