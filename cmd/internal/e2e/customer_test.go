@@ -129,7 +129,7 @@ func (s *careless) serve(conn net.Conn) {
 }
 
 func TestNothingIsSmuggledIntoACarelessServer(t *testing.T) {
-	s := turning(t, mtatest.Config{})
+	s := turning(t, restless) // a bounce waits for the next run of Exim's queue
 	server := &careless{taken: map[string]string{}}
 	s.dialled("acme", "acme.example", listen(t, server.serve))
 	smuggled := "MAIL FROM:<evil@x.example>\r\nRCPT TO:<boss@acme.example>\r\nBDAT 4 LAST\r\nevil\r\n"
