@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mailbag/cmd/internal/daemon"
+	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/settings"
 )
 
@@ -27,5 +28,5 @@ func main() { daemon.Main(command) }
 var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
-	New:   func(_ *settings.Settings, log *slog.Logger) daemon.Service { return &service{log: log} },
+	New:   func(_ *settings.Settings, _ mta.System, log *slog.Logger) daemon.Service { return &service{log: log} },
 }

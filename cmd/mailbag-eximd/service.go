@@ -26,7 +26,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err != nil {
 		return daemon.Final(err)
 	}
-	fronts, err := daemon.OpenFronts(graceful, d.log,
+	fronts, err := daemon.OpenFronts(graceful, served, d.log,
 		daemon.Front{Name: "exim", Unit: program + ".socket", At: []settings.Address{{Network: "unix", Address: exim.DefaultSocket}}})
 	if err != nil {
 		return err

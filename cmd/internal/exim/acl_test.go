@@ -16,7 +16,7 @@ func TestHeldMailIsCountedAndKeptInItsQueue(t *testing.T) {
 	s := dial(t, x, "")
 	s.mail("a@turn.example", "b@second.example", "C@Turn.Example")
 	held := id(s.data("250 OK id="))
-	inQueue(t, x, "mailbag", held)
+	waitsIn(t, x, "mailbag", held)
 	q := p.questions("END-OF-MESSAGE")
 	if len(q) != 1 {
 		t.Fatalf("asked %v", q)
@@ -45,7 +45,7 @@ func TestHeldMailIsCountedAndKeptInItsQueue(t *testing.T) {
 	if out, err := x.Command("/usr/sbin/exim4", "-qff").CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	inQueue(t, x, "mailbag", held)
+	waitsIn(t, x, "mailbag", held)
 }
 
 func TestAMessageIsHeldWholeOrNotAtAll(t *testing.T) {
@@ -56,10 +56,10 @@ func TestAMessageIsHeldWholeOrNotAtAll(t *testing.T) {
 	s.say("RCPT TO:<x@local.example>", "452 4.5.3")
 	s.say("RCPT TO:<m@pop.example>", "452 4.5.3")
 	s.say("RCPT TO:<b@second.example>", "250")
-	inQueue(t, x, "mailbag", id(s.data("250")))
+	waitsIn(t, x, "mailbag", id(s.data("250")))
 	s.mail("x@local.example", "m@pop.example")
 	s.say("RCPT TO:<a@turn.example>", "452 4.5.3")
-	inQueue(t, x, "", id(s.data("250")))
+	waitsIn(t, x, "", id(s.data("250")))
 	q := p.questions("END-OF-MESSAGE")
 	if len(q) != 2 || q[1]["recipient_domains"] != "pop.example" || q[1]["other_recipients"] != "yes" {
 		t.Errorf("asked %v", q)

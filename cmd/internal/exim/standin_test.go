@@ -130,7 +130,7 @@ func wired(t *testing.T, more map[string]string, configure ...func(*eximtest.Ins
 	if err := os.MkdirAll(x.Root("/run/mailbag/turn"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	routes(t, x, more)
+	writeRoutes(t, x, more)
 	p := runPolicyd(t, x)
 	if err := x.Start(); err != nil {
 		t.Fatal(err)
@@ -142,8 +142,8 @@ func wired(t *testing.T, more map[string]string, configure ...func(*eximtest.Ins
 	return x, p
 }
 
-// routes writes the table.
-func routes(t *testing.T, x *eximtest.Instance, more map[string]string) {
+// writeRoutes writes the table.
+func writeRoutes(t *testing.T, x *eximtest.Instance, more map[string]string) {
 	t.Helper()
 	var in strings.Builder
 	for _, all := range []map[string]string{ways, more} {
@@ -217,8 +217,8 @@ func id(reply string) string {
 	return id
 }
 
-// inQueue waits until a message is in a queue of Exim ("" is the normal one).
-func inQueue(t *testing.T, x *eximtest.Instance, queue, id string) {
+// waitsIn waits until a message is in a queue of Exim ("" is the normal one).
+func waitsIn(t *testing.T, x *eximtest.Instance, queue, id string) {
 	t.Helper()
 	if err := postfixtest.Wait(20*time.Second, id+" in the queue "+queue, func() bool {
 		_, err := os.Stat(x.Root(filepath.Join("/var/spool/exim4", queue, "input", id+"-H")))

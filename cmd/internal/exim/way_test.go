@@ -47,7 +47,7 @@ func TestBackupMailGoesWhereItsAccountSays(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	inQueue(t, x, "", message)
+	waitsIn(t, x, "", message)
 	out, err := x.Command("/usr/sbin/exim4", "-bt", "a@six.example").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "router = mailbag_relay, transport = remote_smtp") || !strings.Contains(string(out), "[2001:db8::1]") || !strings.Contains(string(out), "port=2525") {
 		t.Errorf("%v: %s", err, out)
@@ -99,7 +99,7 @@ func TestWhatWaitedLongIsNotReturnedAtItsFirstFailure(t *testing.T) {
 	s := dial(t, x, "")
 	s.mail("a@turn.example")
 	message := id(s.data("250"))
-	inQueue(t, x, "mailbag", message)
+	waitsIn(t, x, "mailbag", message)
 	age(t, x, message, 10*24*time.Hour)
 	for range 2 {
 		if out, err := x.Command("/usr/sbin/exim4", "-qGmailbag", "-M", message).CombinedOutput(); err != nil {
@@ -109,7 +109,7 @@ func TestWhatWaitedLongIsNotReturnedAtItsFirstFailure(t *testing.T) {
 	if err := x.WaitLog(20*time.Second, "T=mailbag_turn defer"); err != nil {
 		t.Error(err)
 	}
-	inQueue(t, x, "mailbag", message)
+	waitsIn(t, x, "mailbag", message)
 	for _, sign := range []string{" ** ", "<= <>", "Warning: message", "Frozen"} {
 		if strings.Contains(x.Log(), sign) {
 			t.Errorf("the log has %q", sign)
@@ -133,7 +133,7 @@ func TestABounceLeavesTheQueueOfItsMessage(t *testing.T) {
 	}
 	log := x.Log()
 	bounce := strings.Fields(log[:strings.Index(log, " <= <> R="+message)])
-	inQueue(t, x, "", bounce[len(bounce)-1])
+	waitsIn(t, x, "", bounce[len(bounce)-1])
 	if out, err := x.Command("/usr/sbin/exim4", "-q").CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -26,12 +26,28 @@ const (
 
 // Words are what people call things in Exim.
 func (in Instance) Words() mta.Words {
-	return mta.Words{Name: "Exim", Command: "exim", Unit: "exim4.service", Start: "systemctl start exim4", Unhold: "exim4 -Mt"}
+	return mta.Words{
+		Name: "Exim", Command: "exim", Unit: "exim4.service", Program: "exim4",
+		Start: "systemctl start exim4", Status: "systemctl status exim4", Reload: "systemctl reload exim4", Test: "exim4 -bV",
+		Log:    "/var/log/exim4/mainlog and /var/log/exim4/paniclog",
+		Unhold: "exim4 -Mt", Delete: "exim4 -Mrm",
+		Refuses: refuses,
+		Reach:   "run: systemctl restart mailbag-eximd.socket mailbag-turnd; what the helper did: journalctl -u mailbag-eximd",
+	}
+}
+
+// refuses is for what Debian's check_rcpt says of local parts (CHECK_RCPT_REMOTE_LOCALPARTS): routes, paths and what a
+// shell would read.
+func refuses(local string) string {
+	if strings.ContainsAny(local[:min(len(local), 1)], "./|") || strings.ContainsAny(local, "@%!`#&?") || strings.Contains(local, "/../") {
+		return "Debian's Exim takes no such local part from outside (see CHECK_RCPT_REMOTE_LOCALPARTS in acl/30_exim4-config_check_rcpt)"
+	}
+	return ""
 }
 
 // Places are where mailbag and Exim meet, unless the settings say otherwise.
 func (in Instance) Places() mta.Places {
-	return mta.Places{Policy: policySocket, Tables: tablesDirectory, Group: owner}
+	return mta.Places{Policy: policySocket, Tables: tablesDirectory, Group: owner, Helper: "mailbag-eximd"}
 }
 
 // FormerLifetimes are none: how long Exim keeps mail of the accounts is said by rules that are ours alone.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"mailbag/cmd/internal/exim"
 	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/settings"
@@ -19,6 +20,7 @@ var known = []struct {
 	programs []string // one of which is there where it is installed
 }{
 	{postfix.Instance{}, []string{"postconf"}},
+	{exim.Instance{}, []string{"exim4", "exim"}},
 }
 
 // Load reads the settings as [settings.Load] does, and tells which MTA they mean. What the file does not say of the places

@@ -1,0 +1,11 @@
+package exim
+
+import (
+	"mailbag/meter"
+	"mailbag/policy/routes"
+)
+
+// Tables are the file that Exim reads.
+func (in Instance) Tables(_ routes.Sockets, d *meter.Directory) ([]routes.Table, error) {
+	return routes.Exim(d)
+}
