@@ -191,10 +191,10 @@ func (p *patient) examineDelivery(owner string) []diagnosis {
 	return found
 }
 
-// runtime is made by systemd-tmpfiles at each start of the machine.
+// runtime is made by systemd-tmpfiles at each start of the machine, and the directory of turns in it by mailbag-turnd-control.socket.
 const runtime = "/run/mailbag"
 
-const remedyOfTurns = "run: systemd-tmpfiles --create mailbag.conf"
+const remedyOfTurns = "run: systemd-tmpfiles --create mailbag.conf; systemctl stop mailbag-turnd-control.socket mailbag-turnd.service; systemctl start mailbag-turnd.service"
 
 // deniedTo is what keeps a user of the MTA's from a socket; nil: nothing does, or that cannot be seen.
 func deniedTo(owner, socket string) (denied *access.Denial) {
