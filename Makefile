@@ -53,8 +53,8 @@ HARDENED    = -trimpath -buildvcs=false -buildmode=pie -ldflags '-s -w -linkmode
 # Signed packages for apt; other versions that lie there stay.
 APT_REPOSITORY = dist/apt
 GPG_KEY        =
-# The machines on which the package is tried.
-RELEASES       = bookworm trixie
+# The machines on which the package is tried: Debians with Postfix, or with Exim.
+RELEASES       = bookworm bookworm-exim trixie trixie-exim
 
 .PHONY: all build test check bench fuzz demo deb debs apt-repository test-install deps $(KINDS:%=deps-%) exim opensmtpd clean
 
