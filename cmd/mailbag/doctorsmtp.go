@@ -203,7 +203,14 @@ func (s sender) offer(ctx context.Context, to []trial) []diagnosis {
 		return s.judge(trial{address: "anybody"}, from)
 	}
 	var found []diagnosis
-	for _, t := range to {
+	for i, t := range to {
+		if i > 0 { // a message of its own: Exim takes none that is held for one recipient and not for another
+			for _, command := range []string{"RSET", "MAIL FROM:<>"} {
+				if _, err := d.demand(command); err != nil {
+					return append(found, s.unheard(err)...)
+				}
+			}
+		}
 		r, err := d.smtp("RCPT TO:<" + t.address + ">")
 		if err != nil {
 			return append(found, s.unanswered(t, err)...)
