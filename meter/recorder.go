@@ -34,7 +34,7 @@ type Fingerprint [16]byte
 // A message that comes alone is committed at once. Where messages come together they share commits as far as the disk asks
 // for it: between the beginnings of two commits are, for each message of the first, share times what the disk took for it. On a
 // disk that has each commit carry what comes within longest, for the MTA wants the disk too, and in memory nobody waits. Nor
-// does anybody once enough have come, or as many as came last in such a time: where that many senders wait one after another,
+// does anybody once enough have come, or as many as usually come in such a time: where that many senders wait one after another,
 // no more will. Whether there are more is seen by waiting it out after so many commits that were sooner.
 const (
 	share   = 8
@@ -183,7 +183,8 @@ func (r *Recorder) run() {
 	retry := time.NewTimer(0) // also for what the recorder before this one left
 	defer retry.Stop()
 	var next time.Time
-	early := 0 // commits since one that waited for its turn
+	usual := enough // messages that come until a commit's turn
+	early := 0      // commits since one that waited for its turn
 	for open := true; open; {
 		waited := false
 		select {
@@ -199,10 +200,16 @@ func (r *Recorder) run() {
 		if messages == 1 {
 			next = begun // whoever sends one after another has waited for the disk already
 		}
-		if early++; waited {
-			early = 0
-			r.expect(messages)
-		} else if early == sooner {
+		early++
+		switch {
+		case waited: // a lull is no reason to believe that there are few
+			early, usual = 0, (usual+messages)/2
+		case messages > usual:
+			usual = min(messages, enough)
+		}
+		if early < sooner {
+			r.expect(usual)
+		} else {
 			r.expect(enough)
 		}
 		if err != nil {
@@ -214,7 +221,7 @@ func (r *Recorder) run() {
 // expect sets with how many messages the next commits do not wait.
 func (r *Recorder) expect(messages int) {
 	r.mu.Lock()
-	r.most = min(max(messages, 2), enough)
+	r.most = max(messages, 2)
 	r.mu.Unlock()
 }
 

@@ -210,7 +210,7 @@ func TestMessageIsKnownByTheQueueIDThatItHad(t *testing.T) {
 	}
 }
 
-func TestCommitDoesNotWaitForMoreThanCameLast(t *testing.T) {
+func TestCommitDoesNotWaitForMoreThanUsuallyCome(t *testing.T) {
 	t.Parallel()
 	r := &Recorder{wake: make(chan struct{}, 1), many: make(chan struct{}, 1)}
 	r.expect(3)
@@ -225,7 +225,7 @@ func TestCommitDoesNotWaitForMoreThanCameLast(t *testing.T) {
 			t.Errorf("with %d messages pending it waited: %v", len(r.pending), waited)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("it waits although as many are there as came last")
+		t.Fatal("it waits although as many are there as usually come")
 	}
 	if r.expect(enough); !r.gather(time.Now().Add(time.Millisecond)) {
 		t.Error("a commit comes before its turn, with fewer messages")
