@@ -212,3 +212,24 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDeferral(f *testing.F) {
+	f.Add("2026-11-26 04:52:57 u1@c1.example Q=mailbag R=turn T=turn defer (-1): Failed to connect: no")
+	f.Add(" defer (")
+	f.Fuzz(func(t *testing.T, line string) {
+		if address, reason, is := deferral(line); is && (!strings.Contains(line, address) || !strings.Contains(line, reason)) {
+			t.Errorf("%q: %q, %q", line, address, reason)
+		}
+	})
+}
+
+func FuzzInterface(f *testing.F) {
+	for _, entry := range []string{"127.0.0.1", "::0", "192.0.2.1.25", "[2001:db8::1]:25", "2001:db8::1.25", "[::1]", "]", ".", "1.2.3.4.99999"} {
+		f.Add(entry)
+	}
+	f.Fuzz(func(t *testing.T, entry string) {
+		if addr, _, ok := interfaceOf(entry); ok && (!addr.IsValid() || addr.IsUnspecified()) {
+			t.Errorf("%q is %s", entry, addr)
+		}
+	})
+}

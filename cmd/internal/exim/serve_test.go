@@ -237,9 +237,12 @@ func TestSlowDestinationKeepsNoOtherWaiting(t *testing.T) {
 	}
 	// Again what waits or is being delivered: nothing is delivered twice.
 	release()
+	s.mu.Lock()
+	atMax := s.atMax
+	s.mu.Unlock()
 	close(s.hold)
 	l.wait("an empty queue", func() bool { return len(l.ids()) == 0 })
-	if got := s.delivered(); len(got) != messages || s.atMax != sideBySide {
-		t.Errorf("%d deliveries, %d side by side", len(got), s.atMax)
+	if got := s.delivered(); len(got) != messages || atMax != sideBySide {
+		t.Errorf("%d deliveries, %d side by side", len(got), atMax)
 	}
 }
