@@ -14,7 +14,7 @@ import (
 	"mailbag/cmd/internal/version"
 )
 
-// served is as whom mailbag's other daemons run.
+// served is as whom mailbag's other daemons run, and that user's group.
 const served = "mailbag"
 
 // A service is one run of the daemon.

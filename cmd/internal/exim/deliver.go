@@ -53,15 +53,15 @@ func (in Instance) Release(ctx context.Context, ids ...string) error {
 
 // delivery is the command that delivers messages of a queue whatever the time of their next retry.
 func (in Instance) delivery(queue string, ids []string) (*exec.Cmd, error) {
-	cmd, err := in.command(context.Background(), inQueue(queue, "-M", ids)...)
+	cmd, err := in.command(context.Background(), onMessages(queue, "-M", ids)...)
 	if err == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt at the terminal is not meant for it
 	}
 	return cmd, err
 }
 
-// inQueue are the arguments of an action on messages of a queue.
-func inQueue(queue, action string, ids []string) []string {
+// onMessages are the arguments of an action on messages of a queue.
+func onMessages(queue, action string, ids []string) []string {
 	var args []string
 	if queue != "" {
 		args = append(args, "-qG"+queue)

@@ -61,7 +61,7 @@ func (in Instance) BecomeOwner(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	uid, gid, err := numbers(o["exim_user"], o["exim_group"])
+	uid, gid, err := userNumbers(o["exim_user"], o["exim_group"])
 	if err != nil {
 		return fmt.Errorf("as whom Exim runs cannot be found out: %w", err)
 	}
@@ -73,8 +73,8 @@ func (in Instance) BecomeOwner(ctx context.Context) error {
 	return nil
 }
 
-// numbers finds those of a user and a group, which may be their numbers already.
-func numbers(name, group string) (uid, gid int, err error) {
+// userNumbers finds the numbers of a user and a group, which may be their numbers already.
+func userNumbers(name, group string) (uid, gid int, err error) {
 	if u, err := user.Lookup(name); err == nil {
 		name = u.Uid
 	}

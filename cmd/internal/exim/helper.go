@@ -21,13 +21,13 @@ const (
 	maxIDs      = 1000 // of a request
 	maxVerb     = 32   // octets of a line
 	dialTime    = 5 * time.Second
-	helperTime  = 5 * time.Minute // for the next line of an answer
+	replyTime   = 5 * time.Minute // for the next line of an answer
 	maxAnswer   = 64 << 20        // octets of a line: one message with all its recipients
 	requestTime = 10 * time.Second
 )
 
-// A helperAnswer is one line of what the helper answers.
-type helperAnswer struct {
+// A reply is one line of an answer.
+type reply struct {
 	Entry    *mta.Entry    `json:"entry,omitempty"`
 	ID       string        `json:"id,omitempty"`
 	Identity *mta.Identity `json:"identity,omitempty"`
@@ -59,11 +59,11 @@ func (in Instance) helper() helper {
 }
 
 // ask makes a request and returns the answers, the last of which is an error unless the answer is whole.
-func (h helper) ask(ctx context.Context, verb string, ids []string) iter.Seq2[helperAnswer, error] {
-	return func(yield func(helperAnswer, error) bool) {
+func (h helper) ask(ctx context.Context, verb string, ids []string) iter.Seq2[reply, error] {
+	return func(yield func(reply, error) bool) {
 		conn, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, "unix", h.socket)
 		if err != nil {
-			yield(helperAnswer{}, fmt.Errorf("%w: mailbag-eximd does not answer; see that mailbag-eximd.socket runs, and be root or the user mailbag: %w", mta.ErrUnreachable, err))
+			yield(reply{}, fmt.Errorf("%w: mailbag-eximd does not answer; see that mailbag-eximd.socket runs, and be root or the user mailbag: %w", mta.ErrUnreachable, err))
 			return
 		}
 		defer conn.Close()
@@ -72,23 +72,23 @@ func (h helper) ask(ctx context.Context, verb string, ids []string) iter.Seq2[he
 		_, written := io.WriteString(conn, verb+"\n"+strings.Join(append(ids[:len(ids):len(ids)], ""), "\n")+"\n")
 		in := bufio.NewScanner(conn)
 		in.Buffer(nil, maxAnswer)
-		for conn.SetReadDeadline(time.Now().Add(helperTime)) == nil && in.Scan() {
-			var a helperAnswer
+		for conn.SetReadDeadline(time.Now().Add(replyTime)) == nil && in.Scan() {
+			var a reply
 			if err := json.Unmarshal(in.Bytes(), &a); err != nil {
-				yield(helperAnswer{}, fmt.Errorf("mailbag-eximd answered what cannot be understood; is it of the same version? %w", err))
+				yield(reply{}, fmt.Errorf("mailbag-eximd answered what cannot be understood; is it of the same version? %w", err))
 				return
 			}
 			switch {
 			case a.End:
 				return
 			case a.Error != "":
-				yield(helperAnswer{}, remoteError{a.Error, causes[a.Cause]})
+				yield(reply{}, remoteError{a.Error, causes[a.Cause]})
 				return
 			case !yield(a, nil):
 				return
 			}
 		}
-		yield(helperAnswer{}, errors.Join(fmt.Errorf("%w: mailbag-eximd broke off", mta.ErrTruncated), written, in.Err(), ctx.Err()))
+		yield(reply{}, errors.Join(fmt.Errorf("%w: mailbag-eximd broke off", mta.ErrTruncated), written, in.Err(), ctx.Err()))
 	}
 }
 

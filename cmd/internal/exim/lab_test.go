@@ -126,6 +126,7 @@ begin retry
 		}
 	}
 	l.Command = []string{program, "-C", filepath.Join(l.dir, "exim.conf")}
+	t.Cleanup(func() { l.wait("the processes of Exim to end", func() bool { return !runs(program) }) })
 	t.Cleanup(func() {
 		if t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(l.dir, "log", "mainlog"))
@@ -133,6 +134,15 @@ begin retry
 		}
 	})
 	return l
+}
+
+// runs reports whether there is a process of a program.
+func runs(program string) bool {
+	processes, _ := filepath.Glob("/proc/[0-9]*/exe")
+	return slices.ContainsFunc(processes, func(exe string) bool {
+		is, err := os.Readlink(exe)
+		return err == nil && is == program
+	})
 }
 
 // someExim is the one that make deps unpacks, with what shows it its user, or else one that is installed.

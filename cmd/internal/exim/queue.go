@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"mailbag/cmd/internal/mta"
-	"mailbag/meter"
 )
 
 // spool finds Exim's spool directory.
@@ -177,26 +176,17 @@ func (in Instance) Flush(ctx context.Context, domain string) error {
 	if domain == "" || strings.ContainsAny(domain, "@ ") {
 		return fmt.Errorf("%q is not a domain", domain)
 	}
+	ours := mta.NewDomains(domain)
 	var ids []string
 	for e, err := range in.Queue(ctx) {
 		if err != nil {
 			return fmt.Errorf("cannot flush %s: %w", domain, err)
 		}
-		if !e.OnHold && slices.ContainsFunc(e.Recipients, func(r mta.Recipient) bool { return inDomain(r.Address, domain) }) {
+		if !e.OnHold && ours.Count(e) > 0 {
 			ids = append(ids, e.ID)
 		}
 	}
 	return in.Release(ctx, ids...)
-}
-
-// inDomain reports whether an address, however its domain is spelled, is in one, which is an A-label.
-func inDomain(address, domain string) bool {
-	its := domainOf(address)
-	if strings.EqualFold(its, domain) {
-		return true
-	}
-	its, err := meter.NormalizeDomain(its)
-	return err == nil && its == domain
 }
 
 func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }

@@ -38,7 +38,7 @@ func TestQueueIsReadFromTheSpool(t *testing.T) {
 			if want.Held {
 				queue = heldQueue
 			}
-			if text := l.exim(inQueue(queue, "-Mvc", []string{got.ID})...); int(got.Size) != len(text) {
+			if text := l.exim(onMessages(queue, "-Mvc", []string{got.ID})...); int(got.Size) != len(text) {
 				t.Errorf("%s has %d octets, want %d", got.ID, got.Size, len(text))
 			}
 			want.ID, want.Arrival, want.Size = got.ID, got.Arrival, got.Size

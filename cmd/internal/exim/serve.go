@@ -220,7 +220,7 @@ func each(ask func(Instance, context.Context, []string) ([]string, error)) func(
 		some, err := ask(s.in, ctx, ids)
 		for _, id := range some {
 			if err == nil {
-				err = out.put(helperAnswer{ID: id})
+				err = out.put(reply{ID: id})
 			}
 		}
 		return err
@@ -235,7 +235,7 @@ func none(ask func(Instance, context.Context, ...string) error) func(*Server, co
 func (s *Server) list(ctx context.Context, _ []string, out *replies) error {
 	for e, err := range s.in.Queue(ctx) {
 		if err == nil {
-			err = out.put(helperAnswer{Entry: &e})
+			err = out.put(reply{Entry: &e})
 		}
 		if err != nil {
 			return err
@@ -257,7 +257,7 @@ func (s *Server) identity(ctx context.Context, _ []string, out *replies) error {
 	if err != nil {
 		return err
 	}
-	return out.put(helperAnswer{Identity: &id})
+	return out.put(reply{Identity: &id})
 }
 
 // errGone is a client that takes no answer any more.
@@ -278,7 +278,7 @@ func (r *replies) Write(b []byte) (int, error) {
 	return r.conn.Write(b)
 }
 
-func (r *replies) put(a helperAnswer) error {
+func (r *replies) put(a reply) error {
 	if err := r.encoder.Encode(a); err != nil {
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
@@ -287,7 +287,7 @@ func (r *replies) put(a helperAnswer) error {
 
 // end ends the answer with an error, or without.
 func (r *replies) end(err error) {
-	last := helperAnswer{End: err == nil}
+	last := reply{End: err == nil}
 	if err != nil {
 		last.Error = err.Error()
 		for name, cause := range causes {
