@@ -35,9 +35,14 @@ func TestHeldMailIsCountedAndKeptInItsQueue(t *testing.T) {
 	// The next message of the connection is somebody else's, and is not held.
 	p.answers(dunno)
 	s.mail("x@local.example")
-	s.data("250 OK id=")
+	others := id(s.data("250 OK id="))
 	if err := x.WaitLog(20*time.Second, "=> :blackhole: <x@local.example>"); err != nil {
 		t.Error(err)
+	}
+	for line := range strings.Lines(x.Log()) {
+		if strings.Contains(line, others+" <= ") && strings.Contains(line, "Q=mailbag") {
+			t.Errorf("it was in the queue of held mail: %s", line)
+		}
 	}
 	if n := len(p.questions("RCPT")) + len(p.questions("END-OF-MESSAGE")); n > 0 {
 		t.Errorf("others' mail is asked about %d times", n)
