@@ -190,6 +190,9 @@ func TestSetupIsTakenBackByteForByte(t *testing.T) {
 			if kind == "unsplit" {
 				unsplit(t, x)
 			}
+			edit(t, x, "update-exim4.conf.conf", func(s string) string {
+				return strings.Replace(s, "dc_relay_domains='other.example'", "dc_relay_domains='other.example;third.example'", 1)
+			})
 			if err := x.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -205,11 +208,15 @@ func TestSetupIsTakenBackByteForByte(t *testing.T) {
 			}
 			for option, want := range map[string]string{
 				"acl_smtp_rcpt": "acl_smtp_rcpt = acl_mailbag_rcpt", "acl_not_smtp": "acl_not_smtp = acl_mailbag_not_smtp",
-				"+relay_to_domains": "domainlist relay_to_domains = +mailbag_domains : other.example",
+				"+relay_to_domains": "domainlist relay_to_domains = +mailbag_domains : +mailbag_host_relays",
 			} {
 				if got := bp(t, x, option); got != want {
 					t.Errorf("%s: %s", option, got)
 				}
+			}
+			out, err := x.Command("/usr/sbin/exim4", "-be", "${if match_domain{third.example}{+mailbag_host_relays}{still relayed}}").CombinedOutput()
+			if err != nil || string(out) != "still relayed\n" {
+				t.Errorf("%s, %v", out, err)
 			}
 			if routers := bp(t, x, "router_list"); !strings.HasPrefix(routers, "mailbag_known\n") {
 				t.Errorf("the first routers are %.60q", routers)
