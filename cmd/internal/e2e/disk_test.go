@@ -29,6 +29,11 @@ func TestWhatDoesNotFitOnTheDiskIsNotCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	s := &story{t: t, mta: in}
 	elsewhere := postfixtest.ServerDir(t, "mailbag")
 	s.Service, err = service.New(binaries, elsewhere, in)
@@ -38,11 +43,6 @@ func TestWhatDoesNotFitOnTheDiskIsNotCounted(t *testing.T) {
 	t.Cleanup(s.end)
 	s.must(s.Wire())
 	s.must(in.Start())
-	t.Cleanup(func() {
-		if err := in.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	s.etrn("acme", "acme.example")
 	accepted, refused := int64(0), 0
 	for _, lines := range []int{20_000, 20_000, 20_000, 90_000, 150_000, 200_000, 200_000, 10} {

@@ -216,7 +216,7 @@ func TestBccReachesItsUser(t *testing.T) {
 		}
 		s.accept("From: x@elsewhere.example\r\nTo: arthur@"+domain+"\r\nCc: zaphod@elsewhere.example\r\nX-Envelope-To: zaphod@"+domain+"\r\n\r\nbody\r\n",
 			"arthur@"+domain, "ford@"+domain)
-		s.accept("From: x@elsewhere.example\r\nTo: a list\r\n\r\nbody\r\n", "trillian+lists@"+domain)
+		s.accept("From: x@elsewhere.example\r\nTo: a list:;\r\n\r\nbody\r\n", "trillian+lists@"+domain)
 		s.stored(s.maildir(client, ""), 3)
 		switch client {
 		case "fetchmail":

@@ -80,9 +80,9 @@ func TestCustomersBehindHAProxy(t *testing.T) {
 			}
 		}
 	}
-	if got := s.Popd.Log(); strings.Count(got, `msg="log-in failed" service=popd client=127.0.0.8 user=dent`) != 2 {
-		t.Error("the failed log-ins are not those of 127.0.0.8")
-	}
+	s.waitFor("the failed log-ins of 127.0.0.8", func() bool {
+		return strings.Count(s.Popd.Log(), `msg="log-in failed" service=popd client=127.0.0.8 user=dent`) == 2
+	})
 	s.waitFor("the sessions of 127.0.0.9", func() bool { return strings.Count(s.mailbag("sessions", "dent"), "127.0.0.9") == 2 })
 	// HAProxy's looking after them, and the doctor's, is nothing to write about.
 	out, _, _ := s.Mailbag("doctor", "--within", "1m") // not all is well: there is no PTR record, for one
