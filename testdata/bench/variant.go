@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -14,22 +13,34 @@ import (
 	"mailbag/testdata/service"
 )
 
-const (
-	sessions = 20
-	none     = time.Duration(-1) // no milter
-)
+// A system is an MTA that accepts mail.
+type system interface {
+	Addr() string
+	Start() error
+	Stop() error
+	drained() error // waits until the deliveries that are under way have ended
+	emptied() error // and until there is nothing in its queue, or sees to it
+}
 
-// A variant is a Postfix with something beside it.
+// A shape is how messages come.
+type shape struct {
+	each int    // to a connection
+	to   string // the recipient's domain
+}
+
+func (s shape) String() string { return fmt.Sprintf("%d to a connection, %s", s.each, s.to) }
+
+// A variant is an MTA with something beside it.
 type variant struct {
 	name    string
-	against *variant      // what its runs are compared with, if anything
-	milter  time.Duration // CPU time that a milter in front takes for each message, or none
-	mailbag bool
-	lot     int // messages in a run, of 4 kB
+	against *variant // what its runs are compared with, if anything
+	lot     int      // messages in a run, of 4 kB
+	// up makes its server, which delivers to the port, and runs measure.
+	up func(v *variant, bin, dir string, port int, measure func() error) error
 
-	postfix *postfixtest.Instance
+	system  system
 	service *service.Service // nil without mailbag
-	runs    map[int][]run    // by messages to a connection, in the order of the rounds
+	runs    map[shape][]run  // in the order of the rounds
 	sent    int
 }
 
@@ -42,57 +53,26 @@ type run struct {
 	commits float64 // of the ledger, for each
 }
 
-// beside runs measure while the variant is up. It delivers to the port.
-func (v *variant) beside(bin, dir string, port int, measure func() error) (err error) {
-	// Else Postfix holds its clients back by a second each while deliveries are behind, in some runs and not in others.
-	settings := map[string]string{"in_flow_delay": "0"}
-	if !v.mailbag {
-		settings["relay_domains"] = "acme.example"
-		settings["transport_maps"] = fmt.Sprintf("inline:{ { acme.example = relay:[127.0.0.1]:%d } }", port)
-	}
-	if v.milter != none {
-		settings["smtpd_milters"] = "unix:private/filter"
-	}
+// sessions bring a variant's messages at once. Debian's Exim takes no more than 20.
+const sessions = 20
+
+// beside runs measure while the variant is up.
+func (v *variant) beside(bin, dir string, port int, measure func() error) error {
+	v.runs = map[shape][]run{}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	if v.postfix, err = newPostfix(filepath.Join(dir, "postfix"), settings); err != nil {
-		return err
-	}
-	if v.milter != none {
-		milter, err := startMilter(v.postfix.Private("filter"), v.milter)
-		if err != nil {
+	return v.up(v, bin, dir, port, func() (err error) {
+		if err := v.system.Start(); err != nil {
 			return err
 		}
-		defer end(milter)
-	}
-	v.runs = map[int][]run{}
-	started := func() (err error) {
-		if err := v.postfix.Start(); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, v.postfix.Stop()) }()
+		defer func() { err = errors.Join(err, v.system.Stop()) }()
 		return measure()
-	}
-	if !v.mailbag {
-		return started()
-	}
-	account := []string{"account", "add", "acme", "--mode", "backup", "--domain", "acme.example", "--host", fmt.Sprintf("127.0.0.1:%d", port)}
-	return beside(bin, dir, v.postfix, [][]string{account}, func(s *service.Service) error {
-		v.service = s
-		return started()
 	})
 }
 
-func newPostfix(dir string, settings map[string]string) (*postfixtest.Instance, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
-	}
-	return postfixtest.New(dir, postfixtest.Config{Main: settings})
-}
-
 // run has the variant accept its messages, so many to a connection. It begins and ends with an empty queue.
-func (v *variant) run(each int) (run, error) {
+func (v *variant) run(s shape) (run, error) {
 	before, err := v.spent()
 	if err != nil {
 		return run{}, err
@@ -102,7 +82,7 @@ func (v *variant) run(each int) (run, error) {
 		return run{}, err
 	}
 	begun := time.Now()
-	if err := v.send(v.lot, sessions, each); err != nil {
+	if err := v.send(v.lot, sessions, s); err != nil {
 		return run{}, err
 	}
 	took := time.Since(begun)
@@ -110,7 +90,7 @@ func (v *variant) run(each int) (run, error) {
 	if err != nil {
 		return run{}, err
 	}
-	if err := v.drained(); err != nil {
+	if err := v.system.drained(); err != nil {
 		return run{}, err
 	}
 	after, err := v.spent()
@@ -124,7 +104,7 @@ func (v *variant) run(each int) (run, error) {
 		machine: (after.machine - before.machine) / n,
 		policyd: (after.policyd - before.policyd) / n,
 		commits: (after.commits - before.commits) / n,
-	}, v.postfix.WaitQueue(time.Minute, "the queue is empty", func(queue []postfixtest.Entry) bool { return len(queue) == 0 })
+	}, v.system.emptied()
 }
 
 // spent is what all runs have cost so far.
@@ -142,15 +122,15 @@ func (v *variant) spent() (total run, err error) {
 }
 
 // send has n messages accepted in so many sessions at once, each of them one connection after another.
-func (v *variant) send(n, sessions, each int) error {
+func (v *variant) send(n, sessions int, s shape) error {
 	v.sent += n
 	var taken atomic.Int64
 	errs := make(chan error, sessions)
 	for range sessions {
 		go func() {
 			var err error
-			for err == nil && taken.Add(int64(each)) <= int64(n) {
-				err = deliver4kB(v.postfix.Addr(), each)
+			for err == nil && taken.Add(int64(s.each)) <= int64(n) {
+				err = deliver4kB(v.system.Addr(), s)
 			}
 			errs <- err
 		}()
@@ -162,11 +142,11 @@ func (v *variant) send(n, sessions, each int) error {
 	return err
 }
 
-var message = postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@acme.example"},
-	Data: []byte("From: somebody@elsewhere.example\r\nSubject: bench\r\n\r\n" + strings.Repeat(strings.Repeat("x", 75)+"\r\n", 52))}
+var content = []byte("From: somebody@elsewhere.example\r\nSubject: bench\r\n\r\n" + strings.Repeat(strings.Repeat("x", 75)+"\r\n", 52))
 
-// deliver4kB has n messages accepted over one connection.
-func deliver4kB(addr string, n int) error {
+// deliver4kB has as many messages accepted over one connection as the shape says.
+func deliver4kB(addr string, s shape) error {
+	message := postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@" + s.to}, Data: content}
 	c, err := postfixtest.Dial(addr, "")
 	if err != nil {
 		return err
@@ -175,7 +155,7 @@ func deliver4kB(addr string, n int) error {
 	if _, err := c.Say("EHLO elsewhere.example"); err != nil {
 		return err
 	}
-	for range n {
+	for range s.each {
 		got, err := c.Send(message)
 		if err == nil && !got.Accepted() {
 			err = fmt.Errorf("a message is not accepted: %+v", got)
@@ -188,27 +168,11 @@ func deliver4kB(addr string, n int) error {
 	return err
 }
 
-// drained waits until nothing is on its way any more. It looks at Postfix's directories, for postqueue would use more CPU
-// than what it waits for.
-func (v *variant) drained() error {
-	var failed error
-	err := postfixtest.Wait(time.Minute, "the messages' deliveries", func() bool {
-		for _, queue := range []string{"incoming", "active"} { // the way of a message: none is missed
-			entries, err := os.ReadDir(filepath.Join(v.postfix.QueueDir(), queue))
-			if failed = err; err != nil || len(entries) > 0 {
-				return false
-			}
-		}
-		return true
-	})
-	return errors.Join(err, failed)
-}
-
 // ratios are the variant's rates as parts of the rates that the one it is compared with had in the same rounds.
-func (v *variant) ratios(each int) []float64 {
+func (v *variant) ratios(s shape) []float64 {
 	var list []float64
-	for i, r := range v.runs[each] {
-		list = append(list, r.rate/v.against.runs[each][i].rate)
+	for i, r := range v.runs[s] {
+		list = append(list, r.rate/v.against.runs[s][i].rate)
 	}
 	return list
 }

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	postfixtest "mailbag/testdata/postfix"
+	"mailbag/testdata/service"
+)
+
+const none = time.Duration(-1) // no milter
+
+// A postfixSystem is a Postfix that accepts mail.
+type postfixSystem struct{ *postfixtest.Instance }
+
+// postfix is a Postfix with a milter in front that takes so much CPU time for each message, or none, and with mailbag or not.
+func postfix(filter time.Duration, mailbag bool) func(v *variant, bin, dir string, port int, measure func() error) error {
+	return func(v *variant, bin, dir string, port int, measure func() error) error {
+		// Else Postfix holds its clients back by a second each while deliveries are behind, in some runs and not in others.
+		settings := map[string]string{"in_flow_delay": "0"}
+		if !mailbag {
+			settings["relay_domains"] = "acme.example"
+			settings["transport_maps"] = fmt.Sprintf("inline:{ { acme.example = relay:[127.0.0.1]:%d } }", port)
+		}
+		if filter != none {
+			settings["smtpd_milters"] = "unix:private/filter"
+		}
+		postfix, err := newPostfix(filepath.Join(dir, "postfix"), settings)
+		if err != nil {
+			return err
+		}
+		v.system = postfixSystem{postfix}
+		if filter != none {
+			milter, err := startMilter(postfix.Private("filter"), filter)
+			if err != nil {
+				return err
+			}
+			defer end(milter)
+		}
+		if !mailbag {
+			return measure()
+		}
+		return beside(bin, dir, postfix, [][]string{backup(port)}, func(s *service.Service) error {
+			v.service = s
+			return measure()
+		})
+	}
+}
+
+// backup is the account of the mail that is accepted, at the port.
+func backup(port int) []string {
+	return []string{"account", "add", "acme", "--mode", "backup", "--domain", "acme.example", "--host", fmt.Sprintf("127.0.0.1:%d", port)}
+}
+
+func newPostfix(dir string, settings map[string]string) (*postfixtest.Instance, error) {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return postfixtest.New(dir, postfixtest.Config{Main: settings})
+}
+
+// drained looks at Postfix's directories, for postqueue would use more CPU than what it waits for.
+func (p postfixSystem) drained() error {
+	var failed error
+	err := postfixtest.Wait(time.Minute, "the messages' deliveries", func() bool {
+		for _, queue := range []string{"incoming", "active"} { // the way of a message: none is missed
+			entries, err := os.ReadDir(filepath.Join(p.QueueDir(), queue))
+			if failed = err; err != nil || len(entries) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	return errors.Join(err, failed)
+}
+
+func (p postfixSystem) emptied() error {
+	return p.WaitQueue(time.Minute, "the queue is empty", func(queue []postfixtest.Entry) bool { return len(queue) == 0 })
+}
