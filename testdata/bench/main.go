@@ -24,10 +24,14 @@ func main() {
 	rounds := flag.Int("rounds", 12, "rounds of the acceptance")
 	milter := flag.String("milter", "", "be a milter at this socket, for the acceptance")
 	spin := flag.Duration("spin", 0, "CPU time that the milter uses on each message")
+	policy := flag.String("policy", "", "be a policy service at this socket that lets everything in, for Exim's acceptance")
 	flag.Parse()
 	measure := func() error { return bench(*bin, *in, *only, *rounds) }
 	if *milter != "" {
 		measure = func() error { return serveMilter(*milter, *spin) }
+	}
+	if *policy != "" {
+		measure = func() error { return servePolicy(*policy) }
 	}
 	if err := measure(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -55,7 +59,7 @@ func bench(bin, in, only string, rounds int) error {
 	for _, m := range []struct {
 		name    string
 		measure func(bin, dir string) error
-	}{{"acceptance", acceptance(rounds)}, {"commits", commits}, {"memory", memory},
+	}{{"acceptance", acceptance(rounds)}, {"eximacceptance", eximAcceptance(rounds)}, {"commits", commits}, {"memory", memory},
 		{"mailboxes", mailboxes}, {"deliver", deliver}, {"idle", idle},
 		{"turns", turns(part)}, {"idleturns", idleTurns}, {"flood", flood}} {
 		if only != "" && only != m.name {

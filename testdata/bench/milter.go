@@ -18,20 +18,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startMilter starts a milter at socket, as a process of its own: one in this process would be held up by the clients that
-// measure it.
+// startMilter starts a milter at socket.
 func startMilter(socket string, spin time.Duration) (*exec.Cmd, error) {
+	return startSelf("the milter", socket, "-milter", socket, "-spin", spin.String())
+}
+
+// startSelf starts this program as something else that listens at socket: in this process it would be held up by the clients
+// that measure it.
+func startSelf(what, socket string, args ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, "-milter", socket, "-spin", spin.String())
+	cmd := exec.Command(self, args...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	err = postfixtest.Wait(10*time.Second, "the milter at "+socket, func() bool {
+	err = postfixtest.Wait(10*time.Second, what+" at "+socket, func() bool {
 		conn, err := net.Dial("unix", socket)
 		if err == nil {
 			conn.Close()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,9 +11,6 @@ import (
 )
 
 const none = time.Duration(-1) // no milter
-
-// A postfixSystem is a Postfix that accepts mail.
-type postfixSystem struct{ *postfixtest.Instance }
 
 // postfix is a Postfix with a milter in front that takes so much CPU time for each message, or none, and with mailbag or not.
 func postfix(filter time.Duration, mailbag bool) func(v *variant, bin, dir string, port int, measure func() error) error {
@@ -32,7 +28,7 @@ func postfix(filter time.Duration, mailbag bool) func(v *variant, bin, dir strin
 		if err != nil {
 			return err
 		}
-		v.system = postfixSystem{postfix}
+		v.mta = postfix
 		if filter != none {
 			milter, err := startMilter(postfix.Private("filter"), filter)
 			if err != nil {
@@ -60,23 +56,4 @@ func newPostfix(dir string, settings map[string]string) (*postfixtest.Instance, 
 		return nil, err
 	}
 	return postfixtest.New(dir, postfixtest.Config{Main: settings})
-}
-
-// drained looks at Postfix's directories, for postqueue would use more CPU than what it waits for.
-func (p postfixSystem) drained() error {
-	var failed error
-	err := postfixtest.Wait(time.Minute, "the messages' deliveries", func() bool {
-		for _, queue := range []string{"incoming", "active"} { // the way of a message: none is missed
-			entries, err := os.ReadDir(filepath.Join(p.QueueDir(), queue))
-			if failed = err; err != nil || len(entries) > 0 {
-				return false
-			}
-		}
-		return true
-	})
-	return errors.Join(err, failed)
-}
-
-func (p postfixSystem) emptied() error {
-	return p.WaitQueue(time.Minute, "the queue is empty", func(queue []postfixtest.Entry) bool { return len(queue) == 0 })
 }

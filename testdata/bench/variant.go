@@ -9,18 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 	"mailbag/testdata/service"
 )
-
-// A system is an MTA that accepts mail.
-type system interface {
-	Addr() string
-	Start() error
-	Stop() error
-	drained() error // waits until the deliveries that are under way have ended
-	emptied() error // and until there is nothing in its queue, or sees to it
-}
 
 // A shape is how messages come.
 type shape struct {
@@ -35,10 +27,11 @@ type variant struct {
 	name    string
 	against *variant // what its runs are compared with, if anything
 	lot     int      // messages in a run, of 4 kB
-	// up makes its server, which delivers to the port, and runs measure.
+	// up makes its MTA, which delivers to the port, and runs measure.
 	up func(v *variant, bin, dir string, port int, measure func() error) error
 
-	system  system
+	mta     mtatest.Instance
+	discard func() error     // throws away what it holds; nil: it holds nothing
 	service *service.Service // nil without mailbag
 	runs    map[shape][]run  // in the order of the rounds
 	sent    int
@@ -63,10 +56,10 @@ func (v *variant) beside(bin, dir string, port int, measure func() error) error 
 		return err
 	}
 	return v.up(v, bin, dir, port, func() (err error) {
-		if err := v.system.Start(); err != nil {
+		if err := v.mta.Start(); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, v.system.Stop()) }()
+		defer func() { err = errors.Join(err, v.mta.Stop()) }()
 		return measure()
 	})
 }
@@ -90,7 +83,7 @@ func (v *variant) run(s shape) (run, error) {
 	if err != nil {
 		return run{}, err
 	}
-	if err := v.system.drained(); err != nil {
+	if err := postfixtest.Wait(time.Minute, "the messages' deliveries", func() bool { return !v.mta.Busy() }); err != nil {
 		return run{}, err
 	}
 	after, err := v.spent()
@@ -104,7 +97,23 @@ func (v *variant) run(s shape) (run, error) {
 		machine: (after.machine - before.machine) / n,
 		policyd: (after.policyd - before.policyd) / n,
 		commits: (after.commits - before.commits) / n,
-	}, v.system.emptied()
+	}, v.empty()
+}
+
+// empty sees that nothing waits in the MTA.
+func (v *variant) empty() error {
+	if v.mta.Waiting() == 0 {
+		return nil
+	}
+	if v.discard != nil {
+		if err := v.discard(); err != nil {
+			return err
+		}
+	}
+	if n := v.mta.Waiting(); n > 0 {
+		return fmt.Errorf("%s: %d messages wait", v.name, n)
+	}
+	return nil
 }
 
 // spent is what all runs have cost so far.
@@ -130,7 +139,7 @@ func (v *variant) send(n, sessions int, s shape) error {
 		go func() {
 			var err error
 			for err == nil && taken.Add(int64(s.each)) <= int64(n) {
-				err = deliver4kB(v.system.Addr(), s)
+				err = deliver4kB(v.mta.Addr(), s)
 			}
 			errs <- err
 		}()
