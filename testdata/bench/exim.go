@@ -75,7 +75,7 @@ func eximWired(null bool) func(v *variant, bin, dir string, port int, measure fu
 				}
 				defer end(policy)
 			} else {
-				v.service = s
+				v.service, v.accounts = s, []string{"acme", "held"}
 			}
 			return measure()
 		})

@@ -61,7 +61,7 @@ func bench(bin, in, only string, rounds int) error {
 		measure func(bin, dir string) error
 	}{{"acceptance", acceptance(rounds)}, {"eximacceptance", eximAcceptance(rounds)}, {"commits", commits}, {"memory", memory},
 		{"mailboxes", mailboxes}, {"deliver", deliver}, {"idle", idle},
-		{"turns", turns(part)}, {"idleturns", idleTurns}, {"flood", flood}} {
+		{"turns", turns(part)}, {"eximturns", eximTurns}, {"eximqueue", eximQueue}, {"idleturns", idleTurns}, {"flood", flood}} {
 		if only != "" && only != m.name {
 			continue
 		}

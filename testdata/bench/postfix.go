@@ -40,7 +40,7 @@ func postfix(filter time.Duration, mailbag bool) func(v *variant, bin, dir strin
 			return measure()
 		}
 		return beside(bin, dir, postfix, [][]string{backup(port)}, func(s *service.Service) error {
-			v.service = s
+			v.service, v.accounts = s, []string{"acme"}
 			return measure()
 		})
 	}

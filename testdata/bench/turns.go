@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
 	postfixtest "mailbag/testdata/postfix"
 	"mailbag/testdata/service"
@@ -214,8 +215,7 @@ func (p path) byTurn(bin, dir, addr string, server *customer) (rate, octets floa
 	if err != nil {
 		return 0, 0, err
 	}
-	account := []string{"account", "add", "acme", "--mode", "etrn", "--domain", "acme.example", "--host", addr, "--network", "127.0.0.0/8"}
-	err = beside(bin, dir, postfix, [][]string{account}, func(s *service.Service) (err error) {
+	err = beside(bin, dir, postfix, [][]string{fetched(addr)}, func(s *service.Service) (err error) {
 		if err := errors.Join(s.Turnd.Start(), postfix.Start()); err != nil {
 			return err
 		}
@@ -232,29 +232,26 @@ func (p path) byTurn(bin, dir, addr string, server *customer) (rate, octets floa
 	return rate, octets, err
 }
 
-// hold has a Postfix accept mail and defer it.
-func (p path) hold(postfix *postfixtest.Instance, n int) error {
-	if err := p.send(postfix, n); err != nil {
+// fetched is the account of which a turn delivers the mail to addr.
+func fetched(addr string) []string {
+	return []string{"account", "add", "acme", "--mode", "etrn", "--domain", "acme.example", "--host", addr, "--network", "127.0.0.0/8"}
+}
+
+// hold has an MTA accept mail that it does not deliver yet.
+func (p path) hold(mta mtatest.Instance, n int) error {
+	if err := p.send(mta, n); err != nil {
 		return err
 	}
-	return postfix.WaitQueue(2*time.Minute, "the mail is held", func(queue []postfixtest.Entry) bool {
-		held := 0
-		for _, e := range queue {
-			if e.Queue == "deferred" {
-				held++
-			}
-		}
-		return held == n
-	})
+	return mta.WaitQueue(2*time.Minute, "the mail is held", func(queue []postfixtest.Entry) bool { return len(queue) == n && !mta.Busy() })
 }
 
 // send has mail accepted. smtp-source numbers no senders.
-func (p path) send(postfix *postfixtest.Instance, n int) error {
+func (p path) send(mta mtatest.Instance, n int) error {
 	if p.strangers {
-		return sendAsStrangers(postfix.Addr(), n, p.size)
+		return sendAsStrangers(mta.Addr(), n, p.size)
 	}
-	out, err := exec.Command("smtp-source", "-s", strconv.Itoa(min(n, sessions)), "-m", strconv.Itoa(n), "-l", strconv.Itoa(p.size),
-		"-f", "x@elsewhere.example", "-t", "a@acme.example", postfix.Addr()).CombinedOutput()
+	out, err := exec.Command("smtp-source", "-d", "-s", strconv.Itoa(min(n, sessions)), "-m", strconv.Itoa(n), "-l", strconv.Itoa(p.size),
+		"-f", "x@elsewhere.example", "-t", "a@acme.example", mta.Addr()).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("smtp-source: %w: %s", err, out)
 	}

@@ -30,11 +30,12 @@ type variant struct {
 	// up makes its MTA, which delivers to the port, and runs measure.
 	up func(v *variant, bin, dir string, port int, measure func() error) error
 
-	mta     mtatest.Instance
-	discard func() error     // throws away what it holds; nil: it holds nothing
-	service *service.Service // nil without mailbag
-	runs    map[shape][]run  // in the order of the rounds
-	sent    int
+	mta      mtatest.Instance
+	discard  func() error     // throws away what it holds; nil: it holds nothing
+	accounts []string         // whose mail they are
+	service  *service.Service // nil without mailbag
+	runs     map[shape][]run  // in the order of the rounds
+	sent     int
 }
 
 // A run is how a variant took one lot of messages.
@@ -102,18 +103,12 @@ func (v *variant) run(s shape) (run, error) {
 
 // empty sees that nothing waits in the MTA.
 func (v *variant) empty() error {
-	if v.mta.Waiting() == 0 {
-		return nil
-	}
 	if v.discard != nil {
 		if err := v.discard(); err != nil {
 			return err
 		}
 	}
-	if n := v.mta.Waiting(); n > 0 {
-		return fmt.Errorf("%s: %d messages wait", v.name, n)
-	}
-	return nil
+	return v.mta.WaitQueue(time.Minute, "the queue is empty", func(queue []postfixtest.Entry) bool { return len(queue) == 0 })
 }
 
 // spent is what all runs have cost so far.
@@ -191,12 +186,16 @@ func (v *variant) counted() error {
 	if v.service == nil {
 		return nil
 	}
-	list, _, err := v.service.Mailbag("usage", "acme", "--messages-csv")
-	if err != nil {
-		return err
+	counted := 0
+	for _, account := range v.accounts {
+		list, _, err := v.service.Mailbag("usage", account, "--messages-csv")
+		if err != nil {
+			return err
+		}
+		counted += strings.Count(list, "\n") - 1 // without its heading
 	}
-	if n := strings.Count(list, "\n") - 1; n != v.sent { // without its heading
-		return fmt.Errorf("%s: %d messages were accepted, and %d counted", v.name, v.sent, n)
+	if counted != v.sent {
+		return fmt.Errorf("%s: %d messages were accepted, and %d counted", v.name, v.sent, counted)
 	}
 	return nil
 }
