@@ -30,7 +30,7 @@ func (in Instance) Words() mta.Words {
 		Name: "Exim", Command: "exim", Unit: "exim4.service", Program: "exim4",
 		Start: "systemctl start exim4", Status: "systemctl status exim4", Reload: "systemctl reload exim4", Test: "exim4 -bV",
 		Log:    "/var/log/exim4/mainlog and /var/log/exim4/paniclog",
-		Unhold: "exim4 -Mt", Delete: "exim4 -Mrm",
+		Unhold: "exim4 -qGmailbag -Mt", Delete: "exim4 -qGmailbag -Mrm",
 		Refuses: refuses,
 		Reach:   "run: systemctl restart mailbag-eximd.socket mailbag-turnd; what the helper did: journalctl -u mailbag-eximd",
 	}
