@@ -23,6 +23,8 @@ func TestNoSpellingOfAnAddressIsDeliveredUncounted(t *testing.T) {
 	host := strings.TrimSuffix(s.mta.Addr()[:strings.LastIndexByte(s.mta.Addr(), ':')], ":")
 	const myhostname = "mx.provider.example"
 
+	// Exim lowers ASCII alone, and keeps a dot at the end: those are other domains to it.
+	lowers := besides() == "postfix"
 	for _, c := range []struct {
 		to      string // between the angle brackets
 		account string // who must be counted when it is accepted
@@ -33,10 +35,10 @@ func TestNoSpellingOfAnAddressIsDeliveredUncounted(t *testing.T) {
 		{`"a"@acme.example`, "acme", true},
 		{`"a b"@acme.example`, "acme", true},
 		{"a+tag@acme.example", "acme", true},
-		{"a@acme.example.", "acme", true},
+		{"a@acme.example.", "acme", lowers},
 		{"a@xn--mnchen-3ya.example", "umlaut", true},
 		{"a@münchen.example", "umlaut", true},
-		{"a@MÜNCHEN.example", "umlaut", true},
+		{"a@MÜNCHEN.example", "umlaut", lowers},
 		{"a@XN--MNCHEN-3YA.example", "umlaut", true},
 		{"a@acme.example@", "acme", false},
 		{"a@acme.example..", "acme", false},
