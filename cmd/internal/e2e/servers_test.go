@@ -201,7 +201,7 @@ func TestUsersThatAreGoneDelayNobody(t *testing.T) {
 		"aiosmtpd":  func(t *testing.T, users []string) keeper { return peer.RunAiosmtpd(t, users) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := turning(t, mtatest.Config{}, prompt...)
+			s := turning(t, restless, prompt...) // a bounce waits for the next run of Exim's queue
 			good := addresses(5, "good", "acme.example")
 			server := run(t, good)
 			s.dialled("acme", "acme.example", server.Addr())
