@@ -95,7 +95,8 @@ func Prepare(t testing.TB, c Config) *Instance {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("end of the log of Exim:\n%s", tail(in.Log(), 60))
+			panics, _ := os.ReadFile(in.Root("/var/log/exim4/paniclog")) // not there where all is well
+			t.Logf("end of the log of Exim:\n%s\n%s", tail(in.Log(), 60), panics)
 		}
 		if err := in.Close(); err != nil {
 			t.Error(err)
