@@ -40,7 +40,8 @@ func (c *console) queueCommand() *cobra.Command {
 		Long: `Show how many messages wait in the MTA's queue for each account, their size, and since when the oldest
 does. Without NAME, accounts for which nothing waits are left out. What the operator put on hold waits for nobody.
 Messages under which a connection to the customer's server broke while they went alone are named, with how many did:
-they go last in each turn. On Postfix postcat -q shows such a message and postsuper -h puts it on hold, on Exim exim4 -Mvc and exim4 -Mf.`,
+they go last in each turn. On Postfix postcat -q shows such a message and postsuper -h puts it on hold, on Exim
+exim4 -qGmailbag -Mvc and exim4 -qGmailbag -Mf do.`,
 		Example: `  mailbag queue
   mailbag queue bolt --json`,
 		Args:              arguments("[NAME]"),
