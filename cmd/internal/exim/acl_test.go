@@ -148,6 +148,7 @@ func TestETRNAnswersAsRFC1985(t *testing.T) {
 	for _, c := range []struct{ argument, domain, answer, want string }{
 		{"turn.example", "turn.example", "250 2.0.0 OK, queuing for node turn.example started", "250 2.0.0 OK, queuing for node turn.example started"},
 		{"@turn.example", "turn.example", "251 2.0.0 OK, no messages waiting for node turn.example", "251 2.0.0 OK, no messages"},
+		{"turn.example", "turn.example", "252 2.0.0 OK, pending messages for node turn.example started", "252 2.0.0 OK, pending"},
 		{"#turn.example", "turn.example", "253 2.0.0 OK, 7 pending messages for node turn.example started", "253 2.0.0 OK, 7 pending"},
 		{"x.example", "x.example", "459 4.7.1 Node x.example not allowed: why", "459 4.7.1 Node x.example not allowed: why"},
 		{"x.example", "x.example", "458 4.3.0 Unable to queue", "458 4.3.0 Unable to queue"},
