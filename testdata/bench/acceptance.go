@@ -36,7 +36,7 @@ func acceptance(rounds int) func(bin, dir string) error {
 				atLeast(fmt.Sprintf("acceptance with mailbag / without, %d each", s.each), median(wired.ratios(s)), 0.8, "")
 				atLeast(fmt.Sprintf("the same beside a filter of %v, %d each", spins, s.each), median(both.ratios(s)), 0.98, "")
 			}
-			return alone(plain, wired, order, dir)
+			return alone(plain, wired, 200, order, dir)
 		})
 	}
 }
@@ -131,8 +131,7 @@ func show(all []*variant, s shape) {
 }
 
 // alone is how much later a message is accepted beside which no other comes, and how long the disk takes at that time.
-func alone(plain, wired *variant, order *rand.Rand, dir string) error {
-	const tries = 200
+func alone(plain, wired *variant, tries int, order *rand.Rand, dir string) error {
 	f, err := os.Create(filepath.Join(dir, "fsync"))
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func eximAcceptance(rounds int) func(bin, dir string) error {
 			atLeast("Exim's acceptance with mailbag / without, one each", median(wired.ratios(one)), 0.97, "")
 			atLeast(fmt.Sprintf("the same, %d each", many.each), median(wired.ratios(many)), 0.8, "")
 			atLeast(fmt.Sprintf("the same, %d each, held", bagged.each), median(wired.ratios(bagged)), 0.8, "")
-			return alone(plain, wired, order, dir)
+			return alone(plain, wired, 50, order, dir)
 		})
 	}
 }
