@@ -35,7 +35,11 @@ func (in Instance) Release(ctx context.Context, ids ...string) error {
 	if err != nil {
 		return fmt.Errorf("cannot release messages: %w", err)
 	}
-	for queue, some := range s.byQueue(ids) {
+	found, err := s.byQueue(ids)
+	if err != nil {
+		return fmt.Errorf("cannot release messages: %w", err)
+	}
+	for queue, some := range found {
 		share := max(fewest, (len(some)+sideBySide-1)/sideBySide)
 		for share := range slices.Chunk(some, share) {
 			cmd, err := in.delivery(queue, share)
@@ -93,10 +97,7 @@ func (in Instance) Hold(ctx context.Context, ids ...string) error {
 	if !in.privileged() {
 		return in.helper().do(ctx, "hold", ids)
 	}
-	s, err := in.spool(ctx)
-	if err == nil {
-		err = in.act(ctx, s.byQueue(ids)[""], "-MG", heldQueue)
-	}
+	_, err := in.move(ctx, ids, "", heldQueue)
 	if err != nil {
 		return fmt.Errorf("cannot hold messages: %w", err)
 	}
@@ -108,14 +109,27 @@ func (in Instance) unhold(ctx context.Context, ids []string) ([]string, error) {
 	if !in.privileged() {
 		return in.helper().ids(ctx, "reroute", ids)
 	}
-	s, err := in.spool(ctx)
-	if err == nil {
-		err = in.act(ctx, s.byQueue(ids)[heldQueue], "-qG"+heldQueue, "-MG", "")
-	}
+	still, err := in.move(ctx, ids, heldQueue, "")
 	if err != nil {
 		return nil, fmt.Errorf("cannot take messages off hold: %w", err)
 	}
-	return s.byQueue(ids)[heldQueue], nil
+	return still, nil
+}
+
+// move moves messages from one queue to another, and returns those that stay, because they are in delivery.
+func (in Instance) move(ctx context.Context, ids []string, from, to string) ([]string, error) {
+	s, err := in.spool(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.byQueue(ids)
+	if err == nil {
+		err = in.act(ctx, found[from], onMessages(from, "-MG", []string{to})...)
+	}
+	if err == nil {
+		found, err = s.byQueue(ids)
+	}
+	return found[from], err
 }
 
 const (
@@ -168,7 +182,11 @@ func (in Instance) Return(ctx context.Context, ids ...string) error {
 	if err != nil {
 		return fmt.Errorf("cannot return messages: %w", err)
 	}
-	shares := slices.Collect(slices.Chunk(s.byQueue(ids)[""], most))
+	found, err := s.byQueue(ids)
+	if err != nil {
+		return fmt.Errorf("cannot return messages: %w", err)
+	}
+	shares := slices.Collect(slices.Chunk(found[""], most))
 	errs := make([]error, len(shares))
 	var work sync.WaitGroup
 	places := make(chan struct{}, returning)

@@ -27,6 +27,7 @@ const (
 	maxRecipients = 100_000
 	maxVariable   = 16 << 20
 	maxFields     = 64 << 20
+	maxLines      = 8 << 20 // octets of all lines together
 )
 
 var errForeign = errors.New("it is not in the format of a -H file, or not whole")
@@ -71,8 +72,9 @@ func readHeader(r *bufio.Reader, id string) (header, error) {
 
 // A spoolFile is read up to its first error, after which it has empty lines.
 type spoolFile struct {
-	r   *bufio.Reader
-	err error
+	r    *bufio.Reader
+	read int // octets of lines
+	err  error
 }
 
 // foreign says what is wrong, and where it could not be read at all that.
@@ -85,23 +87,30 @@ func (f *spoolFile) foreign(what string) error {
 
 // line returns the next line without its end. Octets of zero are what a crash of the machine leaves.
 func (f *spoolFile) line() string {
-	if f.err != nil {
-		return ""
-	}
-	part, err := f.r.ReadSlice('\n')
-	if err != nil {
-		f.err = err
-		if errors.Is(err, bufio.ErrBufferFull) {
-			f.err = errForeign
-		}
-		return ""
-	}
-	line := string(part[:len(part)-1])
+	line := f.raw()
 	if strings.IndexByte(line, 0) >= 0 {
 		f.err = errForeign
 		return ""
 	}
 	return line
+}
+
+// raw is a line with whatever is in it.
+func (f *spoolFile) raw() string {
+	if f.err != nil {
+		return ""
+	}
+	part, err := f.r.ReadSlice('\n')
+	f.read += len(part)
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull), err == nil && f.read > maxLines:
+		f.err = f.foreign("its lines are too long")
+		return ""
+	case err != nil:
+		f.err = err
+		return ""
+	}
+	return string(part[:len(part)-1])
 }
 
 // skip passes over n octets.
@@ -274,11 +283,11 @@ func number(s string) bool {
 }
 
 // readJournal reads a -J file into the addresses that are done: those to which the message was delivered since the -H file was written.
-// A last line without its end was not written whole; that delivery is one that Exim may repeat.
+// A last line without its end was not written whole, nor was one with octets of zero; that delivery is one that Exim may repeat.
 func readJournal(r *bufio.Reader, done map[string]bool) (map[string]bool, error) {
 	f := spoolFile{r: r}
 	for {
-		line := f.line()
+		line := f.raw()
 		switch {
 		case errors.Is(f.err, io.EOF):
 			return done, nil

@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"mailbag/cmd/internal/mta"
 )
@@ -44,19 +47,21 @@ func (in Instance) Queue(ctx context.Context) iter.Seq2[mta.Entry, error] {
 	}
 }
 
-// list calls each for all messages. What is no message of an Exim whose format is known is passed over, and one such file named in the log.
+// list calls each for all messages. What is no message of an Exim whose format is known is passed over, with a word in the log.
 func (s spool) list(ctx context.Context, each func(mta.Entry) error) error {
 	r := s.reader()
-	skipped, which, why := 0, "", error(nil)
+	over := map[string]bool{}
 	for _, queue := range queues {
 		err := s.files(ctx, queue, "-H", func(dir, id string) error {
 			e, err := r.entry(queue, dir, id)
 			switch {
 			case errors.Is(err, fs.ErrNotExist): // delivered, or moved
 				return nil
-			case err != nil:
-				skipped, which, why = skipped+1, id, err
+			case err != nil && unreadable(err):
+				said.passedOver(over, filepath.Join(dir, id+"-H"), err)
 				return nil
+			case err != nil:
+				return fmt.Errorf("%w: %w", mta.ErrTruncated, err)
 			}
 			return each(e)
 		})
@@ -64,10 +69,44 @@ func (s spool) list(ctx context.Context, each func(mta.Entry) error) error {
 			return err
 		}
 	}
-	if skipped > 0 {
-		slog.Warn("files of Exim's queue cannot be read and are passed over; look at exim4 -Mvh", "files", skipped, "last", which, "error", why)
-	}
+	said.forgetOthers(over)
 	return nil
+}
+
+// said is what this process has said of files, which one listing after the other comes upon.
+var said sayings
+
+type sayings struct {
+	mu    sync.Mutex
+	files map[string]bool
+}
+
+// maxSayings bounds the files that are named. Of those beyond nothing is said.
+const maxSayings = 100
+
+// passedOver says once that a file is passed over, and notes it among those of this listing.
+func (s *sayings) passedOver(over map[string]bool, file string, why error) {
+	if len(over) == maxSayings {
+		return
+	}
+	over[file] = true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.files[file] || len(s.files) >= maxSayings {
+		return
+	}
+	if s.files == nil {
+		s.files = map[string]bool{}
+	}
+	s.files[file] = true
+	slog.Warn("a file of Exim's queue cannot be read and is passed over; look at it, and at what exim4 -Mvh says", "file", file, "error", why)
+}
+
+// forgetOthers forgets files that a whole listing did not come upon, so that they are named when they are there again.
+func (s *sayings) forgetOthers(over map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.files, func(file string, _ bool) bool { return !over[file] })
 }
 
 // Missing returns those of the messages that the queue does not have for delivery: they are gone, or frozen, or all their
@@ -84,35 +123,55 @@ func (in Instance) Missing(ctx context.Context, ids []string) ([]string, error) 
 		return nil, fmt.Errorf("cannot look into the queue: %w", err)
 	}
 	var there []string
-	for _, e := range s.waiting(ids) {
+	waiting, err := s.waiting(ids)
+	if err != nil {
+		return nil, fmt.Errorf("cannot look into the queue: %w", err)
+	}
+	for _, e := range waiting {
 		there = append(there, e.ID)
 	}
 	return without(ids, there), nil
 }
 
 // waiting are those of the messages that wait to be delivered.
-func (s spool) waiting(ids []string) []mta.Entry {
+func (s spool) waiting(ids []string) ([]mta.Entry, error) {
 	r := s.reader()
 	var all []mta.Entry
 	for _, id := range ids {
-		queue, dir, ok := s.find(id)
-		if !ok {
-			continue
-		}
-		if e, err := r.entry(queue, dir, id); err == nil && !e.OnHold && len(e.Recipients) > 0 {
+		e, err := r.message(id)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), err != nil && unreadable(err):
+		case err != nil:
+			return nil, err
+		case !e.OnHold && len(e.Recipients) > 0:
 			all = append(all, e)
 		}
 	}
-	return all
+	return all, nil
+}
+
+// message reads a message wherever it is, once more where it moved meanwhile.
+func (r *reader) message(id string) (e mta.Entry, err error) {
+	for range 2 {
+		queue, dir, ok := r.find(id)
+		if !ok {
+			return e, fs.ErrNotExist
+		}
+		if e, err = r.entry(queue, dir, id); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return e, err
 }
 
 // byQueue are the IDs of those that wait, by their queue.
-func (s spool) byQueue(ids []string) map[string][]string {
+func (s spool) byQueue(ids []string) (map[string][]string, error) {
+	waiting, err := s.waiting(ids)
 	found := map[string][]string{}
-	for _, e := range s.waiting(ids) {
+	for _, e := range waiting {
 		found[queueOf(e)] = append(found[queueOf(e)], e.ID)
 	}
-	return found
+	return found, err
 }
 
 func queueOf(e mta.Entry) string {

@@ -249,7 +249,11 @@ func (s *Server) release(ctx context.Context, ids []string, _ *replies) error {
 	if err != nil {
 		return fmt.Errorf("cannot release messages: %w", err)
 	}
-	return s.deliveries.add(spool.waiting(ids))
+	waiting, err := spool.waiting(ids)
+	if err != nil {
+		return fmt.Errorf("cannot release messages: %w", err)
+	}
+	return s.deliveries.add(waiting)
 }
 
 func (s *Server) identity(ctx context.Context, _ []string, out *replies) error {

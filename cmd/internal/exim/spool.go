@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,9 +36,10 @@ func (s spool) places(queue, id string) [2]string {
 	return [2]string{filepath.Join(input, id[5:6]), input}
 }
 
-// find returns the queue that has a message, and the directory.
+// find returns the queue that has a message, and the directory. One that moves is linked in its new queue before it goes from its
+// former one, so the first queue is looked at once more.
 func (s spool) find(id string) (queue, dir string, ok bool) {
-	for _, queue := range queues {
+	for _, queue := range append(slices.Clone(queues), queues[0]) {
 		for _, dir := range s.places(queue, id) {
 			if _, err := os.Lstat(filepath.Join(dir, id+"-H")); err == nil {
 				return queue, dir, true
@@ -152,16 +154,43 @@ func (r *reader) entry(queue, dir, id string) (mta.Entry, error) {
 	return e, nil
 }
 
-// readFile opens a file, which is none that a link leads to, and reads it.
+// readFile opens a file and reads it.
 func readFile[T any](b *bufio.Reader, name string, read func(*bufio.Reader) (T, error)) (T, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	var none T
+	f, err := open(name)
 	if err != nil {
-		var none T
 		return none, err
 	}
 	defer f.Close()
 	b.Reset(f)
 	return read(b)
+}
+
+// open opens a file for reading. Links, and what could keep its reader waiting, are foreign: the spool is Exim's user's, and a reader may
+// be root.
+func open(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENXIO):
+		return nil, fmt.Errorf("%w: %s is no regular file", errForeign, filepath.Base(name))
+	case err != nil:
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: %s is no regular file", errForeign, filepath.Base(name))
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// unreadable reports whether an error is about this one message. Any other, such as too many open files, may be so with all of
+// them, and what is not read then is not gone.
+func unreadable(err error) bool {
+	return errors.Is(err, errForeign) || errors.Is(err, fs.ErrPermission)
 }
 
 // logEnd is how much of the end of a message's log is looked at for reasons, in octets.
@@ -173,9 +202,9 @@ func (r *reader) reasons(queue, id string, waiting []mta.Recipient) {
 		return
 	}
 	log := filepath.Join(string(r.spool), queue, "msglog")
-	f, err := os.Open(filepath.Join(log, id[5:6], id))
+	f, err := open(filepath.Join(log, id[5:6], id))
 	if err != nil {
-		if f, err = os.Open(filepath.Join(log, id)); err != nil {
+		if f, err = open(filepath.Join(log, id)); err != nil {
 			return
 		}
 	}
