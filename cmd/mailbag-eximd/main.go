@@ -28,5 +28,7 @@ func main() { daemon.Main(command) }
 var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
-	New:   func(_ *settings.Settings, _ mta.System, log *slog.Logger) daemon.Service { return &service{log: log} },
+	New: func(s *settings.Settings, _ mta.System, log *slog.Logger) daemon.Service {
+		return &service{tables: s.Policy.Tables, log: log}
+	},
 }

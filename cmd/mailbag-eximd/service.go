@@ -18,7 +18,10 @@ import (
 const served = "mailbag"
 
 // A service is one run of the daemon.
-type service struct{ log *slog.Logger }
+type service struct {
+	tables string // the directory of the tables that Exim reads
+	log    *slog.Logger
+}
 
 // Serve is the daemon's life, a daemon.Body.
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
@@ -38,7 +41,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 			return err
 		}
 	}
-	server, err := exim.NewServer(instance, d.log, uid)
+	server, err := exim.NewServer(instance, d.log, d.tables, uid)
 	if err != nil {
 		return daemon.Final(err)
 	}

@@ -1,6 +1,7 @@
 package exim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -12,17 +13,19 @@ import (
 )
 
 const (
-	maxProcesses = 400     // that deliver, for all destinations
+	maxProcesses = 400     // that deliver, for all accounts and destinations
 	maxAsked     = 200_000 // messages that wait for their process, or are in the hands of one
 )
 
 var errTooMuch = errors.New("too many messages are to be released at a time; those before them are being delivered")
 
-// deliveries are those that were asked for and that go on. A destination, which is the domain of a message's first recipient, has a lane
-// of its own, so that one that is slow keeps no others waiting.
+// deliveries are those that were asked for and that go on. An account has a lane of its own, so that one that is slow keeps no others
+// waiting, and has no more processes for having more domains. A message is in that of its first recipient; where his domain
+// is no account's, the domain has one.
 type deliveries struct {
-	in  Instance
-	log *slog.Logger
+	in    Instance
+	log   *slog.Logger
+	whose func(domain string) (account string) // empty: nobody's
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
@@ -48,8 +51,8 @@ type lane struct {
 	running     int
 }
 
-func newDeliveries(in Instance, log *slog.Logger) *deliveries {
-	return &deliveries{in: in, log: log, lanes: map[string]*lane{}, asked: map[string]stage{}}
+func newDeliveries(in Instance, log *slog.Logger, whose func(domain string) (account string)) *deliveries {
+	return &deliveries{in: in, log: log, whose: whose, lanes: map[string]*lane{}, asked: map[string]stage{}}
 }
 
 // add takes messages that wait. For one that waits already there is nothing to do; one that a process has got is
@@ -76,7 +79,8 @@ func (d *deliveries) add(messages []mta.Entry) error {
 
 // lane is that of a message. d.mu is held.
 func (d *deliveries) lane(e mta.Entry) *lane {
-	name := queueOf(e) + "/" + strings.ToLower(domainOf(e.Recipients[0].Address))
+	domain := strings.ToLower(domainOf(e.Recipients[0].Address))
+	name := queueOf(e) + "/" + cmp.Or(d.whose(domain), "@"+domain) // no account has such a name
 	l := d.lanes[name]
 	if l == nil {
 		l = &lane{name: name, queue: queueOf(e)}

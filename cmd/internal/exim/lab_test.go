@@ -21,7 +21,7 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-// A lab is a real Exim with a spool of its own, in which mail from the domain held.example is held. It delivers c1.example by LMTP
+// A lab is a real Exim with a spool of its own, in which mail from the domain held.example is held. It delivers c1.example and c2.example by LMTP
 // to a turn, and everything else into one file.
 type lab struct {
 	Instance
@@ -88,7 +88,7 @@ start:
 begin routers
 turn:
   driver = accept
-  domains = c1.example
+  domains = c1.example : c2.example
   transport = turn
 all:
   driver = accept

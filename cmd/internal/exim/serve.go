@@ -9,13 +9,16 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"mailbag/cmd/door"
+	"mailbag/policy/routes"
 )
 
 const (
@@ -38,16 +41,29 @@ type Server struct {
 	drop       context.CancelFunc
 }
 
-// NewServer serves root, and those users besides, by their numbers.
-func NewServer(in Instance, log *slog.Logger, users ...uint32) (*Server, error) {
+// NewServer serves root, and those users besides, by their numbers. What is an account's is in those tables.
+func NewServer(in Instance, log *slog.Logger, tables string, users ...uint32) (*Server, error) {
 	if noNewPrivileges() {
 		return nil, errors.New("no delivery can be started from here, because the setuid bit of Exim is without effect: run this without NoNewPrivileges=")
 	}
 	in.helps = true
-	s := &Server{in: in, log: log, users: append(users, 0), deliveries: newDeliveries(in, log), places: make(chan struct{}, maxConnections)}
+	s := &Server{in: in, log: log, users: append(users, 0), deliveries: newDeliveries(in, log, accountIn(tables)), places: make(chan struct{}, maxConnections)}
 	s.graceful, s.stop = context.WithCancel(context.Background())
 	s.immediate, s.drop = context.WithCancel(context.Background())
 	return s, nil
+}
+
+// accountIn finds whose a domain is as Exim does. Where there are no tables it is nobody's.
+func accountIn(tables string) func(domain string) string {
+	return func(domain string) string {
+		way, _, err := routes.Lookup(filepath.Join(tables, routes.Routes), domain)
+		for field := range strings.FieldsSeq(way) {
+			if account, is := strings.CutPrefix(field, "account="); err == nil && is {
+				return account
+			}
+		}
+		return ""
+	}
 }
 
 // Serve serves a socket until Shutdown, and returns nil then.

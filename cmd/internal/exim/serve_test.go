@@ -2,6 +2,7 @@ package exim
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"testing"
 
 	"mailbag/cmd/internal/mta"
+	"mailbag/meter"
+	"mailbag/policy/routes"
 )
 
 // serve has mailbag-eximd's server on a lab's Exim, for root and those users besides.
@@ -30,7 +33,7 @@ func (l *lab) serve(log io.Writer, users ...uint32) (helper, *Server) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	server, err := NewServer(l.Instance, slog.New(slog.NewTextHandler(log, nil)), users...)
+	server, err := NewServer(l.Instance, slog.New(slog.NewTextHandler(log, nil)), l.dir, users...)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -244,5 +247,59 @@ func TestSlowDestinationKeepsNoOtherWaiting(t *testing.T) {
 	l.wait("an empty queue", func() bool { return len(l.ids()) == 0 })
 	if got := s.delivered(); len(got) != messages || atMax != sideBySide {
 		t.Errorf("%d deliveries, %d side by side", len(got), atMax)
+	}
+}
+
+// An account has 20 processes, however many its domains are.
+func TestDomainsOfAnAccountShareItsProcesses(t *testing.T) {
+	l := newLab(t, true)
+	ledger, err := meter.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), meter.Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ledger.Close()
+	err = ledger.AddAccount(t.Context(), meter.Account{Name: "acme", Mode: meter.ATRN, Domains: []string{"c1.example", "c2.example"}, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accounts, err := ledger.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := routes.Exim(accounts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(l.dir, tables[0].Name), tables[0].Content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const messages = 2 * sideBySide * fewest
+	ids := l.copies(messages)
+	for i := range messages / 2 {
+		id := ids[2*i]
+		name := filepath.Join(l.dir, "spool", "mailbag", "input", id[5:6], id+"-H")
+		text, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(name, bytes.ReplaceAll(text, []byte("u@c1.example"), []byte("U@C2.example")), 0o640)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, server := l.serve(io.Discard)
+	s := l.openTurn(make(chan struct{}))
+	if err := h.do(context.Background(), "release", ids); err != nil {
+		t.Fatal(err)
+	}
+	server.deliveries.mu.Lock()
+	running, lanes := server.deliveries.running, len(server.deliveries.lanes)
+	server.deliveries.mu.Unlock()
+	if running != sideBySide || lanes != 1 {
+		t.Errorf("%d processes deliver, in %d lanes", running, lanes)
+	}
+	close(s.hold)
+	l.wait("an empty queue", func() bool { return len(l.ids()) == 0 })
+	if got := s.delivered(); len(got) != messages || s.atMax > sideBySide || !slices.Contains(got, "U@C2.example") {
+		t.Errorf("%d deliveries, %d side by side", len(got), s.atMax)
 	}
 }
