@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"mailbag/cmd/internal/mta"
@@ -65,34 +64,27 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 
 // reconcile is one pass.
 func (d *service) reconcile(ctx context.Context, l *meter.Ledger, accounts *meter.Directory) (meter.Reconciled, error) {
-	var loose []string
+	var hold, unhold []string
 	done, err := l.Reconcile(ctx, accounts, waiting(d.mta.Queue(ctx), func(e mta.Entry) {
-		if len(loose) < maxLoose && !e.Held && heldAlone(e, accounts) {
-			loose = append(loose, e.ID)
+		switch toHold, toUnhold := e.Misplaced(accounts); {
+		case len(hold)+len(unhold) == maxMoved:
+		case toHold:
+			hold = append(hold, e.ID)
+		case toUnhold:
+			unhold = append(unhold, e.ID)
 		}
 	}))
-	if err == nil && len(loose) > 0 {
-		err = d.mta.Hold(ctx, loose...)
+	if err == nil && len(hold) > 0 {
+		err = d.mta.Hold(ctx, hold...)
+	}
+	if err == nil && len(unhold) > 0 {
+		err = d.mta.Unhold(ctx, unhold...)
 	}
 	return done, err
 }
 
-// maxLoose bounds what one pass holds; the next holds the rest.
-const maxLoose = 10_000
-
-// heldAlone reports whether a message waits for nobody but accounts whose mail is held.
-func heldAlone(e mta.Entry, d *meter.Directory) bool {
-	for _, r := range e.Recipients {
-		domain, err := meter.NormalizeDomain(r.Address[strings.LastIndexByte(r.Address, '@')+1:])
-		if err != nil {
-			return false
-		}
-		if a := d.Domain(domain); a == nil || !a.Held() {
-			return false
-		}
-	}
-	return len(e.Recipients) > 0 && !e.OnHold
-}
+// maxMoved bounds what one pass holds or does not hold any more; the next has the rest.
+const maxMoved = 10_000
 
 // takeBack takes back what was counted and then not accepted, because the MTA was killed in between. What it leaves lying
 // is there in the next pass too, and is taken back once.

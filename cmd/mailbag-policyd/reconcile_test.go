@@ -35,6 +35,7 @@ type aSpool struct {
 	mta.System
 	queue      []mta.Entry
 	held       []string
+	unheld     []string
 	unfinished []string
 }
 
@@ -52,6 +53,11 @@ func (s *aSpool) Queue(context.Context) iter.Seq2[mta.Entry, error] {
 
 func (s *aSpool) Hold(_ context.Context, ids ...string) error {
 	s.held = append(s.held, ids...)
+	return nil
+}
+
+func (s *aSpool) Unhold(_ context.Context, ids ...string) error {
+	s.unheld = append(s.unheld, ids...)
 	return nil
 }
 
@@ -77,25 +83,32 @@ func reconciler(t *testing.T, spool *aSpool) (*service, *meter.Ledger, *meter.Di
 	return &service{mta: spool, log: slog.New(slog.NewTextHandler(t.Output(), nil))}, ledger, accounts
 }
 
-func TestWhatWaitsForTurnsAloneIsHeldWhereQueueRunsWouldTryIt(t *testing.T) {
+func TestWhatWaitsForTurnsAloneIsHeldAndNothingElseIs(t *testing.T) {
 	t.Parallel()
-	entry := func(id string, to ...string) mta.Entry {
-		e := mta.Entry{ID: id, Arrival: time.Now()}
+	entry := func(id string, held bool, to ...string) mta.Entry {
+		e := mta.Entry{ID: id, Arrival: time.Now(), Held: held}
 		for _, address := range to {
 			e.Recipients = append(e.Recipients, mta.Recipient{Address: address})
 		}
 		return e
 	}
-	there, byOperator := entry("THERE", "a@corp.example"), entry("OPERATOR", "a@corp.example")
-	there.Held, byOperator.OnHold = true, true
-	spool := &aSpool{queue: []mta.Entry{entry("LOOSE", "a@corp.example", "b@CORP.example"), there, byOperator, entry("RELAYED", "a@acme.example"),
-		entry("MIXED", "a@corp.example", "a@acme.example"), entry("OTHERS", "a@corp.example", "a@elsewhere.example"), entry("DONE")}}
+	byOperator, strayByOperator := entry("OPERATOR", false, "a@corp.example"), entry("FROZEN", true, "a@acme.example")
+	byOperator.OnHold, strayByOperator.OnHold = true, true
+	spool := &aSpool{queue: []mta.Entry{entry("LOOSE", false, "a@corp.example", "b@CORP.example"), entry("THERE", true, "a@corp.example"), byOperator,
+		entry("RELAYED", false, "a@acme.example"), entry("MIXED", false, "a@corp.example", "a@acme.example"),
+		entry("OTHERS", false, "a@corp.example", "a@elsewhere.example"), entry("DONE", false),
+		// Its account had its mail held, and was in delivery when that changed.
+		entry("STRAY", true, "a@acme.example"), entry("HALF", true, "a@corp.example", "a@ACME.example"), strayByOperator,
+		entry("NOBODYS", true, "a@elsewhere.example"), entry("EMPTY", true)}}
 	d, ledger, accounts := reconciler(t, spool)
 	if _, err := d.reconcile(t.Context(), ledger, accounts); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(spool.held, []string{"LOOSE"}) {
 		t.Errorf("held are %q, want LOOSE alone", spool.held)
+	}
+	if !slices.Equal(spool.unheld, []string{"STRAY", "HALF"}) {
+		t.Errorf("held no more are %q, want STRAY and HALF", spool.unheld)
 	}
 }
 

@@ -20,7 +20,7 @@ const inForceWithin = 5 * time.Second
 func (d *desk) moveWaiting(ctx context.Context, a *meter.Account) error {
 	d.out.Flush() // what was done is said before the wait; a failure shows again at the end
 	inForce := d.awaitDaemon(ctx, a)
-	ids, err := d.reconcile(ctx, a)
+	ids, loose, err := d.reconcile(ctx, a)
 	switch {
 	case errors.Is(err, mta.ErrMissing):
 		return nil
@@ -33,6 +33,9 @@ func (d *desk) moveWaiting(ctx context.Context, a *meter.Account) error {
 			d.settings.Policy.Tables, amountOf(len(ids)), a.Name, verb(int64(len(ids)), "moves", "move"), d.mta.Words().Name)
 		return nil
 	case a.Held():
+		if err := d.mta.Hold(ctx, loose...); err != nil {
+			return fmt.Errorf("the change is made, but %s of %s %s not held yet; mailbag-policyd tries it again: %w", amountOf(len(loose)), a.Name, verb(int64(len(loose)), "is", "are"), err)
+		}
 		d.say("%s held for %s", amountOf(len(ids)), a.Name)
 		return nil
 	}
@@ -40,18 +43,20 @@ func (d *desk) moveWaiting(ctx context.Context, a *meter.Account) error {
 }
 
 // reconcile brings the ledger's index of waiting mail up to date, and returns the IDs of the queued
-// messages for the account.
-func (d *desk) reconcile(ctx context.Context, a *meter.Account) ([]string, error) {
+// messages for the account, and of those that are to be held and are not.
+func (d *desk) reconcile(ctx context.Context, a *meter.Account) (ids, loose []string, err error) {
 	all, err := d.ledger.Load(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var ids []string
 	ours := mta.NewDomains(a.Domains...)
 	messages := func(yield func(meter.QueuedMessage, error) bool) {
 		for e, err := range d.mta.Queue(ctx) {
 			if err == nil && !e.OnHold && ours.Count(e) > 0 {
 				ids = append(ids, e.ID)
+				if hold, _ := e.Misplaced(all); hold {
+					loose = append(loose, e.ID)
+				}
 			}
 			if !yield(e.Waiting(), err) {
 				return
@@ -59,7 +64,7 @@ func (d *desk) reconcile(ctx context.Context, a *meter.Account) ([]string, error
 		}
 	}
 	_, err = d.ledger.Reconcile(ctx, all, iter.Seq2[meter.QueuedMessage, error](messages))
-	return ids, err
+	return ids, loose, err
 }
 
 // reroute takes the messages to the account's new way.

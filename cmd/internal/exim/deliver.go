@@ -104,10 +104,22 @@ func (in Instance) Hold(ctx context.Context, ids ...string) error {
 	return nil
 }
 
+// Unhold moves messages to Exim's default queue, and delivers them.
+func (in Instance) Unhold(ctx context.Context, ids ...string) error {
+	if err := checkIDs(ids); err != nil || len(ids) == 0 {
+		return err
+	}
+	still, err := in.unhold(ctx, ids)
+	if err != nil {
+		return err
+	}
+	return in.Release(ctx, without(ids, still)...)
+}
+
 // unhold moves messages to Exim's default queue, and returns those that are held still, because they are in delivery.
 func (in Instance) unhold(ctx context.Context, ids []string) ([]string, error) {
 	if !in.privileged() {
-		return in.helper().ids(ctx, "reroute", ids)
+		return in.helper().ids(ctx, "unhold", ids)
 	}
 	still, err := in.move(ctx, ids, heldQueue, "")
 	if err != nil {

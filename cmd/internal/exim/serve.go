@@ -210,8 +210,8 @@ func notEOF(err error) error {
 	return err
 }
 
-// rootVerbs are the requests that no daemon makes: those of commands that return mail, or change an account.
-var rootVerbs = []string{"return", "reroute"}
+// rootVerbs are the requests that no daemon makes: those of commands that return mail.
+var rootVerbs = []string{"return"}
 
 // verbs are the requests.
 var verbs map[string]func(*Server, context.Context, []string, *replies) error
@@ -223,7 +223,7 @@ func init() {
 		"release":    (*Server).release,
 		"return":     none(Instance.Return),
 		"hold":       none(Instance.Hold),
-		"reroute":    each(Instance.unhold),
+		"unhold":     each(Instance.unhold),
 		"unfinished": each(func(in Instance, ctx context.Context, _ []string) ([]string, error) { return in.Unfinished(ctx) }),
 		"identity":   (*Server).identity,
 		"try":        none(func(in Instance, ctx context.Context, _ ...string) error { return in.Try(ctx) }),

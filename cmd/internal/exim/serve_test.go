@@ -84,8 +84,8 @@ func TestHelperDoesWhatAnInstanceDoes(t *testing.T) {
 	if err := h.do(ctx, "hold", []string{all[3].ID}); err != nil || !l.queue()[3].Held {
 		t.Errorf("hold: %v, %+v", err, l.queue()[3])
 	}
-	if left, err := h.ids(ctx, "reroute", []string{all[3].ID}); err != nil || len(left) != 0 || l.queue()[3].Held {
-		t.Errorf("reroute: %q, %v, %+v", left, err, l.queue()[3])
+	if left, err := h.ids(ctx, "unhold", []string{all[3].ID}); err != nil || len(left) != 0 || l.queue()[3].Held {
+		t.Errorf("unhold: %q, %v, %+v", left, err, l.queue()[3])
 	}
 	if err := h.do(ctx, "return", []string{all[0].ID}); err != nil {
 		t.Error(err)
@@ -143,7 +143,7 @@ func TestHelperServesNobodyElse(t *testing.T) {
 	}{
 		{12345, "unfinished", `{"end":true}`},
 		{12345, "return", "for root alone"},
-		{12345, "reroute", "for root alone"},
+		{12345, "unhold", `{"end":true}`},
 		{12346, "unfinished", "neither root nor"},
 	} {
 		conn, err := dialAs(c.uid, h.socket)

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strings"
 	"time"
 
 	"mailbag/meter"
@@ -77,6 +78,10 @@ type Queue interface {
 	// runs leave them alone by themselves has nothing to do.
 	Hold(ctx context.Context, ids ...string) error
 
+	// Unhold undoes that for messages that do not wait for turns any more, and tries them. One that is in delivery stays
+	// held.
+	Unhold(ctx context.Context, ids ...string) error
+
 	// Reroute takes the messages to the new way of an account that held them, or put them into mailboxes, until now, and
 	// tries them. It returns those that still took the former way when it gave up; look is told of how many are left.
 	Reroute(ctx context.Context, r Reroute, left func(messages int)) ([]string, error)
@@ -126,6 +131,24 @@ func (e Entry) Waiting() meter.QueuedMessage {
 		m.Recipients = append(m.Recipients, r.Address)
 	}
 	return m
+}
+
+// Misplaced reports whether a message waits for accounts alone whose mail is held, and is not held itself; and whether it is held,
+// and waits for an account whose mail is not. The operator's hold goes before both.
+func (e Entry) Misplaced(d *meter.Directory) (hold, unhold bool) {
+	if e.OnHold || len(e.Recipients) == 0 {
+		return false, false
+	}
+	held, other := true, false
+	for _, r := range e.Recipients {
+		var a *meter.Account
+		if domain, err := meter.NormalizeDomain(r.Address[strings.LastIndexByte(r.Address, '@')+1:]); err == nil {
+			a = d.Domain(domain)
+		}
+		held = held && a != nil && a.Held()
+		other = other || a != nil && !a.Held()
+	}
+	return held && !e.Held, other && e.Held
 }
 
 // Words are what people call things in this MTA.

@@ -110,5 +110,8 @@ func (in Instance) Try(ctx context.Context) error {
 // Hold has nothing to do: qmgr(8) tries none of what defer_transports names.
 func (in Instance) Hold(context.Context, ...string) error { return nil }
 
+// Unhold has nothing to do: it is the message's way that qmgr(8) looks at.
+func (in Instance) Unhold(context.Context, ...string) error { return nil }
+
 // Unfinished is nothing: what cleanup(8) did not come to accept is no message, and Postfix removes it.
 func (in Instance) Unfinished(context.Context) ([]string, error) { return nil, nil }
