@@ -211,6 +211,9 @@ func TestQueueOfARealPostfix(t *testing.T) {
 	if got, err = sink.WaitMessages(time.Minute, 2); err != nil || got[1].Recipients[0] != "c@other.example" {
 		t.Fatalf("flushed: %+v, %v", got, err)
 	}
+	if err := in.Flush(t.Context(), "elsewhere.example"); err == nil || !strings.Contains(err.Error(), "fast_flush_domains") {
+		t.Errorf("a domain of which Postfix keeps no log, which flush(8) says and postqueue does not: %v", err)
+	}
 	sink.Stop()
 	if err := in.Return(t.Context(), ids["a@acme.example"], "0000000000"); err != nil {
 		t.Fatal(err)

@@ -16,11 +16,26 @@ func (in Instance) Release(ctx context.Context, ids ...string) error {
 	if err := checkIDs(ids); err != nil || len(ids) == 0 {
 		return err
 	}
-	socket, err := in.FlushSocket(ctx)
+	r, err := in.releaser(ctx)
 	if err != nil {
 		return err
 	}
-	return release.Postfix{Socket: socket, Otherwise: postqueue(in)}.Release(ctx, ids...)
+	return r.Release(ctx, ids...)
+}
+
+// Flush makes Postfix try the deferred mail of one domain now, as far as its log of that domain goes: as Release does, or by
+// postqueue -s.
+func (in Instance) Flush(ctx context.Context, domain string) error {
+	r, err := in.releaser(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Flush(ctx, domain)
+}
+
+func (in Instance) releaser(ctx context.Context) (release.Postfix, error) {
+	socket, err := in.FlushSocket(ctx)
+	return release.Postfix{Socket: socket, Otherwise: postqueue(in)}, err
 }
 
 // spools are the queue directories that were found, by Postfix's configuration directory: turns release a few messages
@@ -55,15 +70,7 @@ func (p postqueue) Release(ctx context.Context, ids ...string) error {
 }
 
 func (p postqueue) Flush(ctx context.Context, domain string) error {
-	return Instance(p).Flush(ctx, domain)
-}
-
-// Flush makes Postfix try the deferred mail of one domain now (postqueue -s), as far as its log of that domain goes.
-func (in Instance) Flush(ctx context.Context, domain string) error {
-	if domain == "" || strings.HasPrefix(domain, "-") {
-		return fmt.Errorf("%q is not a domain", domain)
-	}
-	if _, err := in.run(ctx, "", "postqueue", "-s", domain); err != nil {
+	if _, err := Instance(p).run(ctx, "", "postqueue", "-s", domain); err != nil {
 		return fmt.Errorf("cannot flush %s: %w", domain, err)
 	}
 	return nil
