@@ -51,9 +51,9 @@ const (
 func (p *patient) examineDisks(context.Context) []diagnosis {
 	directories := []string{filepath.Dir(p.settings.Database), p.settings.POP.Maildirs, p.settings.Policy.Tables, p.settings.Turn.Sockets}
 	if p.identity != nil {
-		directories = append(directories, p.identity.Spool)
+		directories = append(directories, p.identity.Directories...)
 	}
-	return examineDisks(append(directories, backups, "/var/lib/postfix", "/var/log")...)
+	return examineDisks(append(directories, backups, "/var/log")...)
 }
 
 // A disk is a file system with those of the directories that are on it.

@@ -174,7 +174,7 @@ func TestIdentityOfAnExim(t *testing.T) {
 	got := fmt.Sprintf("%s %t %t %s %v %v %v", id.Hostname, id.Holds, id.Wired, id.Aside, id.Ports, id.Addresses, id.Doors)
 	want := "mx.example.org true true 0001-01-01 00:00:00 +0000 UTC [25 465 587 2525] [198.51.100.7] " +
 		"[{127.0.0.1:25 false false} {[::1]:25 false false} {127.0.0.1:587 false false} {192.0.2.1:2525 false false} {[::1]:587 false false} {127.0.0.1:465 true false} {[::1]:465 true false}]"
-	if got != want || id.Spool != l.dir+"/spool" || id.Owner == "" {
-		t.Errorf("got  %s, %s, %s\nwant %s", got, id.Spool, id.Owner, want)
+	if got != want || !slices.Equal(id.Directories, []string{l.dir + "/spool"}) || id.Owner == "" {
+		t.Errorf("got  %s, %v, %s\nwant %s", got, id.Directories, id.Owner, want)
 	}
 }

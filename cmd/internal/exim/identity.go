@@ -35,8 +35,8 @@ func (in Instance) Identity(ctx context.Context) (mta.Identity, error) {
 	if err != nil {
 		return mta.Identity{}, err
 	}
-	id := mta.Identity{Hostname: o["primary_hostname"], Spool: o["spool_directory"], Owner: o["exim_user"]}
-	if id.Hostname == "" || id.Spool == "" {
+	id := mta.Identity{Hostname: o["primary_hostname"], Directories: []string{o["spool_directory"]}, Owner: o["exim_user"]}
+	if id.Hostname == "" || o["spool_directory"] == "" {
 		return mta.Identity{}, fmt.Errorf("%w: it has no primary_hostname or no spool_directory", mta.ErrBroken)
 	}
 	_, id.Wired = macros[wiredMacro]

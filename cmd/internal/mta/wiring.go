@@ -119,15 +119,15 @@ type Lifetime struct {
 
 // An Identity is what an MTA is to others: its name, and where it listens.
 type Identity struct {
-	Hostname  string       // by which it greets
-	Spool     string       // directory of its queue
-	Owner     string       // as whom its processes run
-	Ports     []uint16     // where mail comes in by SMTP; sorted
-	Holds     bool         // what is held for accounts is in its queue
-	Addresses []netip.Addr // that lead here although no interface has them
-	Doors     []Door       // the services behind Ports, those of port 25 first
-	Wired     bool         // mailbag is in its configuration
-	Aside     time.Time    // since when mailbag stands aside; zero: it does not
+	Hostname    string       // by which it greets
+	Directories []string     // on whose disks it wants room: that of its queue, and others
+	Owner       string       // as whom its processes run
+	Ports       []uint16     // where mail comes in by SMTP; sorted
+	Holds       bool         // what is held for accounts is in its queue
+	Addresses   []netip.Addr // that lead here although no interface has them
+	Doors       []Door       // the services behind Ports, those of port 25 first
+	Wired       bool         // mailbag is in its configuration
+	Aside       time.Time    // since when mailbag stands aside; zero: it does not
 }
 
 // A Door is a service through which mail comes in by SMTP.

@@ -19,8 +19,9 @@ func (in Instance) Identity(ctx context.Context) (mta.Identity, error) {
 	if err != nil {
 		return mta.Identity{}, err
 	}
-	id := mta.Identity{Hostname: c.expanded["myhostname"], Spool: c.expanded["queue_directory"], Owner: c.expanded["mail_owner"]}
-	if id.Hostname == "" || id.Spool == "" {
+	queue := c.expanded["queue_directory"]
+	id := mta.Identity{Hostname: c.expanded["myhostname"], Directories: []string{queue, c.expanded["data_directory"]}, Owner: c.expanded["mail_owner"]}
+	if id.Hostname == "" || queue == "" {
 		return mta.Identity{}, fmt.Errorf("%w: it has no myhostname or no queue_directory", errBroken)
 	}
 	_, id.Holds = c.service(turnTransport + "/unix")

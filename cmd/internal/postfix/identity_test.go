@@ -22,7 +22,7 @@ func TestIdentityIsWhereMailComesIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := mta.Identity{
-		Hostname: "mx.provider.example", Spool: p.QueueDir(), Owner: "postfix", Ports: []uint16{25, 587, 10026},
+		Hostname: "mx.provider.example", Directories: []string{p.QueueDir(), p.Path("data")}, Owner: "postfix", Ports: []uint16{25, 587, 10026},
 		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 		Doors:     []mta.Door{{Address: "127.0.0.1:25", Screen: true}, {Address: "127.0.0.1:587"}, {Address: "[::1]:10026"}, {Address: "127.0.0.1:10026"}},
 	}
