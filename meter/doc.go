@@ -25,7 +25,7 @@
 //
 // # What it does not do
 //
-// It starts nothing at import, reads no settings and no environment, and does not know Postfix:
+// It starts nothing at import, reads no settings and no environment, and knows of no MTA:
 // what is in a mail queue is handed to [Ledger.Reconcile] by the caller.
 //
 // # Security

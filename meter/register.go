@@ -54,7 +54,7 @@ func (a *Account) Validate() error {
 			return invalid("%w", err)
 		}
 		if _, err := netip.ParseAddr(host.Name); err == nil && a.TLS == TLSVerify && a.Mode == Backup {
-			return invalid("a backup account with tls verify needs its host by name: Postfix looks for no address in a certificate")
+			return invalid("a backup account with tls verify needs its host by name, for which the certificate is checked")
 		}
 	}
 	if a.Contact != "" {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Usage is what was accepted: messages, and octets as Postfix's size attribute has them.
+// Usage is what was accepted: messages, and their octets, with CRLF.
 type Usage struct {
 	Messages int64 `json:"messages"`
 	Bytes    int64 `json:"bytes"`

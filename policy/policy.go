@@ -174,8 +174,8 @@ func (p *Policy) ServeMilter(l net.Listener) error { return p.milters.serve(l) }
 
 // Shutdown lets the milter finish the messages that it is in, then answers every request that has arrived whole, and closes
 // idle connections. The milter is first, because Postfix asks about the recipients of these messages meanwhile. When ctx
-// ends first, connections are closed as they are and its error is returned; a message whose answer Postfix then
-// lacks is refused for a while by Postfix and comes again.
+// ends first, connections are closed as they are and its error is returned; a message whose answer the MTA then
+// lacks is refused for a while by it and comes again.
 func (p *Policy) Shutdown(ctx context.Context) error {
 	return errors.Join(p.milters.shutdown(ctx), p.requests.shutdown(ctx))
 }

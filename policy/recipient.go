@@ -8,15 +8,15 @@ import (
 	"mailbag/meter"
 )
 
-// A recipient is an envelope recipient as Postfix will resolve it.
+// A recipient is an envelope recipient as the MTA will resolve it.
 type recipient struct {
 	account *meter.Account // whose it is; nil when it is nobody's here
 	address meter.Address  // set with account
 	refused bool           // it leads to a domain of ours on a way of its own: not to be accepted
 }
 
-// readRecipient reads an address in internal form, without quotes, as Postfix gives it to policy
-// services.
+// readRecipient reads an address in internal form, without quotes, as policy services get it. Exim takes the domain as it
+// stands, and nothing in the local part for a way; Postfix does more.
 //
 // Postfix (trivial-rewrite's resolve.c) takes what follows the last @ as the domain, drops one
 // trailing dot, and, while the domain is its own or missing, looks into the local part for further

@@ -170,7 +170,7 @@ func (s *Server) door(socket string, cfg door.Config) *door.Door {
 
 // Shutdown stops accepting, lets every message finish that is being delivered and every session whose
 // client goes on without a pause, ends the others, and waits for all of it. When ctx ends first, connections are
-// closed as they are and its error is returned: nothing of those sessions is deleted, and Postfix
+// closed as they are and its error is returned: nothing of those sessions is deleted, and the MTA
 // delivers again what was not answered.
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.journal.close()

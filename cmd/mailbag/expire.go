@@ -22,7 +22,7 @@ func (c *console) expireCommand() *cobra.Command {
 		Short: "Return mail whose hold time is over, and prune old records",
 		Long: `Return to its sender what waits in the MTA's queue for longer than the hold time of its account: a message
 when that is over for every recipient that is left. Mail of others goes back after the time that the MTA
-had for it before "mailbag postfix setup" or "mailbag exim setup" raised that. What the operator put on hold stays.
+has for it; where "mailbag postfix setup" raised that, after the time before. What the operator put on hold stays.
 
 Then delete records older than [retention] in the settings says. Run it by a timer, hourly; it needs root.`,
 		Example: `  mailbag expire --dry-run

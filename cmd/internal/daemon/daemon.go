@@ -6,7 +6,7 @@
 // two starts, and nothing here knows what a daemon does.
 //
 // Security: a unix socket in a directory that is open to others is closed to all but the group
-// postfix. Metrics have no log-in and belong on a loopback address. Nothing of a message is logged.
+// of the MTA. Metrics have no log-in and belong on a loopback address. Nothing of a message is logged.
 package daemon
 
 import (
