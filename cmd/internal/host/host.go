@@ -3,7 +3,6 @@
 package host
 
 import (
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -30,25 +29,19 @@ func Load(file string) (*settings.Settings, mta.System, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	system, err := choose(s.MTA)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the settings file %s cannot be used: mta: %w", s.File, err)
-	}
+	system := choose(s.MTA)
 	Fill(s, system)
 	return s, system, nil
 }
 
-// choose is the MTA that a setting means.
-func choose(setting string) (mta.System, error) {
+// choose is the MTA that a valid setting means.
+func choose(setting string) mta.System {
 	for _, k := range known {
 		if setting == k.system.Words().Command || setting == settings.AutoMTA && slices.ContainsFunc(k.programs, installed) {
-			return k.system, nil
+			return k.system
 		}
 	}
-	if setting != settings.AutoMTA {
-		return nil, fmt.Errorf("this version of mailbag cannot run beside %q yet", setting)
-	}
-	return known[0].system, nil
+	return known[0].system
 }
 
 // installed reports whether there is a program. sbin is not on everybody's path, and not on that of a daemon.

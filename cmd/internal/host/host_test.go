@@ -43,8 +43,14 @@ func TestMTAThatIsNotKnownIsRefused(t *testing.T) {
 	if _, _, err := load(t, "mta = 'sendmail'\n"); err == nil || !strings.Contains(err.Error(), `"sendmail" is none of`) {
 		t.Errorf("the settings are read with %v", err)
 	}
-	if _, err := choose("sendmail"); err == nil || !strings.Contains(err.Error(), `cannot run beside "sendmail"`) {
-		t.Errorf("an MTA is chosen with %v", err)
+}
+
+func TestTheMTAIsTheOneThatTheSettingsName(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string]string{"postfix": "Postfix", "exim": "Exim"} {
+		if _, name, err := load(t, "mta = '"+setting+"'\n"); err != nil || name != want {
+			t.Errorf("%s is %q, %v", setting, name, err)
+		}
 	}
 }
 
