@@ -140,6 +140,9 @@ func (in Instance) inForce(ctx context.Context, _ mta.Needs) ([]mta.Finding, err
 	return out, nil
 }
 
+// tablesTime is what mailbag-policyd gets to write the tables after a change of the accounts. It takes a second at the most.
+const tablesTime = 2 * time.Second
+
 // tables looks whether Exim can read whose domain is an account's, and does.
 func (in Instance) tables(ctx context.Context, n mta.Needs) ([]mta.Finding, error) {
 	dir := n.Tables
@@ -160,20 +163,34 @@ func (in Instance) tables(ctx context.Context, n mta.Needs) ([]mta.Finding, erro
 	if err := u.Denied(path, access.Read); err != nil {
 		return fault(err.Error()), nil
 	}
-	known, err := in.expand(ctx, "${if eq{${lookup{DOMAIN}cdb{"+path+"}}}{}{no}{known}}", n.Domains)
+	unknown, err := in.unknown(ctx, path, n.Domains)
+	for until := time.Now().Add(tablesTime); err == nil && len(unknown) > 0 && time.Now().Before(until); {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(tablesTime / 8):
+		}
+		unknown, err = in.unknown(ctx, path, unknown)
+	}
+	if err != nil || len(unknown) == 0 {
+		return nil, err
+	}
+	return []mta.Finding{{Severity: mta.Fault, Text: fmt.Sprintf("the table %s has no %s: Exim refuses mail for it", path, few(unknown)), Remedy: mta.StartPolicyd}}, nil
+}
+
+// unknown are those of the domains that are not in a table.
+func (in Instance) unknown(ctx context.Context, path string, domains []string) ([]string, error) {
+	known, err := in.expand(ctx, "${if eq{${lookup{DOMAIN}cdb{"+path+"}}}{}{no}{known}}", domains)
 	if err != nil {
 		return nil, err
 	}
-	var unknown []string
-	for _, d := range n.Domains {
+	var out []string
+	for _, d := range domains {
 		if name.MatchString(d) && known[d] != "known" {
-			unknown = append(unknown, d)
+			out = append(out, d)
 		}
 	}
-	if len(unknown) == 0 {
-		return nil, nil
-	}
-	return []mta.Finding{{Severity: mta.Fault, Text: fmt.Sprintf("the table %s has no %s: Exim refuses mail for it", path, few(unknown)), Remedy: mta.StartPolicyd}}, nil
+	return out, nil
 }
 
 // few names some of many.
