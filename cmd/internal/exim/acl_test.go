@@ -1,7 +1,10 @@
 package exim
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -127,19 +130,93 @@ func TestWithoutAnAnswerOnlyTheAccountsMailWaits(t *testing.T) {
 			t.Errorf("%.40q: asked %d times in one connection", answer, n)
 		}
 	}
-	p.stop() // Exim 4.96 breaks off when it asks after a connect that failed
-	s := dial(t, x, "")
-	s.say("ETRN turn.example", "458 4.3.0")
-	s.say("MAIL FROM:<s@elsewhere.example>", "250")
-	s.say("RCPT TO:<a@turn.example>", "451 4.3.0")
-	s.say("RCPT TO:<x@local.example>", "250")
-	s.data("250")
-	// It is back, and so is the mail, in the next connection.
-	p.answers(dunno)
-	p.listen(t, x)
-	s = dial(t, x, "")
-	s.mail("a@turn.example")
-	s.data("250")
+}
+
+// What Exim keeps of a socket that it could not connect must not cost it a file of a later message.
+func TestWithoutASocketOthersMailGoesOn(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	taken := 0
+	for _, c := range []struct {
+		name string
+		lose func(path string) error
+	}{
+		{"none", os.Remove},
+		{"nobody listens", func(path string) error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+			if err != nil {
+				return err
+			}
+			l.SetUnlinkOnClose(false)
+			return errors.Join(os.Chmod(path, 0o666), l.Close())
+		}},
+		{"not for Exim", func(path string) error {
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { l.Close() })
+			return os.Chmod(path, 0o600)
+		}},
+	} {
+		p.stop()
+		if err := c.lose(x.Root(policySocket)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		for _, commands := range [][]string{ // before others' mail in the same connection
+			{"RCPT TO:<a@turn.example>"},
+			{"RCPT TO:<a@pop.example>"},
+			{"RCPT TO:<a@mx.example>", "RCPT TO:<a@turn.example>"},
+			{"ETRN turn.example"},
+			{},
+		} {
+			s := dial(t, x, "")
+			for range 3 {
+				for _, command := range commands {
+					want := "451 4.3.0"
+					if strings.HasPrefix(command, "ETRN") {
+						want = "458 4.3.0"
+					} else {
+						s.say("MAIL FROM:<s@elsewhere.example>", "250")
+					}
+					s.say(command, want)
+					s.say("RSET", "250")
+				}
+				s.mail("x@local.example")
+				for _, command := range commands {
+					if strings.HasPrefix(command, "RCPT") {
+						s.say(command, "45")
+					}
+				}
+				s.data("250 OK id=")
+				taken++
+			}
+			s.say("QUIT", "221")
+		}
+		// Several messages of one process of this host, which are taken without being counted.
+		var messages strings.Builder
+		for _, to := range []string{"a@turn.example", "x@local.example", "a@pop.example", "x@local.example"} {
+			fmt.Fprintf(&messages, "MAIL FROM:<root@local.example>\nRCPT TO:<%s>\nDATA\nSubject: x\n\nhello\n.\n", to)
+			taken++
+		}
+		batch := x.Command("/usr/sbin/exim4", "-bS")
+		batch.Stdin = strings.NewReader(messages.String())
+		if out, err := batch.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", c.name, err, out)
+		}
+		// It is back, and so is the mail, in the next connection.
+		p.listen(t, x)
+		s := dial(t, x, "")
+		s.mail("a@turn.example")
+		s.data("250")
+		taken++
+	}
+	if n := strings.Count(x.Log(), " <= "); n != taken {
+		t.Errorf("%d messages are in the log, want %d", n, taken)
+	}
+	if panics, err := os.ReadFile(x.Root("/var/log/exim4/paniclog")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Exim panics: %s, %v", panics, err)
+	}
 }
 
 func TestETRNAnswersAsRFC1985(t *testing.T) {
