@@ -362,6 +362,27 @@ func TestProgramsMailIsCounted(t *testing.T) {
 	p.listen(t, x)
 }
 
+// Postfix tells no milter of its own bounces either.
+func TestWhatEximSaysOfOtherMailIsNotCounted(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	cmd := x.Command("/usr/sbin/sendmail", "-i", "-f", "a@turn.example", "--", "nosuch@"+eximtest.Hostname)
+	cmd.Stdin = strings.NewReader("Subject: x\n\nhello\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := x.WaitLog(20*time.Second, " <= <> R="); err != nil {
+		t.Fatal(err)
+	}
+	_, of, _ := strings.Cut(x.Log(), " <= <> R=")
+	if err := x.WaitLog(20*time.Second, of[:16]+" Completed"); err != nil {
+		t.Error(err)
+	}
+	if q := p.questions("END-OF-MESSAGE"); len(q) > 0 {
+		t.Errorf("a bounce is counted: %v", q)
+	}
+}
+
 // The host's refusals hold, its own ACLs of other kinds are asked first, and what it accepts is counted all the same.
 func TestTheHostsACLsStay(t *testing.T) {
 	t.Parallel()
