@@ -362,6 +362,42 @@ func TestProgramsMailIsCounted(t *testing.T) {
 	p.listen(t, x)
 }
 
+// Where Exim may find no room for a message's head it is not counted, from whomever it comes.
+func TestWhatEximMayNotComeToWriteIsNotCounted(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil, func(x *eximtest.Instance) {
+		if out, err := x.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=16m,mode=750,uid=%d,gid=%[1]d", x.Gid()), "tmpfs", "/var/spool/exim4").CombinedOutput(); err != nil {
+			t.Skipf("no file system can be mounted here: %s", out)
+		}
+	})
+	room := func(script string) {
+		t.Helper()
+		if out, err := x.Command("/bin/sh", "-c", script).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	submit := func() {
+		cmd := x.Command("/usr/sbin/sendmail", "-i", "-oee", "-f", "cron@local.example", "--", "a@turn.example")
+		cmd.Stdin = strings.NewReader("Subject: x\n\nhello\n")
+		_ = cmd.Run() // refused, or not
+	}
+	s := dial(t, x, "")
+	s.mail("a@turn.example")
+	room("cd /var/spool/exim4; dd if=/dev/zero of=fill bs=4096 2>/dev/null; truncate -s -12288 fill")
+	s.data("452 4.3.1 Insufficient system storage")
+	submit()
+	if q := p.questions("END-OF-MESSAGE"); len(q) > 0 {
+		t.Errorf("asked %v", q)
+	}
+	room("rm /var/spool/exim4/fill")
+	s.mail("a@turn.example")
+	s.data("250")
+	submit()
+	if q := p.questions("END-OF-MESSAGE"); len(q) != 2 {
+		t.Errorf("asked %v", q)
+	}
+}
+
 // Postfix tells no milter of its own bounces either.
 func TestWhatEximSaysOfOtherMailIsNotCounted(t *testing.T) {
 	t.Parallel()
