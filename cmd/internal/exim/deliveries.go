@@ -20,8 +20,8 @@ const (
 var errTooMuch = errors.New("too many messages are to be released at a time; those before them are being delivered")
 
 // deliveries are those that were asked for and that go on. An account has a lane of its own, so that one that is slow keeps no others
-// waiting, and has no more processes for having more domains. A message is in that of its first recipient; where his domain
-// is no account's, the domain has one.
+// waiting, and has no more processes for having more domains. So have accounts that have messages in common: Exim delivers
+// to one after the other, and a slow one of them would fill the lanes of all. For mail of others each domain has one.
 type deliveries struct {
 	in    Instance
 	log   *slog.Logger
@@ -58,13 +58,17 @@ func newDeliveries(in Instance, log *slog.Logger, whose func(domain string) (acc
 // add takes messages that wait. For one that waits already there is nothing to do; one that a process has got is
 // tried once more, as it may have been tried by then.
 func (d *deliveries) add(messages []mta.Entry) error {
+	names := make([]string, len(messages))
+	for i, e := range messages {
+		names[i] = queueOf(e) + "/" + d.destination(e)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.asked)+len(messages) > maxAsked {
 		return errTooMuch
 	}
-	for _, e := range messages {
-		l := d.lane(e)
+	for i, e := range messages {
+		l := d.lane(names[i], queueOf(e))
 		switch at, is := d.asked[e.ID]; {
 		case !is:
 			d.asked[e.ID] = waits
@@ -77,17 +81,33 @@ func (d *deliveries) add(messages []mta.Entry) error {
 	return nil
 }
 
-// lane is that of a message. d.mu is held.
-func (d *deliveries) lane(e mta.Entry) *lane {
-	domain := strings.ToLower(domainOf(e.Recipients[0].Address))
-	name := queueOf(e) + "/" + cmp.Or(d.whose(domain), "@"+domain) // no account has such a name
+// lane is the one of a name. d.mu is held.
+func (d *deliveries) lane(name, queue string) *lane {
 	l := d.lanes[name]
 	if l == nil {
-		l = &lane{name: name, queue: queueOf(e)}
+		l = &lane{name: name, queue: queue}
 		d.lanes[name] = l
 		d.turn = append(d.turn, l)
 	}
 	return l
+}
+
+// destination names the accounts that a message waits for, or else the domain of its first recipient.
+func (d *deliveries) destination(e mta.Entry) string {
+	var accounts []string
+	before := ""
+	for _, r := range e.Recipients {
+		domain := strings.ToLower(domainOf(r.Address))
+		if domain == before { // nearly always
+			continue
+		}
+		before = domain
+		if account := d.whose(domain); account != "" && !slices.Contains(accounts, account) {
+			accounts = append(accounts, account)
+		}
+	}
+	slices.Sort(accounts)
+	return cmp.Or(strings.Join(accounts, "+"), "@"+strings.ToLower(domainOf(e.Recipients[0].Address))) // no account's name has either sign
 }
 
 // start starts as many processes as there may be, of each lane one after the other. d.mu is held.

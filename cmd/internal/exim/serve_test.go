@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -250,42 +251,56 @@ func TestSlowDestinationKeepsNoOtherWaiting(t *testing.T) {
 	}
 }
 
+// tables has the lab's table say whose c1.example and c2.example are.
+func (l *lab) tables(accounts ...meter.Account) {
+	l.t.Helper()
+	ctx := context.Background()
+	ledger, err := meter.Open(ctx, filepath.Join(l.t.TempDir(), "ledger.db"), meter.Options{Create: true})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer ledger.Close()
+	for _, a := range accounts {
+		a.Mode, a.Recipients, a.Copies = meter.ATRN, meter.AnyRecipient, meter.PerRecipient
+		if err := ledger.AddAccount(ctx, a, nil); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	all, err := ledger.Load(ctx)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	tables, err := routes.Exim(all)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(l.dir, tables[0].Name), tables[0].Content, 0o644)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// rewrite changes what the -H files of messages say.
+func (l *lab) rewrite(old, text string, ids ...string) {
+	l.t.Helper()
+	for _, id := range ids {
+		name := filepath.Join(l.dir, "spool", "mailbag", "input", id[5:6], id+"-H")
+		all, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(name, bytes.ReplaceAll(all, []byte(old), []byte(text)), 0o640)
+		}
+		if err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
 // An account has 20 processes, however many its domains are.
 func TestDomainsOfAnAccountShareItsProcesses(t *testing.T) {
 	l := newLab(t, true)
-	ledger, err := meter.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), meter.Options{Create: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ledger.Close()
-	err = ledger.AddAccount(t.Context(), meter.Account{Name: "acme", Mode: meter.ATRN, Domains: []string{"c1.example", "c2.example"}, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	accounts, err := ledger.Load(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	tables, err := routes.Exim(accounts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(l.dir, tables[0].Name), tables[0].Content, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	l.tables(meter.Account{Name: "acme", Domains: []string{"c1.example", "c2.example"}})
 	const messages = 2 * sideBySide * fewest
 	ids := l.copies(messages)
-	for i := range messages / 2 {
-		id := ids[2*i]
-		name := filepath.Join(l.dir, "spool", "mailbag", "input", id[5:6], id+"-H")
-		text, err := os.ReadFile(name)
-		if err == nil {
-			err = os.WriteFile(name, bytes.ReplaceAll(text, []byte("u@c1.example"), []byte("U@C2.example")), 0o640)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	l.rewrite("u@c1.example", "U@C2.example", ids[:messages/2]...)
 	h, server := l.serve(io.Discard)
 	s := l.openTurn(make(chan struct{}))
 	if err := h.do(context.Background(), "release", ids); err != nil {
@@ -302,4 +317,34 @@ func TestDomainsOfAnAccountShareItsProcesses(t *testing.T) {
 	if got := s.delivered(); len(got) != messages || s.atMax > sideBySide || !slices.Contains(got, "U@C2.example") {
 		t.Errorf("%d deliveries, %d side by side", len(got), s.atMax)
 	}
+}
+
+// Exim delivers a message to one account after the other. One that is slow keeps messages waiting that the other has in common with
+// it, and no more.
+func TestSlowAccountKeepsWhatIsTheOthersAloneNotWaiting(t *testing.T) {
+	l := newLab(t, true)
+	l.tables(meter.Account{Name: "acme", Domains: []string{"c1.example"}}, meter.Account{Name: "bolt", Domains: []string{"c2.example"}})
+	ids := l.copies(sideBySide * fewest)
+	l.rewrite("\n1\nu@c1.example\n", "\n2\nu@c1.example\nv@c2.example\n", ids...)
+	l.submit("z@held.example", "acme's alone\n", "w@c1.example")
+	h, _ := l.serve(io.Discard)
+	s := l.openTurn(make(chan struct{}))
+	goOn := sync.OnceFunc(func() { close(s.hold) })
+	defer goOn()
+	for _, some := range [][]string{ids, without(l.ids(), ids)} {
+		if err := h.do(context.Background(), "release", some); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := 0
+	l.wait("acme's own message beside those that are in common", func() bool {
+		select {
+		case <-s.begun:
+			begun++
+		default:
+		}
+		return begun == sideBySide+1
+	})
+	goOn()
+	l.wait("an empty queue", func() bool { return len(l.ids()) == 0 })
 }
