@@ -62,7 +62,7 @@ func (d *desk) tryAgain(ctx context.Context, a *meter.Account) error {
 		d.say("nothing waits for %s", a.Name)
 		return nil
 	case w.messages == w.onHold:
-		return fmt.Errorf("%s for %s %s on hold in %s's queue; %s takes off the hold", amountOf(int(w.onHold)), a.Name, verb(w.onHold, "is", "are"), words.Name, words.Unhold)
+		return fmt.Errorf("%s for %s %s on hold in %s's queue; %s takes off the hold", amountOf(int(w.onHold)), a.Name, verb(w.onHold, "is", "are"), words.Name, w.unhold())
 	}
 	for _, domain := range a.Domains {
 		if err := d.mta.Flush(ctx, domain); err != nil {

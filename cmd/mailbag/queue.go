@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"mailbag/cmd/internal/mta"
@@ -25,7 +27,10 @@ type waitingMail struct {
 	own             []string // IDs of messages that nobody else waits for
 	shared          int64    // messages that others wait for too
 	onHold          int64    // messages that the operator put on hold
+	unholds         []string // the commands that take these off hold, before their queue IDs, without repeats
 }
+
+func (w waitingMail) unhold() string { return strings.Join(w.unholds, " or ") }
 
 // waiting reads all of the MTA's queue, and where it finds nothing once more: a listing of a queue in motion can miss a
 // message that moves just then.
@@ -58,6 +63,9 @@ func (d *desk) look(ctx context.Context, s scope) (waitingMail, error) {
 		}
 		if e.OnHold {
 			w.onHold++
+			if command := d.mta.Words().Unhold(e); !slices.Contains(w.unholds, command) {
+				w.unholds = append(w.unholds, command)
+			}
 		}
 	}
 	return w, nil
@@ -125,7 +133,7 @@ func (d *desk) returnWaiting(ctx context.Context, s scope) error {
 		case w.onHold > 0:
 			words := d.mta.Words()
 			return fmt.Errorf("%s for %s %s on hold in %s's queue, so %s; %s takes off the hold",
-				amountOf(int(w.onHold)), s.what, verb(w.onHold, "is", "are"), words.Name, unchanged, words.Unhold)
+				amountOf(int(w.onHold)), s.what, verb(w.onHold, "is", "are"), words.Name, unchanged, w.unhold())
 		}
 		var fresh []string
 		for _, id := range w.own {

@@ -70,6 +70,27 @@ func TestQueueIsReadFromTheSpool(t *testing.T) {
 	}
 }
 
+func TestWordsThawAMessageInEitherQueue(t *testing.T) {
+	l := newLab(t, true)
+	l.submit("a@held.example", "one\n", "later1@c1.example")
+	l.submit("b@other.example", "two\n", "later2@c1.example")
+	for _, e := range l.queue() {
+		l.exim(onMessages(queueOf(e), "-Mf", []string{e.ID})...)
+	}
+	for _, e := range l.queue() {
+		if command := l.Words().Unhold(e); e.OnHold {
+			l.exim(append(strings.Fields(command)[1:], e.ID)...)
+		} else {
+			t.Errorf("%+v is not frozen", e)
+		}
+	}
+	for _, e := range l.queue() {
+		if e.OnHold {
+			t.Errorf("%+v is frozen still", e)
+		}
+	}
+}
+
 func TestJournalOfADeliveryThatWasCutOffCounts(t *testing.T) {
 	l := newLab(t, true)
 	l.submit("a@held.example", "one\n", "u1@c1.example", "u2@c1.example", "u3@c1.example")

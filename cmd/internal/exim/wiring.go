@@ -30,10 +30,15 @@ func (in Instance) Words() mta.Words {
 		Name: "Exim", Command: "exim", Unit: "exim4.service", Program: "exim4",
 		Start: "systemctl start exim4", Status: "systemctl status exim4", Reload: "systemctl reload exim4", Test: "exim4 -bV",
 		Log:    "/var/log/exim4/mainlog and /var/log/exim4/paniclog",
-		Unhold: "exim4 -qGmailbag -Mt", Delete: "exim4 -qGmailbag -Mrm",
+		Unhold: unhold, Delete: "exim4 -qGmailbag -Mrm",
 		Refuses: refuses,
 		Reach:   "run: systemctl restart mailbag-eximd.socket mailbag-turnd; what the helper did: journalctl -u mailbag-eximd",
 	}
+}
+
+// unhold thaws a message, for which Exim wants to be told its queue.
+func unhold(e mta.Entry) string {
+	return strings.Join(append([]string{"exim4"}, onMessages(queueOf(e), "-Mt", nil)...), " ")
 }
 
 // refuses is for what Debian's check_rcpt says of local parts (CHECK_RCPT_REMOTE_LOCALPARTS): routes, paths and what a

@@ -153,18 +153,18 @@ func (e Entry) Misplaced(d *meter.Directory) (hold, unhold bool) {
 
 // Words are what people call things in this MTA.
 type Words struct {
-	Name    string // "Postfix", "Exim"
-	Command string // the command group of mailbag that wires it: "postfix", "exim"
-	Unit    string // of systemd: "postfix.service", "exim4.service"
-	Program string // that listens for SMTP, as /proc/PID/comm has it: "master", "exim4"
-	Start   string // the command that starts it
-	Status  string // the command that tells whether it runs
-	Reload  string // the command that has it read its configuration and what it remembers anew
-	Test    string // the command that tells what is wrong with its configuration
-	Log     string // where it says what it did, for people
-	Unhold  string // the command that takes a message off hold, before its queue ID
-	Delete  string // the command that deletes a message, before its queue ID
-	Lingers string // what of it goes on with an account's former TLS until a reload; empty: nothing
+	Name    string             // "Postfix", "Exim"
+	Command string             // the command group of mailbag that wires it: "postfix", "exim"
+	Unit    string             // of systemd: "postfix.service", "exim4.service"
+	Program string             // that listens for SMTP, as /proc/PID/comm has it: "master", "exim4"
+	Start   string             // the command that starts it
+	Status  string             // the command that tells whether it runs
+	Reload  string             // the command that has it read its configuration and what it remembers anew
+	Test    string             // the command that tells what is wrong with its configuration
+	Log     string             // where it says what it did, for people
+	Unhold  func(Entry) string // the command that takes a message off hold, before its queue ID
+	Delete  string             // the command that deletes a message, before its queue ID
+	Lingers string             // what of it goes on with an account's former TLS until a reload; empty: nothing
 	// Refuses says why mail from outside is refused for every address with this local part, by the MTA's usual settings;
 	// empty: it is not.
 	Refuses func(local string) string

@@ -58,7 +58,7 @@ func (in Instance) Words() mta.Words {
 		Name: "Postfix", Command: "postfix", Unit: "postfix.service", Program: "master",
 		Start: "postfix start", Status: "postfix status", Reload: "postfix reload", Test: "postfix check",
 		Log:    "journalctl -t postfix/smtpd -t postfix/master, or /var/log/mail.log",
-		Unhold: "postsuper -H", Delete: "postsuper -d",
+		Unhold: func(mta.Entry) string { return "postsuper -H" }, Delete: "postsuper -d",
 		Lingers: "Postfix's smtp processes",
 		Refuses: refuses,
 		Reach:   "run: postfix set-permissions; systemctl restart mailbag-turnd; its unit needs SupplementaryGroups=postdrop",
