@@ -233,17 +233,16 @@ var localOnly = regexp.MustCompile(`(?mi)^\s*dc_eximconfig_configtype=['"]?(loca
 
 // surroundings names what is not our wiring but matters to the accounts' mail.
 func (in Instance) surroundings(ctx context.Context, _ mta.Needs) ([]mta.Finding, error) {
-	o, err := in.options(ctx, "local_interfaces", "queue_only", "queue_only_file", "message_size_limit", "split_spool_directory")
+	o, err := in.options(ctx, "local_interfaces")
 	if err != nil {
 		return nil, err
 	}
-	flags, err := in.run(ctx, nil, "-bP", "queue_only", "prdr_enable")
+	queueOnly, err := in.run(ctx, nil, "-bP", "queue_only")
 	if err != nil {
 		return nil, err
 	}
 	var out []mta.Finding
-	if interfaces := strings.FieldsFunc(strings.TrimPrefix(o["local_interfaces"], "<;"), func(r rune) bool { return r == ' ' || r == ';' }); len(interfaces) > 0 &&
-		!slices.ContainsFunc(interfaces, func(i string) bool { return !strings.HasPrefix(i, "127.") && !strings.Contains(i, "::1") && i != ":" }) {
+	if secluded(o["local_interfaces"]) {
 		out = append(out, mta.Finding{Severity: mta.Warning, Text: "Exim listens on the loopback interface only (" + o["local_interfaces"] + "): no mail comes in from elsewhere",
 			Remedy: "run: dpkg-reconfigure exim4-config, and choose an internet site that listens on all interfaces"})
 	}
@@ -251,7 +250,7 @@ func (in Instance) surroundings(ctx context.Context, _ mta.Needs) ([]mta.Finding
 		out = append(out, mta.Finding{Severity: mta.Warning, Text: "Exim is configured for local delivery only (dc_eximconfig_configtype): what is returned to senders elsewhere does not leave",
 			Remedy: "run: dpkg-reconfigure exim4-config, and choose an internet site, or a smarthost"})
 	}
-	if strings.HasPrefix(flags, "queue_only") {
+	if strings.HasPrefix(queueOnly, "queue_only") {
 		out = append(out, mta.Finding{Severity: mta.Warning, Text: "queue_only is set: mail for mailboxes and for backup accounts waits for Exim's next queue run",
 			Remedy: "unset it, unless that is meant"})
 	}

@@ -91,7 +91,7 @@ func doors(ctx context.Context, o map[string]string) []mta.Door {
 			at = []uint16{own}
 		}
 		for _, port := range at {
-			all = append(all, mta.Door{Address: netip.AddrPortFrom(addr, port).String(), TLS: slices.Contains(secret, port)})
+			all = append(all, mta.Door{Address: netip.AddrPortFrom(reached(addr), port).String(), TLS: slices.Contains(secret, port)})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b mta.Door) int { return rank(b) - rank(a) })
@@ -115,7 +115,7 @@ func rank(d mta.Door) int {
 }
 
 // interfaceOf reads one of local_interfaces: an address, maybe with a port as in 192.0.2.1.25 or [2001:db8::1]:25 or
-// 2001:db8::1.25. All addresses of the machine come to its loopback address.
+// 2001:db8::1.25.
 func interfaceOf(entry string) (addr netip.Addr, port uint16, ok bool) {
 	text := entry
 	if host, after, bracketed := strings.Cut(strings.TrimPrefix(entry, "["), "]"); bracketed {
@@ -136,17 +136,27 @@ func interfaceOf(entry string) (addr netip.Addr, port uint16, ok bool) {
 		}
 		port = uint16(n)
 	}
-	if err != nil {
-		return netip.Addr{}, 0, false
+	return addr, port, err == nil
+}
+
+// reached is where a program of this machine connects to an interface: to all of its addresses at the loopback one.
+func reached(addr netip.Addr) netip.Addr {
+	switch {
+	case !addr.IsUnspecified():
+		return addr
+	case addr.Is4():
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	if addr.IsUnspecified() {
-		if addr.Is4() {
-			addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		} else {
-			addr = netip.IPv6Loopback()
-		}
-	}
-	return addr, port, true
+	return netip.IPv6Loopback()
+}
+
+// secluded reports whether by local_interfaces nobody but programs of this machine can connect.
+func secluded(interfaces string) bool {
+	all := list(interfaces)
+	return len(all) > 0 && !slices.ContainsFunc(all, func(entry string) bool {
+		addr, _, ok := interfaceOf(entry)
+		return !ok || !addr.IsLoopback()
+	})
 }
 
 // portNumbers reads a list of ports. One by a name that this machine does not know is none that Exim could listen on.
