@@ -19,7 +19,7 @@ type Command struct {
 }
 
 // ParseCommand reads a template: a program and its arguments, separated by spaces, in which {id} stands for
-// the queue ID, for example "exim -M {id}". No shell reads it, so there are no quotes.
+// the queue ID, for example "exim4 -qGmailbag -M {id}". No shell reads it, so there are no quotes.
 func ParseCommand(template string) (Command, error) {
 	words := strings.Fields(template)
 	switch {

@@ -261,7 +261,7 @@ func release(value any) (string, error) {
 	case s == "postfix":
 		return ByMTA, nil
 	case s != ByMTA && !strings.Contains(s, "{id}"):
-		return "", fmt.Errorf(`%q is neither "mta" nor a command with {id} in it, such as "exim -M {id}"`, s)
+		return "", fmt.Errorf(`%q is neither "mta" nor a command with {id} in it, such as "exim4 -qGmailbag -M {id}"`, s)
 	}
 	return s, nil
 }
