@@ -57,6 +57,8 @@ func (p *patient) examineMTA(ctx context.Context) []diagnosis {
 			continue
 		}
 		switch f.Remedy {
+		case "run: " + p.words.Start:
+			d.after = []cause{noMTA}
 		case mta.StartPolicyd:
 			d.after = []cause{down("mailbag-policyd")}
 		case p.words.StepIn():

@@ -59,6 +59,9 @@ func TestDoctorTriesTheRealThing(t *testing.T) {
 
 	s.must(s.mta.Stop())
 	wants("while the MTA is stopped", s.mta.Name()+": "+s.mta.String()+" does not run")
+	if out, _, _ := s.Mailbag("doctor", "--within", "1m"); strings.Count(out, "does not run") != 1 {
+		t.Errorf("an MTA that is stopped is told of more than once:\n%s", out)
+	}
 	s.must(s.mta.Start())
 	s.must(s.Popd.Stop())
 	wants("while mailbag-popd is stopped", "popd: mailbag-popd at ")
