@@ -15,10 +15,11 @@ import (
 	"time"
 
 	"mailbag/cmd/internal/mta"
+	"mailbag/policy/routes"
 )
 
 // heldQueue is the named queue of what is held for accounts. The default one has no name.
-const heldQueue = "mailbag"
+const heldQueue = routes.HeldQueue
 
 // queues are those that are ours to look at, the one with held mail first.
 var queues = []string{heldQueue, ""}

@@ -115,9 +115,9 @@ func (p *policyd) questions(state string) []question {
 var ways = map[string]string{
 	"turn.example":   "transport=turn queue=mailbag account=turn verify=no",
 	"second.example": "transport=turn queue=mailbag account=second verify=no",
-	"pop.example":    "transport=pop queue= account=pop verify=no",
-	"none.example":   "transport=none queue= account=none verify=no",
-	"mx.example":     "transport=mx queue= account=mx verify=no tls=opportunistic",
+	"pop.example":    "transport=pop queue=\"\" account=pop verify=no",
+	"none.example":   "transport=none queue=\"\" account=none verify=no",
+	"mx.example":     "transport=mx queue=\"\" account=mx verify=no tls=opportunistic",
 }
 
 // wired is an Exim that setup has wired, with these ways besides, and its policyd.

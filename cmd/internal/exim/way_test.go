@@ -16,7 +16,7 @@ import (
 // relay is a backup account's way to a server.
 func relay(addr, verify, tls string) string {
 	host, port, _ := net.SplitHostPort(addr)
-	return fmt.Sprintf("transport=relay queue= account=backup verify=%s tls=%s host=%s port=%s", verify, tls, host, port)
+	return fmt.Sprintf("transport=relay queue=\"\" account=backup verify=%s tls=%s host=%s port=%s", verify, tls, host, port)
 }
 
 func TestBackupMailGoesWhereItsAccountSays(t *testing.T) {
@@ -26,7 +26,7 @@ func TestBackupMailGoesWhereItsAccountSays(t *testing.T) {
 		"backup.example": relay(sink.Addr(), "no", "opportunistic"),
 		"secret.example": relay(sink.Addr(), "no", "require"),
 		"good.example":   relay(sink.Addr(), "no", "verify"),
-		"six.example":    "transport=relay queue= account=backup verify=no tls=opportunistic host=2001:db8::1 port=2525",
+		"six.example":    "transport=relay queue=\"\" account=backup verify=no tls=opportunistic host=2001:db8::1 port=2525",
 	})
 	s := dial(t, x, "")
 	s.mail("a@backup.example", "b@secret.example", "c@good.example", "d@none.example", "e@mx.example", "f@pop.example")
