@@ -22,13 +22,23 @@ type part struct {
 }
 
 // parts are in the order of the sections. The main one comes behind all macros of the host, whose files are usually named
-// 00_… or 000_…, and before Debian's own, 01_exim4-config_listmacrosdefs, uses them.
+// 00_… or 000_…, and before Debian's own, 01_exim4-config_listmacrosdefs, uses them. The others mean nothing without it, so
+// a run that is killed among the files leaves all of mailbag or nothing of it.
 var parts = []part{
 	{"main", "conf.d/main/01_a_mailbag", regexp.MustCompile(`^UPEX4CmacrosUPEX4C\b`)},
 	{"acl", "conf.d/acl/50_mailbag", regexp.MustCompile(`^begin\s+acl\s*$`)},
 	{"router", "conf.d/router/050_mailbag", regexp.MustCompile(`^begin\s+routers\s*$`)},
 	{"transport", "conf.d/transport/50_mailbag", regexp.MustCompile(`^begin\s+transports\s*$`)},
 	{"retry", "conf.d/retry/10_mailbag", regexp.MustCompile(`^begin\s+retry\s*$`)},
+}
+
+// paths are where the parts are, in confdir.
+func paths() []string {
+	var all []string
+	for _, p := range parts {
+		all = append(all, p.path)
+	}
+	return all
 }
 
 // include is the line by which an unsplit configuration has the part.

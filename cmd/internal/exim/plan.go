@@ -2,11 +2,13 @@ package exim
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,7 +23,13 @@ type plan struct {
 	files  []file
 	since  time.Time
 	broken bool // Exim did not take the configuration before: what makes it less ours need not make it good
+	owed   bool // a former run was killed before Exim read what it wrote
 }
+
+// unfinished is there while changes are made.
+const unfinished = "/run/mailbag-exim.unfinished"
+
+func (in Instance) newPlan() *plan { return &plan{in: in, owed: there(unfinished)} }
 
 // Plan computes what setup would change, and has Exim try it.
 func (in Instance) Plan(ctx context.Context, n mta.Needs) (mta.Plan, error) {
@@ -58,13 +66,13 @@ func advise(err error, n mta.Needs) error {
 }
 
 func (in Instance) plan(n mta.Needs) (*plan, error) {
-	p := &plan{in: in}
+	p := in.newPlan()
 	main, err := read(parts[0].path)
 	if err != nil {
 		return nil, err
 	}
 	p.since = asideIn(string(main))
-	for _, part := range parts {
+	for _, part := range slices.Backward(parts) { // the others mean nothing before the main one is there
 		text, err := part.text(n, p.since)
 		if err != nil {
 			return nil, err
@@ -109,7 +117,7 @@ func (p *plan) add(path string, become func(old []byte) ([]byte, error)) error {
 
 // PlanRemoval computes what taking the wiring back would change. Our files go, and our lines of the template.
 func (in Instance) PlanRemoval(ctx context.Context, _ mta.Needs) (mta.Plan, error) {
-	p := &plan{in: in}
+	p := in.newPlan()
 	if err := in.debian(); err != nil {
 		var foreign foreignError
 		if !errors.As(err, &foreign) {
@@ -159,11 +167,12 @@ func (in Instance) planStance(ctx context.Context, since time.Time) (mta.Plan, e
 	if already := asideIn(string(main)); !since.IsZero() && !already.IsZero() {
 		since = already
 	}
-	p := &plan{in: in, since: since, broken: in.recent(ctx) != nil}
+	p := in.newPlan()
+	p.since, p.broken = since, in.recent(ctx) != nil
 	return p, p.add(parts[0].path, func(old []byte) ([]byte, error) { return []byte(withAside(string(old), since)), nil })
 }
 
-func (p *plan) Empty() bool { return len(p.files) == 0 }
+func (p *plan) Empty() bool { return len(p.files) == 0 && !p.owed }
 
 func (p *plan) AsideSince() time.Time { return p.since }
 
@@ -171,6 +180,9 @@ func (p *plan) Diff() string {
 	var out strings.Builder
 	for _, f := range p.files {
 		out.WriteString(diff(filepath.Join(confdir, f.path), string(f.old), string(f.new)))
+	}
+	if p.owed {
+		fmt.Fprintf(&out, "%s\n  is made again, because a former run was ended before Exim read it\n", generated)
 	}
 	return out.String()
 }
@@ -180,28 +192,59 @@ func (p *plan) Apply(ctx context.Context) (reloaded bool, err error) {
 	if p.Empty() {
 		return false, nil
 	}
+	if err := os.WriteFile(unfinished, nil, 0o600); err != nil {
+		return false, fmt.Errorf("nothing was changed: %w", err)
+	}
 	if err := p.change(ctx); err != nil {
 		return false, err
 	}
-	return p.in.reload(ctx)
+	if reloaded, err = p.in.reload(ctx); err != nil {
+		return reloaded, err
+	}
+	return reloaded, p.finish()
+}
+
+// finish takes away what only a run that was killed leaves.
+func (p *plan) finish() error {
+	for _, path := range append([]string{template}, paths()...) {
+		torn, err := filepath.Glob(filepath.Join(confdir, filepath.Dir(path), "."+filepath.Base(path)+"."+strings.Repeat("[A-Z2-7]", len(rand.Text()))))
+		if err != nil {
+			return err
+		}
+		for _, t := range torn {
+			if err := os.Remove(t); err != nil {
+				return err
+			}
+		}
+	}
+	return os.Remove(unfinished)
 }
 
 func (p *plan) change(ctx context.Context) error {
-	var done []file
+	var begun []file
+	generating := false
 	undo := func(cause error) error {
-		for _, f := range done {
+		var failed error
+		for _, f := range slices.Backward(begun) {
 			if err := put(file{f.path, f.new, f.old}); err != nil {
-				cause = errors.Join(cause, fmt.Errorf("cannot put %s back as it was: %w", f.path, err))
+				failed = errors.Join(failed, fmt.Errorf("cannot put %s back as it was: %w", f.path, err))
 			}
 		}
-		return cause
+		if generating {
+			failed = errors.Join(failed, generate(context.WithoutCancel(ctx)))
+		}
+		if failed == nil {
+			failed = p.finish()
+		}
+		return errors.Join(cause, failed)
 	}
 	for _, f := range p.files {
-		done = append(done, f)
+		begun = append(begun, f)
 		if err := put(f); err != nil {
-			return undo(fmt.Errorf("cannot change the configuration of Exim: %w", err))
+			return undo(fmt.Errorf("cannot change the configuration of Exim, so nothing was changed: %w", err))
 		}
 	}
+	generating = true
 	err := generate(ctx)
 	if err == nil {
 		err = p.in.recent(ctx)
@@ -209,15 +252,17 @@ func (p *plan) change(ctx context.Context) error {
 	if err == nil || p.broken && ctx.Err() == nil {
 		return nil
 	}
-	err = undo(fmt.Errorf("exim does not accept the changes, so they were undone: %w", err))
-	return errors.Join(err, generate(context.WithoutCancel(ctx)))
+	return undo(fmt.Errorf("exim does not accept the changes, so they were undone: %w", err))
 }
 
 // put writes one file whole, with the owner and mode of the one that was there, or removes it.
 func put(f file) error {
 	path := filepath.Join(confdir, f.path)
 	if f.new == nil {
-		return os.Remove(path)
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real

@@ -3,6 +3,7 @@ package exim
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -20,6 +21,7 @@ import (
 type verb struct {
 	Do      string // "setup", "remove", "aside", "in", "check", "conflicts", "answers"
 	DryRun  bool
+	Until   int // unless 0: it is killed in this of its writes, the one behind the last file being that of the whole
 	Needs   mta.Needs
 	Domains []string
 }
@@ -86,10 +88,33 @@ func (v verb) run(t *testing.T) (o outcome, err error) {
 		return o, err
 	}
 	o.Empty, o.Diff, o.Since = p.Empty(), p.Diff(), p.AsideSince()
-	if !v.DryRun {
+	switch {
+	case v.Until > 0:
+		err = die(ctx, p.(*plan), v.Until)
+	case !v.DryRun:
 		o.Reloaded, err = p.Apply(ctx)
 	}
 	return o, err
+}
+
+// die leaves what a run does that is killed in one of its writes.
+func die(ctx context.Context, p *plan, in int) error {
+	if err := os.WriteFile(unfinished, nil, 0o600); err != nil {
+		return err
+	}
+	for i, f := range p.files {
+		if i+1 == in {
+			torn := filepath.Join(confdir, filepath.Dir(f.path), "."+filepath.Base(f.path)+"."+rand.Text())
+			return os.WriteFile(torn, f.new[:len(f.new)/2], 0o600)
+		}
+		if err := put(f); err != nil {
+			return err
+		}
+	}
+	if in == len(p.files)+1 {
+		return nil
+	}
+	return generate(ctx)
 }
 
 func do(t *testing.T, x *eximtest.Instance, v verb) outcome {
