@@ -3,11 +3,13 @@ package exim
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -28,8 +30,8 @@ func (in Instance) try(ctx context.Context, files []file) error {
 
 // generated is this Exim with the configuration that the files would come to, which it accepts. It is kept in dir.
 func (in Instance) generated(ctx context.Context, dir string, files []file) (Instance, error) {
-	if out, err := exec.CommandContext(ctx, "cp", "-RL", confdir+"/.", dir).CombinedOutput(); err != nil {
-		return in, fmt.Errorf("cannot copy the configuration of Exim: %w: %s", err, out)
+	if err := duplicate(dir); err != nil {
+		return in, fmt.Errorf("cannot copy the configuration of Exim: %w", err)
 	}
 	for _, f := range files {
 		path := filepath.Join(dir, f.path)
@@ -71,6 +73,35 @@ func (in Instance) generated(ctx context.Context, dir string, files []file) (Ins
 		return in, refused(err)
 	}
 	return made, nil
+}
+
+// duplicate copies what Debian makes the configuration of. Links come as what they lead to, or not at all.
+func duplicate(dir string) error {
+	all, err := filepath.Glob(confdir + "/conf.d/*/*")
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{answers, template, "exim4.conf.localmacros"} {
+		all = append(all, filepath.Join(confdir, name))
+	}
+	for _, path := range all {
+		st, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !st.Mode().IsRegular() {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(dir, strings.TrimPrefix(path, confdir))
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(to, text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // with is this Exim with another configuration.
@@ -155,12 +186,7 @@ func places(name string) string {
 }
 
 func ourPath(path string) bool {
-	for _, p := range parts {
-		if path == filepath.Join(confdir, p.path) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(paths(), strings.TrimPrefix(path, confdir+"/"))
 }
 
 // ourACLs are the options by which Exim asks mailbag, and what they are.

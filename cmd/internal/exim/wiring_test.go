@@ -362,3 +362,15 @@ func TestAsideIsRememberedAndForgotten(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// Editors, for one, leave links that lead nowhere.
+func TestLinksInTheConfigurationAreFollowed(t *testing.T) {
+	t.Parallel()
+	x := eximtest.Prepare(t, eximtest.Config{})
+	private := x.Root("/etc/exim4/conf.d/main/00_private")
+	if err := errors.Join(os.Rename(private, x.Root("/etc/exim4/private")), os.Symlink("../../private", private),
+		os.Symlink("me@host.1:2", x.Root("/etc/exim4/conf.d/main/.#00_private")), os.Symlink("/nowhere", x.Root("/etc/exim4/virtual"))); err != nil {
+		t.Fatal(err)
+	}
+	done(t, x, verb{Do: "setup", DryRun: true})
+}
