@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"mailbag/cmd/internal/mta"
 )
 
@@ -100,6 +102,34 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 	}
 	found := done(t, x, verb{Do: "check", Needs: needs}).Findings
 	if len(found) == 0 || !strings.Contains(fmt.Sprint(found), "Exim refuses mail for postmaster@turn.example from outside (192.0.2.1): 550 nobody") {
+		t.Errorf("%+v", found)
+	}
+}
+
+// The table is written some moments after an account was made.
+func TestCheckAwaitsTheTable(t *testing.T) {
+	t.Parallel()
+	x, _ := wired(t, nil)
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err == nil {
+		_, err = unix.InotifyAddWatch(watch, x.Root(tablesDirectory+"/routes.cdb"), unix.IN_CLOSE_NOWRITE)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := os.NewFile(uintptr(watch), "inotify")
+	defer events.Close()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		if _, err := events.Read(make([]byte, 4096)); err != nil { // until Exim has looked
+			t.Error(err)
+		}
+		writeRoutes(t, x, map[string]string{"new.example": ways["mx.example"]})
+	}()
+	found := done(t, x, verb{Do: "check", Needs: mta.Needs{Domains: []string{"new.example"}}}).Findings
+	<-written
+	if strings.Contains(fmt.Sprint(found), "has no new.example") {
 		t.Errorf("%+v", found)
 	}
 }
