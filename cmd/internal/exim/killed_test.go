@@ -48,3 +48,21 @@ func TestARunThatWasKilledIsMadeGood(t *testing.T) {
 		})
 	}
 }
+
+// The template is the last and largest file of an unsplit configuration.
+func TestAFullDiskLeavesTheConfigurationAsItWas(t *testing.T) {
+	t.Parallel()
+	x := eximtest.Prepare(t, eximtest.Config{})
+	unsplit(t, x)
+	before := configuration(t, x)
+	o := do(t, x, verb{Do: "setup", Room: 40_000})
+	if !strings.Contains(o.Err, "so nothing was changed: ") || !strings.Contains(o.Err, "file too large") || strings.Contains(o.Err, "cannot put") {
+		t.Error(o.Err)
+	}
+	if !equal(before, configuration(t, x)) {
+		t.Error("something was changed")
+	}
+	if o := done(t, x, verb{Do: "remove"}); !o.Empty {
+		t.Errorf("a removal changes:\n%s", o.Diff)
+	}
+}

@@ -226,6 +226,9 @@ func (p *plan) change(ctx context.Context) error {
 	undo := func(cause error) error {
 		var failed error
 		for _, f := range slices.Backward(begun) {
+			if now, err := read(f.path); err == nil && !(file{old: now, new: f.old}).changes() {
+				continue
+			}
 			if err := put(file{f.path, f.new, f.old}); err != nil {
 				failed = errors.Join(failed, fmt.Errorf("cannot put %s back as it was: %w", f.path, err))
 			}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mailbag/cmd/internal/mta"
 	eximtest "mailbag/testdata/exim"
 )
@@ -21,7 +23,8 @@ import (
 type verb struct {
 	Do      string // "setup", "remove", "aside", "in", "check", "conflicts", "answers"
 	DryRun  bool
-	Until   int // unless 0: it is killed in this of its writes, the one behind the last file being that of the whole
+	Room    uint64 // unless 0: octets that a file may have at most, as if the disk were full
+	Until   int    // unless 0: it is killed in this of its writes, the one behind the last file being that of the whole
 	Needs   mta.Needs
 	Domains []string
 }
@@ -88,6 +91,11 @@ func (v verb) run(t *testing.T) (o outcome, err error) {
 		return o, err
 	}
 	o.Empty, o.Diff, o.Since = p.Empty(), p.Diff(), p.AsideSince()
+	if v.Room > 0 {
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: v.Room, Max: v.Room}); err != nil {
+			return o, err
+		}
+	}
 	switch {
 	case v.Until > 0:
 		err = die(ctx, p.(*plan), v.Until)
