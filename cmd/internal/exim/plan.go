@@ -130,12 +130,17 @@ func (in Instance) PlanRemoval(ctx context.Context, _ mta.Needs) (mta.Plan, erro
 		return p, nil
 	}
 	p.broken = in.recent(ctx) != nil
+	return p, p.unwire()
+}
+
+// unwire plans to take away what is ours.
+func (p *plan) unwire() error {
 	for _, part := range parts {
 		if err := p.add(part.path, func([]byte) ([]byte, error) { return nil, nil }); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return p, p.include(false)
+	return p.include(false)
 }
 
 // PlanAside computes what puts off the accounts' mail without asking mailbag-policyd. Others' mail does not ask it anyway.

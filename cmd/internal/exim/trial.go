@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"mailbag/cmd/internal/mta"
 )
 
 // try makes the configuration that the files would come to, in a place of its own, and has Exim read it. The error says
@@ -22,16 +24,42 @@ func (in Instance) try(ctx context.Context, files []file) error {
 	}
 	defer os.RemoveAll(dir)
 	made, err := in.generated(ctx, dir, files)
+	var disk *fs.PathError
+	switch {
+	case err == nil:
+		return made.wired(ctx)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &disk):
+		return fmt.Errorf("the changes cannot be tried, so nothing was changed: %w", err)
+	}
+	if broken := in.broken(ctx); broken != nil {
+		return broken
+	}
+	return refused(err)
+}
+
+// broken returns nil where Exim takes the configuration without our parts. The error is mta.ErrBroken.
+func (in Instance) broken(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "mailbag-exim-")
 	if err != nil {
 		return err
 	}
-	return made.wired(ctx)
+	defer os.RemoveAll(dir)
+	p := in.newPlan()
+	if err = p.unwire(); err == nil {
+		_, err = in.generated(ctx, dir, p.files)
+	}
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w, without mailbag as well: what is in %s does not make one that Exim takes; nothing was changed, repair it first: %w", mta.ErrBroken, confdir, err)
 }
 
 // generated is this Exim with the configuration that the files would come to, which it accepts. It is kept in dir.
 func (in Instance) generated(ctx context.Context, dir string, files []file) (Instance, error) {
 	if err := duplicate(dir); err != nil {
-		return in, fmt.Errorf("cannot copy the configuration of Exim: %w", err)
+		return in, err
 	}
 	for _, f := range files {
 		path := filepath.Join(dir, f.path)
@@ -66,13 +94,8 @@ func (in Instance) generated(ctx context.Context, dir string, files []file) (Ins
 	if err != nil {
 		return in, err
 	}
-	if _, err := made.run(ctx, nil, "-bV"); err != nil {
-		if ctx.Err() != nil {
-			return in, ctx.Err()
-		}
-		return in, refused(err)
-	}
-	return made, nil
+	_, err = made.run(ctx, nil, "-bV")
+	return made, err
 }
 
 // duplicate copies what Debian makes the configuration of. Links come as what they lead to, or not at all.

@@ -294,7 +294,8 @@ func TestSetupSaysWhatIsInItsWay(t *testing.T) {
 		{"conf.d/main/000_host", "acl_smtp_etrn = host_acl\n", "/etc/exim4/conf.d/main/000_host:1 sets acl_smtp_etrn, which mailbag needs for an ACL of its own; write MAILBAG_HOST_ETRN"},
 		{"conf.d/main/000_host", "smtp_etrn_command = /bin/false\n", "/etc/exim4/conf.d/main/000_host:1 sets smtp_etrn_command, which mailbag needs for itself; take it out"},
 		{"conf.d/main/01_local", "MAIN_ACL_CHECK_RCPT = host_acl\n", "/etc/exim4/conf.d/main/01_local:1 defines MAIN_ACL_CHECK_RCPT behind mailbag's part; define it in a file that comes before"},
-		{"conf.d/transport/99_host", "remote_smtp:\n  driver = smtp\n", "exim does not accept the changes, so nothing was changed: "},
+		{"conf.d/transport/99_host", "mailbag_turn:\n  driver = smtp\n", "exim does not accept the changes, so nothing was changed: "},
+		{"conf.d/transport/99_host", "remote_smtp:\n  driver = smtp\n", "the configuration of the MTA is broken, without mailbag as well: what is in /etc/exim4 does not make one that Exim takes; nothing was changed"},
 	} {
 		edit(t, x, c.file, func(string) string { return c.text })
 		before := configuration(t, x)
