@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +29,7 @@ func (in Instance) Check(ctx context.Context, n mta.Needs) ([]mta.Finding, error
 		return nil, err
 	}
 	for _, look := range []func(context.Context, mta.Needs) ([]mta.Finding, error){
-		in.inForce, in.tables, in.sockets, in.destinations, in.surroundings, in.outside,
+		in.inForce, in.tables, in.sockets, in.destinations, in.retries, in.surroundings, in.outside,
 	} {
 		more, err := look(ctx, n)
 		if err != nil {
@@ -63,6 +62,9 @@ func (in Instance) files(ctx context.Context, n mta.Needs) ([]mta.Finding, error
 	if !p.since.IsZero() {
 		out = append(out, mta.Finding{Severity: mta.Fault, Text: "mailbag stands aside since " + p.since.UTC().Format(time.RFC3339) +
 			": mail for its domains is put off, turns are refused, and what programs on this host send to them is not metered", Remedy: in.Words().StepIn()})
+	}
+	if p.owed {
+		out = append(out, mta.Finding{Severity: mta.Fault, Text: "a setup or removal was ended before Exim read what it wrote", Remedy: runSetup})
 	}
 	for _, f := range p.files {
 		text := fmt.Sprintf("%s/%s is not what mailbag needs", confdir, f.path)
@@ -229,39 +231,11 @@ func (in Instance) destinations(ctx context.Context, n mta.Needs) ([]mta.Finding
 	return out, err
 }
 
-var localOnly = regexp.MustCompile(`(?mi)^\s*dc_eximconfig_configtype=['"]?(local|satellite)\b`)
-
-// surroundings names what is not our wiring but matters to the accounts' mail.
-func (in Instance) surroundings(ctx context.Context, _ mta.Needs) ([]mta.Finding, error) {
-	o, err := in.options(ctx, "local_interfaces")
-	if err != nil {
-		return nil, err
-	}
-	queueOnly, err := in.run(ctx, nil, "-bP", "queue_only")
-	if err != nil {
-		return nil, err
-	}
-	var out []mta.Finding
-	if secluded(o["local_interfaces"]) {
-		out = append(out, mta.Finding{Severity: mta.Warning, Text: "Exim listens on the loopback interface only (" + o["local_interfaces"] + "): no mail comes in from elsewhere",
-			Remedy: "run: dpkg-reconfigure exim4-config, and choose an internet site that listens on all interfaces"})
-	}
-	if text, err := os.ReadFile(filepath.Join(confdir, answers)); err == nil && !there(own) && localOnly.Match(text) {
-		out = append(out, mta.Finding{Severity: mta.Warning, Text: "Exim is configured for local delivery only (dc_eximconfig_configtype): what is returned to senders elsewhere does not leave",
-			Remedy: "run: dpkg-reconfigure exim4-config, and choose an internet site, or a smarthost"})
-	}
-	if strings.HasPrefix(queueOnly, "queue_only") {
-		out = append(out, mta.Finding{Severity: mta.Warning, Text: "queue_only is set: mail for mailboxes and for backup accounts waits for Exim's next queue run",
-			Remedy: "unset it, unless that is meant"})
-	}
-	if running, err := in.Running(ctx); err == nil && !running {
-		out = append(out, mta.Finding{Severity: mta.Warning, Text: "Exim's daemon does not run", Remedy: "run: " + in.Words().Start})
-	}
-	return out, nil
-}
-
 // stranger is nobody's address (RFC 5737), by which Exim is asked how it treats a client from outside.
 const stranger = "192.0.2.1"
+
+// brokenACL is what Exim answers when an ACL cannot be found or read.
+const brokenACL = "Temporary local problem"
 
 // outside asks Exim whether its own ACLs let mail for an account in.
 func (in Instance) outside(ctx context.Context, n mta.Needs) ([]mta.Finding, error) {
@@ -280,7 +254,8 @@ func (in Instance) outside(ctx context.Context, n mta.Needs) ([]mta.Finding, err
 	if err != nil || len(all) < 2 {
 		return nil, nil // some ACLs want more of a client than this
 	}
-	if reply := all[len(all)-2]; strings.HasPrefix(reply, "5") {
+	reply := all[len(all)-2]
+	if strings.HasPrefix(reply, "5") || strings.Contains(reply, brokenACL) {
 		return []mta.Finding{{Severity: mta.Warning, Text: fmt.Sprintf("Exim refuses mail for postmaster@%s from outside (%s): %s", n.Domains[i], stranger, reply),
 			Remedy: "see which of its ACLs does: exim4 -bh " + stranger}}, nil
 	}

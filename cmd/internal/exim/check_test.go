@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mailbag/cmd/internal/mta"
+	eximtest "mailbag/testdata/exim"
 )
 
 func TestAsideTheAccountsMailIsPutOffWithoutAQuestion(t *testing.T) {
@@ -103,6 +104,28 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 	found := done(t, x, verb{Do: "check", Needs: needs}).Findings
 	if len(found) == 0 || !strings.Contains(fmt.Sprint(found), "Exim refuses mail for postmaster@turn.example from outside (192.0.2.1): 550 nobody") {
 		t.Errorf("%+v", found)
+	}
+}
+
+func TestCheckNamesWhatWorksAgainstTheAccountsMail(t *testing.T) {
+	t.Parallel()
+	x, _ := wired(t, nil, func(x *eximtest.Instance) {
+		edit(t, x, "conf.d/main/99_host", func(string) string { return "hold_domains = turn.example\nqueue_only\n" })
+		edit(t, x, "conf.d/main/000_host", func(string) string { return "MAIN_ACL_CHECK_RCPT = nowhere\n" })
+		edit(t, x, "conf.d/retry/05_host", func(string) string { return "turn.example  *  F,1h,5m\n" })
+		edit(t, x, "conf.d/main/02_exim4-config_options", func(s string) string {
+			return strings.Replace(s, "prdr_enable = true", "prdr_enable = false", 1)
+		})
+	})
+	found := done(t, x, verb{Do: "check", Needs: mta.Needs{Domains: []string{"mx.example", "turn.example"}}}).Findings
+	for _, want := range []string{
+		"mail for turn.example that cannot be delivered is returned by a rule of the host's (Retry rule: turn.example  *  F,1h,5m;)",
+		"hold_domains is set (turn.example)", "queue_only is set", "prdr_enable is off",
+		"Exim refuses mail for postmaster@mx.example from outside (192.0.2.1): 451 Temporary local problem",
+	} {
+		if !strings.Contains(fmt.Sprint(found), want) {
+			t.Errorf("no %q in %+v", want, found)
+		}
 	}
 }
 
