@@ -93,7 +93,7 @@ func TestWordsThawAMessageInEitherQueue(t *testing.T) {
 
 func TestJournalOfADeliveryThatWasCutOffCounts(t *testing.T) {
 	l := newLab(t, true)
-	l.submit("a@held.example", "one\n", "u1@c1.example", "u2@c1.example", "u3@c1.example")
+	l.submit("a@held.example", "one\n", "u1@c1.example", "u2@C1.Example", "u3@c1.example")
 	id := l.ids()[0]
 	journal := filepath.Join(l.dir, "spool", "mailbag", "input", id[5:6], id+"-J")
 	if err := os.WriteFile(journal, []byte("u2@c1.example\nu1@c1.exam"), 0o600); err != nil {

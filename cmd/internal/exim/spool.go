@@ -145,7 +145,9 @@ func (r *reader) entry(queue, dir, id string) (mta.Entry, error) {
 	}
 	e.Held = queue == heldQueue
 	for _, address := range h.listed {
-		if !done[address] {
+		// The journal has the domain in small letters; when Exim takes it over into the -H file, it adds the address as it is listed.
+		at := strings.LastIndexByte(address, '@') + 1
+		if !done[address] && !done[address[:at]+strings.ToLower(address[at:])] {
 			e.Recipients = append(e.Recipients, mta.Recipient{Address: address})
 		}
 	}
