@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,12 @@ func TestChangeOfModeMovesWhatWaits(t *testing.T) {
 	s.mailbag("account", "set", "acme", "--mode", "atrn")
 	if show := s.mailbag("account", "show", "acme", "--json"); !strings.Contains(show, `"messages": 1`) {
 		t.Errorf("what waited for the server does not wait for a turn now:\n%s", show)
+	}
+	// With Exim it is in the queue that is not run by then.
+	all, err := s.mta.Queue()
+	s.must(err)
+	if besides() == "exim" && slices.ContainsFunc(all, func(e postfixtest.Entry) bool { return e.Queue != "held" }) {
+		t.Errorf("not all is held: %+v", all)
 	}
 }
 
