@@ -69,6 +69,16 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 	if got := faults(); got != "" {
 		t.Errorf("a sound Exim has faults:\n%s", got)
 	}
+	table := x.Root(tablesDirectory + "/routes.cdb")
+	if err := os.Chmod(table, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := faults(), "the user Debian-exim may not read "+tablesDirectory+"/routes.cdb"; !strings.Contains(got, want) {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	if err := os.Chmod(table, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chmod(x.Root(policySocket), 0o600); err != nil {
 		t.Fatal(err)
 	}

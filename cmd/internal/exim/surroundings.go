@@ -15,17 +15,20 @@ import (
 // samples are how many domains are asked about each by itself.
 const samples = 20
 
-// retries names domains whose mail Exim returns by other rules than ours.
+// retries names domains whose mail Exim returns by other rules than ours. Without the table it cannot say.
 func (in Instance) retries(ctx context.Context, n mta.Needs) ([]mta.Finding, error) {
+	if macros, err := in.options(ctx, "macros"); err != nil || macros[wiredMacro] == "" {
+		return nil, err
+	}
 	domains := slices.DeleteFunc(slices.Clone(n.Domains), func(d string) bool { return !name.MatchString(d) })
 	for _, d := range domains[:min(len(domains), samples)] {
 		rule, err := in.run(ctx, nil, "-brt", "postmaster@"+d)
 		if err != nil {
-			return nil, err
+			return nil, ctx.Err()
 		}
 		if rule = strings.TrimSpace(rule); !strings.HasPrefix(rule, "Retry rule: *@+mailbag_") {
 			return []mta.Finding{{Severity: mta.Fault, Text: fmt.Sprintf("mail for %s that cannot be delivered is returned by a rule of the host's (%s), and not when the account has it", d, rule),
-				Remedy: "have that rule behind mailbag's, in conf.d/retry in a file whose name comes after 10_mailbag"}}, nil
+				Remedy: "have that rule behind mailbag's: in a file of conf.d/retry whose name comes after 10_mailbag"}}, nil
 		}
 	}
 	return nil, nil
