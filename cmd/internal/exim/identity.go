@@ -67,13 +67,18 @@ func (in Instance) options(ctx context.Context, names ...string) (map[string]str
 	case err != nil:
 		return nil, fmt.Errorf("%w; repair it first (exim4 -bV): %w", mta.ErrBroken, err)
 	}
-	values := map[string]string{}
-	for line := range strings.Lines(out) {
+	return values(out), nil
+}
+
+// values reads what -bP says.
+func values(said string) map[string]string {
+	all := map[string]string{}
+	for line := range strings.Lines(said) {
 		if name, value, ok := strings.Cut(line, "="); ok {
-			values[strings.TrimSpace(name)] = strings.TrimSpace(value)
+			all[strings.TrimSpace(name)] = strings.TrimSpace(value)
 		}
 	}
-	return values, nil
+	return all
 }
 
 // doors are where Exim's daemon listens: each of local_interfaces that has no port of its own with each of daemon_smtp_ports.

@@ -44,12 +44,8 @@ var versionLine = regexp.MustCompile(`^Exim version (\d+)\.(\d+)`)
 // recent reads the version and whether Exim takes its configuration. The error is mta.ErrMissing, ErrTooOld or ErrBroken.
 func (in Instance) recent(ctx context.Context) error {
 	out, err := in.run(ctx, nil, "-bV")
-	if m := versionLine.FindStringSubmatch(out); m != nil {
-		major, _ := strconv.Atoi(m[1])
-		minor, _ := strconv.Atoi(m[2])
-		if major < oldestMajor || major == oldestMajor && minor < oldestMinor {
-			return fmt.Errorf("%w: this is Exim %s.%s, and mailbag needs %d.%d or later; upgrade Exim", mta.ErrTooOld, m[1], m[2], oldestMajor, oldestMinor)
-		}
+	if version, old := tooOld(out); old {
+		return fmt.Errorf("%w: this is Exim %s, and mailbag needs %d.%d or later; upgrade Exim", mta.ErrTooOld, version, oldestMajor, oldestMinor)
 	}
 	switch {
 	case errors.Is(err, mta.ErrMissing), ctx.Err() != nil:
@@ -58,6 +54,17 @@ func (in Instance) recent(ctx context.Context) error {
 		return fmt.Errorf("%w; repair it first (exim4 -bV): %w", mta.ErrBroken, err)
 	}
 	return nil
+}
+
+// tooOld reads what -bV says.
+func tooOld(said string) (version string, old bool) {
+	m := versionLine.FindStringSubmatch(said)
+	if m == nil {
+		return "", false
+	}
+	major, _ := strconv.Atoi(m[1])
+	minor, _ := strconv.Atoi(m[2])
+	return m[1] + "." + m[2], major < oldestMajor || major == oldestMajor && minor < oldestMinor
 }
 
 // debian returns nil where the configuration is made of Debian's parts.
