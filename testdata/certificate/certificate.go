@@ -59,14 +59,14 @@ func New(t testing.TB, name string) *Certificate {
 	return c
 }
 
-// Write puts the chain and the key into files; a path that is empty is left out.
+// Write puts the chain and the key into files, which the group may read; a path that is empty is left out.
 func (c *Certificate) Write(t testing.TB, chain, key string) {
 	t.Helper()
 	for path, text := range map[string][]byte{chain: c.Chain, key: c.Key} {
 		if path == "" {
 			continue
 		}
-		if err := os.WriteFile(path, text, 0o600); err != nil {
+		if err := os.WriteFile(path, text, 0o640); err != nil {
 			t.Fatal(err)
 		}
 	}

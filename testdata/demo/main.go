@@ -100,7 +100,11 @@ func (s *stage) strike() error {
 	for _, server := range []*postfixtest.Sink{s.customer, s.globex, s.bolt} {
 		server.Stop()
 	}
-	return errors.Join(s.mta.Stop(), s.Turnd.Stop(), s.Popd.Stop(), s.Stop(), s.mta.Close())
+	err := s.mta.Stop()
+	for _, d := range s.Daemons() {
+		err = errors.Join(err, d.Stop())
+	}
+	return errors.Join(err, s.mta.Close())
 }
 
 func (s *stage) play() error {

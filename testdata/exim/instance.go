@@ -198,21 +198,36 @@ func (in *Instance) lay(c Config, port int) error {
 			return err
 		}
 	}
-	for name, mode := range map[string]os.FileMode{"spool": 0o750, "log": 0o2750} { // as the package makes them
-		path := in.Root("/var/" + name + "/exim4")
-		if err := errors.Join(os.Chown(path, uid, uid), os.Chmod(path, mode)); err != nil {
+	for _, d := range []struct {
+		path string
+		user int
+		mode os.FileMode
+	}{ // as the packages make them
+		{"/var/spool/exim4", uid, 0o750},
+		{"/var/log/exim4", uid, 0o750 | os.ModeSetgid},
+		{"/var/lib/mailbag", mailbagUID, 0o751},
+		{"/var/lib/mailbag/exim", mailbagUID, 0o750 | os.ModeSetgid},
+		// Sockets inherit the group that systemd gives them there.
+		{"/run/mailbag", mailbagUID, 0o755 | os.ModeSetgid},
+	} {
+		path := in.Root(d.path)
+		if err := errors.Join(os.MkdirAll(path, 0o755), os.Chown(path, d.user, uid), os.Chmod(path, d.mode)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// uid is that of Exim's user and group. Debian's package takes one that is free; the machine's users have others.
-const uid = 899
+// These are Exim's user and group and those of mailbag's daemons. Debian's packages take what is free; the machine's users
+// have others.
+const (
+	uid        = 899
+	mailbagUID = 898
+)
 
 var (
-	passwd = fmt.Sprintf("Debian-exim:x:%d:%d::/var/spool/exim4:/usr/sbin/nologin\n", uid, uid)
-	group  = fmt.Sprintf("Debian-exim:x:%d:\n", uid)
+	passwd = fmt.Sprintf("Debian-exim:x:%d:%d::/var/spool/exim4:/usr/sbin/nologin\nmailbag:x:%d:%d::/var/lib/mailbag:/usr/sbin/nologin\n", uid, uid, mailbagUID, mailbagUID)
+	group  = fmt.Sprintf("Debian-exim:x:%d:\nmailbag:x:%d:\n", uid, mailbagUID)
 	hosts  = address + " " + Hostname + "\n"
 )
 

@@ -40,6 +40,12 @@ func (in *Instance) Held(way string) (account string, held bool) {
 	return account, held
 }
 
+// User is that of mailbag's daemons, and their group, in the instance's root.
+func (in *Instance) User() int { return mailbagUID }
+
+// Helper is the daemon that has Exim's privileges for them, and its socket, as seen from outside.
+func (in *Instance) Helper() (program, socket string) { return "mailbag-eximd", in.Socket("exim") }
+
 // Gid is the group with which Exim delivers.
 func (in *Instance) Gid() int { return uid }
 

@@ -45,6 +45,10 @@ type Instance interface {
 	Tables() string
 	// Settings are the lines of [policy] that say both; none: they are at their usual places.
 	Settings() string
+	// User is the user, and the group of that number, that mailbag's daemons have beside this MTA.
+	User() int
+	// Helper is the daemon that does for them what takes privileges with this MTA, and its socket; none: they need none.
+	Helper() (program, socket string)
 	// Gid is the group with which the MTA delivers.
 	Gid() int
 	// Held is the account for whose turns mail waits that takes a way in a table; held is false for another way.

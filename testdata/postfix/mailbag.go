@@ -42,6 +42,12 @@ func (in *Instance) Held(way string) (account string, held bool) {
 	return strings.TrimSuffix(filepath.Base(socket), ".sock"), held
 }
 
+// User is root: the machine's Postfix knows no user of mailbag's.
+func (in *Instance) User() int { return 0 }
+
+// Helper is none.
+func (in *Instance) Helper() (program, socket string) { return "", "" }
+
 // Gid is the group with which Postfix delivers.
 func (in *Instance) Gid() int {
 	_, gid, _ := postfixUser() // the instance was built with it

@@ -20,7 +20,7 @@ import (
 // A Daemon is one of mailbag's daemons at a service. It may be started and ended any number of times.
 type Daemon struct {
 	Program string
-	Metrics string // address of its metrics
+	Metrics string // address of its metrics; empty: it has none
 
 	service *Service
 	sockets []socket
@@ -40,6 +40,13 @@ func (d *Daemon) Start() error {
 		return err
 	}
 	return postfixtest.Wait(patience, d.Program+" serves", func() bool {
+		if d.Metrics == "" {
+			conn, err := net.Dial(d.sockets[0].network, d.sockets[0].address)
+			if err == nil {
+				conn.Close()
+			}
+			return err == nil
+		}
 		_, err := d.Metric("mailbag_build_info")
 		return err == nil
 	})
@@ -47,7 +54,7 @@ func (d *Daemon) Start() error {
 
 // Launch starts the daemon without waiting, with the sockets that are held for it.
 func (d *Daemon) Launch() error {
-	cmd := d.service.Command(d.Program)
+	cmd := d.service.daemon(d.Program)
 	if d.held != nil {
 		// As systemd does it (sd_listen_fds(3)); only the process itself knows its ID.
 		cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)

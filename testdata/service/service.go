@@ -7,10 +7,12 @@ package service
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,9 +27,9 @@ const patience = 30 * time.Second // for a daemon to come up, or for the MTA to 
 // Service is mailbag at a directory. Its own daemon is mailbag-policyd, without which there is nothing.
 type Service struct {
 	*Daemon
-	Turnd *Daemon
-	Popd  *Daemon
-	Eximd *Daemon // nil beside a Postfix
+	Turnd  *Daemon
+	Popd   *Daemon
+	Helper *Daemon // what the MTA asks for that takes privileges with it; nil: nothing
 
 	Config   string // settings file
 	Ledger   string
@@ -70,6 +72,11 @@ func New(bin, dir string, mta mtatest.Instance) (*Service, error) {
 	s.Turnd = &Daemon{Program: "mailbag-turnd", Metrics: metrics[1], service: s, sockets: []socket{{"odmr", "tcp", s.ODMR}}}
 	s.Popd = &Daemon{Program: "mailbag-popd", Metrics: metrics[2], service: s, sockets: []socket{
 		{"pop3", "tcp", s.POP3}, {"pop3s", "tcp", s.POP3S}, {"deliver", "unix", s.Deliver()}}}
+	if mta != nil {
+		if program, at := mta.Helper(); program != "" {
+			s.Helper = &Daemon{Program: program, service: s, sockets: []socket{{"", "unix", at}}}
+		}
+	}
 	for _, sub := range []string{"turn", "tls"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, err
@@ -96,7 +103,39 @@ metrics    = %q
 `, s.Ledger, s.Certificate(), s.Key(), metrics[0], s.meeting(),
 		s.ODMR, s.ODMRTLS, filepath.Join(dir, "turn"), filepath.Join(dir, "turnd.sock"), metrics[1],
 		s.POP3, s.POP3S, s.Deliver(), s.Maildirs, metrics[2])
-	return s, os.WriteFile(s.Config, []byte(settings), 0o644)
+	return s, errors.Join(os.WriteFile(s.Config, []byte(settings), 0o644), s.own())
+}
+
+// own gives the directories to those who use them, as the package does. What is made in them inherits their group.
+func (s *Service) own() error {
+	if s.mta == nil || s.mta.User() == 0 {
+		return nil
+	}
+	give := func(dir string, user, group int) error {
+		return errors.Join(os.Chown(dir, user, group), os.Chmod(dir, 0o755|os.ModeSetgid))
+	}
+	// The sockets of turns and deliveries are for the MTA, the certificates for the daemons.
+	user := s.mta.User()
+	return errors.Join(give(s.dir, user, s.mta.Gid()), give(filepath.Join(s.dir, "turn"), user, s.mta.Gid()), give(filepath.Join(s.dir, "tls"), 0, user))
+}
+
+// Daemons are all of the service's, in the order in which they are ended.
+func (s *Service) Daemons() []*Daemon {
+	all := []*Daemon{s.Popd, s.Turnd, s.Daemon}
+	if s.Helper != nil {
+		all = append(all, s.Helper)
+	}
+	return all
+}
+
+// Start starts mailbag-policyd, and before it the helper that it asks, unless that runs.
+func (s *Service) Start() error {
+	if s.Helper != nil && s.Helper.PID() == 0 {
+		if err := s.Helper.Start(); err != nil {
+			return err
+		}
+	}
+	return s.Daemon.Start()
 }
 
 // Certificate and Key are the paths of the service's PEM files. They are there when a test puts them
@@ -138,7 +177,24 @@ func (s *Service) TurnSocket(account string) string {
 
 // Command is one of the programs, at this service.
 func (s *Service) Command(program string, args ...string) *exec.Cmd {
+	return s.command(filepath.Join(s.bin, program), args...)
+}
+
+// daemon is one of the daemons as its unit starts it: with mailbag's user and no way to more, the helper with its capabilities.
+func (s *Service) daemon(program string) *exec.Cmd {
+	if s.mta == nil || s.mta.User() == 0 {
+		return s.Command(program)
+	}
 	path := filepath.Join(s.bin, program)
+	if s.Helper != nil && program == s.Helper.Program {
+		return s.command("/usr/bin/setpriv", "--bounding-set=-all,+chown,+dac_override,+fowner,+setgid,+setuid", path)
+	}
+	user := strconv.Itoa(s.mta.User())
+	return s.command("/usr/bin/setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "--bounding-set=-all", "--no-new-privs",
+		"--pdeathsig=KILL", path)
+}
+
+func (s *Service) command(path string, args ...string) *exec.Cmd {
 	var cmd *exec.Cmd
 	if s.mta != nil {
 		cmd = s.mta.Command(path, args...)

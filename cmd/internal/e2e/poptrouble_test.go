@@ -147,7 +147,7 @@ func TestFullDiskDefersMailAndNothingIsLost(t *testing.T) {
 	s := beginPOP(t)
 	password := s.pop3("acme", "acme.example")
 	s.must(os.MkdirAll(s.Maildirs, 0o755))
-	s.beside("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", s.Maildirs)
+	s.beside("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=1m,mode=700,uid=%d", s.mta.User()), "tmpfs", s.Maildirs)
 	t.Cleanup(func() { s.beside("umount", "--lazy", s.Maildirs) })
 	data, _ := letter("fits", 2000) // 90 kB
 	for range 15 {

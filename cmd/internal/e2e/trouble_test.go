@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"database/sql"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,10 +35,10 @@ func TestLedgerInTrouble(t *testing.T) {
 		"on a full disk": func(s *story) func() {
 			dir, aside := filepath.Dir(s.Ledger), s.t.TempDir()
 			s.must(s.Stop())
-			s.beside("cp", s.Ledger, s.Config, aside)
-			s.beside("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir)
+			s.beside("cp", "-p", s.Ledger, s.Config, aside)
+			s.beside("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=1m,mode=755,uid=%d", s.mta.User()), "tmpfs", dir)
 			s.t.Cleanup(func() { s.beside("umount", "--lazy", dir) })
-			s.beside("cp", filepath.Join(aside, filepath.Base(s.Ledger)), filepath.Join(aside, filepath.Base(s.Config)), dir)
+			s.beside("cp", "-p", filepath.Join(aside, filepath.Base(s.Ledger)), filepath.Join(aside, filepath.Base(s.Config)), dir)
 			s.must(s.Start())
 			filler := filepath.Join(dir, "filler")
 			if err := s.mta.Command("dd", "if=/dev/zero", "of="+filler, "bs=1M", "count=2").Run(); err == nil {
