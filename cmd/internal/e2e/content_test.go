@@ -56,7 +56,7 @@ func (s *story) sendContents(all map[string]string, to string) map[string]string
 	before := s.deferred()
 	for subject, text := range all {
 		s.accept(text, to)
-		want[subject] = strings.ReplaceAll(text, ".\rMAIL", map[string]string{"postfix": ". MAIL", "exim": ".\r\nMAIL"}[besides()])
+		want[subject] = strings.ReplaceAll(text, ".\rMAIL", by(". MAIL", ".\r\nMAIL"))
 	}
 	s.waitFor("all of it is held", func() bool { return s.deferred() == before+len(all) })
 	return want

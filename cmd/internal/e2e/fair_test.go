@@ -17,7 +17,7 @@ import (
 // everybody else's out of it for as long as that customer takes.
 func TestSlowCustomerHoldsNobodyUp(t *testing.T) {
 	// More than Postfix's active queue has room for. What Exim has no queue in memory for is shown by fewer.
-	backlog := map[string]int{"postfix": 25_000, "exim": 2_000}[besides()]
+	backlog := by(25_000, 2_000)
 	s := turning(t, mtatest.Config{Postfix: map[string]string{
 		// A backlog is rescanned when it has waited for long; that is not what this is about.
 		"minimal_backoff_time": "1h", "maximal_backoff_time": "1h",

@@ -111,7 +111,7 @@ func TestFetchmailTriggersByETRN(t *testing.T) {
 			return strings.HasPrefix(s.etrnAt(s.ODMR, "acme.example"), "251 ")
 		})
 	}
-	if reply := s.etrnAt(s.mta.Addr(), "acme.example"); !strings.HasPrefix(reply, "25") {
+	if reply := s.etrnAt(s.mta.Addr(), "acme.example"); !strings.HasPrefix(reply, by("250 ", "251 2.0.0 OK, no messages waiting for node acme.example")) {
 		t.Errorf("with nothing waiting, on port 25: %s", reply)
 	}
 }

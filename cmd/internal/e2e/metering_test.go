@@ -25,7 +25,7 @@ func TestEachAccountCountsAMessageOnce(t *testing.T) {
 		"FIRST":  strings.TrimSuffix(first, "\r\n"),
 		"SECOND": strings.TrimSuffix(second, "\r\n"),
 		// Postfix, as the tests have it, leaves open whether it might relay one day.
-		"STRANGER": map[string]string{"postfix": "454", "exim": "550"}[besides()],
+		"STRANGER": by("454", "550"),
 	}))
 	for _, account := range []string{"acme", "globex"} {
 		s.wantUsage(account, used{2, firstSize + secondSize})

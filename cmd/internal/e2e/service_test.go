@@ -52,6 +52,11 @@ func run(m *testing.M) int {
 // besides is the MTA of this run, which the environment says: MTA=exim go test ./cmd/internal/e2e.
 func besides() string { return cmp.Or(os.Getenv("MTA"), "postfix") }
 
+// by is what is right beside the MTA of this run, where the two differ.
+func by[T any](postfix, exim T) T {
+	return map[string]T{"postfix": postfix, "exim": exim}[besides()]
+}
+
 // story is a private MTA with mailbag beside it, wired by mailbag.
 type story struct {
 	*service.Service

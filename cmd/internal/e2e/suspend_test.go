@@ -25,7 +25,7 @@ func TestASuspendedAccountHearsSoAndKeepsItsMail(t *testing.T) {
 		return out
 	}
 	for account, want := range map[string]string{
-		"bolt": "Service for this domain is suspended, please call your provider",
+		"bolt": by("Etrn command rejected: ", "459 4.7.1 ") + "Service for this domain is suspended, please call your provider",
 		"corp": "Service is suspended, please call your provider",
 	} {
 		s.mailbag("account", "suspend", account)
