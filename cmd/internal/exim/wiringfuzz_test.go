@@ -131,7 +131,7 @@ func FuzzOptions(f *testing.F) {
 				if item == "" || item != strings.TrimSpace(item) {
 					t.Errorf("%q has the item %q", value, item)
 				}
-				reachable(item)
+				interfaceOf(item)
 			}
 		}
 	})
