@@ -79,6 +79,36 @@ func TestReturnSendsWhatWaitsBackToItsSender(t *testing.T) {
 	s.waitFor("the message for both alone is left", func() bool { return s.queued() == 1 })
 }
 
+// TestBounceThatTheCustomerRefusesIsDropped has nobody to whom it could go: it does not stay in the queue for that, where it would keep the
+// account from being deleted.
+func TestBounceThatTheCustomerRefusesIsDropped(t *testing.T) {
+	s := turning(t, mtatest.Config{})
+	sink, err := postfixtest.NewSink()
+	s.must(err)
+	sink.OnRecipient = func(address string) string {
+		if strings.HasPrefix(address, "nobody@") {
+			return "550 5.1.1 no such user"
+		}
+		return ""
+	}
+	s.must(sink.Start())
+	t.Cleanup(sink.Stop)
+	s.atrn("acme", "acme.example")
+	for _, to := range [][]string{{"nobody@acme.example"}, {"nobody@acme.example", "anna@acme.example"}} {
+		if outcome := s.send("", "Subject: a bounce\r\n\r\n", to...); !outcome.Accepted() {
+			t.Fatalf("not accepted: %+v", outcome)
+		}
+	}
+	s.waitFor("both wait", func() bool { return s.deferred() == 2 })
+	if reply := s.call("acme", sink.Addr()); !strings.HasPrefix(reply, "250 ") {
+		t.Errorf("ATRN is answered %q", reply)
+	}
+	s.waitFor("an empty queue", func() bool { return s.queued() == 0 })
+	if got := sink.Messages(); len(got) != 1 || !slices.Equal(got[0].Recipients, []string{"anna@acme.example"}) {
+		t.Errorf("%+v came", got)
+	}
+}
+
 func TestChangeOfModeMovesWhatWaits(t *testing.T) {
 	s := begin(t, mtatest.Config{})
 	server := postfixtest.RunSink(t)
