@@ -32,7 +32,7 @@ func (f *fitter) stepInCommand() *cobra.Command {
 		if err != nil || p.Empty() {
 			return p, err
 		}
-		return p, f.answering(ctx, system, force, dryRun)
+		return p, f.answering(ctx, system, mta.Needs{}, force, dryRun)
 	})
 	f.unansweredFlag(cmd, &force)
 	return cmd

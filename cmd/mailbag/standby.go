@@ -124,5 +124,5 @@ const policydTime = 5 * time.Second
 func policydAnswers(ctx context.Context, system mta.System) error {
 	ctx, cancel := context.WithTimeout(ctx, policydTime)
 	defer cancel()
-	return system.Answers(ctx)
+	return system.Answers(ctx, mta.Needs{})
 }

@@ -103,7 +103,7 @@ func (f *fitter) setupCommand() *cobra.Command {
 			return err
 		}
 		if plan.AsideSince().IsZero() {
-			if err := f.answering(ctx, system, force, dryRun); err != nil {
+			if err := f.answering(ctx, system, needs, force, dryRun); err != nil {
 				return err
 			}
 		}
@@ -141,10 +141,10 @@ const startTime = 15 * time.Second
 const restartPolicyd = "systemctl stop mailbag-policyd.socket mailbag-milter.socket mailbag-policyd.service; systemctl start mailbag-policyd.service"
 
 // answering returns nil when mailbag-policyd answers the MTA, or when it need not: by force, or to be shown what would be.
-func (f *fitter) answering(ctx context.Context, system mta.System, force, dryRun bool) error {
+func (f *fitter) answering(ctx context.Context, system mta.System, needs mta.Needs, force, dryRun bool) error {
 	asking, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	err := system.Answers(asking)
+	err := system.Answers(asking, needs)
 	switch {
 	case !errors.Is(err, mta.ErrSilent) || ctx.Err() != nil:
 		return err

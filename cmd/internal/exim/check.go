@@ -210,7 +210,7 @@ const answerTime = 3 * time.Second
 func (in Instance) sockets(ctx context.Context, _ mta.Needs) ([]mta.Finding, error) {
 	asking, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	err := in.Answers(asking)
+	err := in.Answers(asking, mta.Needs{})
 	if err == nil || ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

@@ -173,6 +173,17 @@ func TestAnswersAsksAsEximDoes(t *testing.T) {
 	if o := do(t, x, verb{Do: "answers"}); o.Err != "" {
 		t.Error(o.Err)
 	}
+	// Where setup would have Exim ask, when it is elsewhere than now.
+	const other = "/run/mailbag/other.sock"
+	if o := do(t, x, verb{Do: "answers", Needs: mta.Needs{Policy: other}}); !o.Silent || !strings.Contains(o.Err, other) {
+		t.Errorf("%+v", o)
+	}
+	if err := os.Rename(x.Root(policySocket), x.Root(other)); err != nil {
+		t.Fatal(err)
+	}
+	if o := do(t, x, verb{Do: "answers", Needs: mta.Needs{Policy: other}}); o.Err != "" {
+		t.Error(o.Err)
+	}
 	p.stop()
 	if o := do(t, x, verb{Do: "answers"}); !o.Silent {
 		t.Errorf("%+v", o)

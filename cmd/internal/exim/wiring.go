@@ -1,6 +1,7 @@
 package exim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,12 +61,13 @@ func (in Instance) FormerLifetimes(context.Context) (mta.Lifetimes, error) {
 	return mta.Lifetimes{}, nil
 }
 
-// Answers asks mailbag-policyd as Exim's processes do. The error is mta.ErrSilent.
-func (in Instance) Answers(ctx context.Context) error {
-	path := policySocket
-	if macros, err := in.options(ctx, "macros"); err == nil && macros["MAILBAG_POLICY"] != "" {
+// Answers asks mailbag-policyd as Exim's processes do, or will. The error is mta.ErrSilent.
+func (in Instance) Answers(ctx context.Context, n mta.Needs) error {
+	path := n.Policy
+	if macros, err := in.options(ctx, "macros"); path == "" && err == nil {
 		path = macros["MAILBAG_POLICY"]
 	}
+	path = cmp.Or(strings.TrimPrefix(path, "unix:"), policySocket)
 	if err := answer.Policy.Ask(ctx, path, owner, "Exim's"); err != nil {
 		return fmt.Errorf("%w: %w", mta.ErrSilent, err)
 	}

@@ -85,7 +85,7 @@ func (v verb) run(t *testing.T) (o outcome, err error) {
 		o.Conflicts, err = in.Conflicts(ctx, v.Domains...)
 		return o, err
 	case "answers":
-		return o, in.Answers(ctx)
+		return o, in.Answers(ctx, v.Needs)
 	}
 	if err != nil {
 		return o, err

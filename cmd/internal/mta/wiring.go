@@ -31,8 +31,8 @@ type Wiring interface {
 	Conflicts(ctx context.Context, domains ...string) ([]Conflict, error)
 
 	// Answers returns nil when mailbag-policyd answers where this MTA asks it, for the user as whom the MTA's processes
-	// run, before ctx ends; else ErrSilent.
-	Answers(context.Context) error
+	// run, before ctx ends; else ErrSilent. With needs it is where this MTA asks once Plan has been applied for them.
+	Answers(context.Context, Needs) error
 
 	// FormerLifetimes returns what setup raised, as far as its values still stand.
 	FormerLifetimes(context.Context) (Lifetimes, error)

@@ -13,7 +13,7 @@ import (
 
 // Answers returns nil when mailbag-policyd answers at both of the sockets at which this Postfix asks it, for the user as whom
 // Postfix's processes run, before ctx ends. The error is mta.ErrSilent with the first that does not, mta.ErrMissing or mta.ErrBroken. Needs root.
-func (in Instance) Answers(ctx context.Context) error {
+func (in Instance) Answers(ctx context.Context, _ mta.Needs) error {
 	out, err := in.run(ctx, "", "postconf", "-x", "queue_directory", "mail_owner")
 	if err != nil {
 		if errors.Is(err, mta.ErrMissing) {

@@ -22,7 +22,7 @@ func TestWhatDoesNotAnswerPostfixIsNamed(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
-		if err := in.Answers(ctx); !errors.Is(err, mta.ErrSilent) || !strings.Contains(err.Error(), text) {
+		if err := in.Answers(ctx, mta.Needs{}); !errors.Is(err, mta.ErrSilent) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v\nwant %q", err, text)
 		}
 	}
@@ -38,7 +38,7 @@ func TestWhatDoesNotAnswerPostfixIsNamed(t *testing.T) {
 	}
 	d := &daemon{asked: map[string]int{}}
 	serve(t, listen(t, p, PolicySocket), d.policy)
-	if err := in.Answers(t.Context()); err != nil {
+	if err := in.Answers(t.Context(), mta.Needs{}); err != nil {
 		t.Fatal(err)
 	}
 	if n := d.count("CONNECT "); n != 1 {
@@ -62,13 +62,13 @@ func TestSocketsThatPostfixMayNotUseAreNamed(t *testing.T) {
 		if err := os.Chmod(path, 0o770); err != nil {
 			t.Fatal(err)
 		}
-		if err := in.Answers(t.Context()); !errors.Is(err, mta.ErrSilent) || !strings.Contains(err.Error(), "the user postfix may not connect to "+p.QueueDir()) {
+		if err := in.Answers(t.Context(), mta.Needs{}); !errors.Is(err, mta.ErrSilent) || !strings.Contains(err.Error(), "the user postfix may not connect to "+p.QueueDir()) {
 			t.Errorf("%s: %v", path, err)
 		}
 		if err := os.Chmod(path, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if err := in.Answers(t.Context()); err != nil {
+		if err := in.Answers(t.Context(), mta.Needs{}); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
