@@ -203,6 +203,11 @@ func (p *plan) Apply(ctx context.Context) (reloaded bool, err error) {
 	if err := p.change(ctx); err != nil {
 		return false, err
 	}
+	if p.broken {
+		if err := p.in.recent(ctx); err != nil {
+			return false, fmt.Errorf("the files were changed, but Exim's daemon was not told, because it would end: %w", err)
+		}
+	}
 	if reloaded, err = p.in.reload(ctx); err != nil {
 		return reloaded, err
 	}
@@ -227,7 +232,7 @@ func (p *plan) finish() error {
 
 func (p *plan) change(ctx context.Context) error {
 	var begun []file
-	generating := false
+	made := false
 	undo := func(cause error) error {
 		var failed error
 		for _, f := range slices.Backward(begun) {
@@ -238,7 +243,7 @@ func (p *plan) change(ctx context.Context) error {
 				failed = errors.Join(failed, fmt.Errorf("cannot put %s back as it was: %w", f.path, err))
 			}
 		}
-		if generating {
+		if made {
 			failed = errors.Join(failed, generate(context.WithoutCancel(ctx)))
 		}
 		if failed == nil {
@@ -252,8 +257,8 @@ func (p *plan) change(ctx context.Context) error {
 			return undo(fmt.Errorf("cannot change the configuration of Exim, so nothing was changed: %w", err))
 		}
 	}
-	generating = true
 	err := generate(ctx)
+	made = err == nil || ctx.Err() != nil
 	if err == nil {
 		err = p.in.recent(ctx)
 	}
