@@ -62,6 +62,9 @@ func TestAFullDiskLeavesTheConfigurationAsItWas(t *testing.T) {
 	if !equal(before, configuration(t, x)) {
 		t.Error("something was changed")
 	}
+	if o := do(t, x, verb{Do: "setup", Stop: true}); o.Err != "the changes were undone: context canceled" || !equal(before, configuration(t, x)) {
+		t.Errorf("it was interrupted: %+v", o)
+	}
 	if o := done(t, x, verb{Do: "remove"}); !o.Empty {
 		t.Errorf("a removal changes:\n%s", o.Diff)
 	}

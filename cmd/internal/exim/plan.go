@@ -262,7 +262,10 @@ func (p *plan) change(ctx context.Context) error {
 	if err == nil {
 		err = p.in.recent(ctx)
 	}
-	if err == nil || p.broken && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+		return undo(fmt.Errorf("the changes were undone: %w", ctx.Err()))
+	case err == nil, p.broken:
 		return nil
 	}
 	return undo(fmt.Errorf("exim does not accept the changes, so they were undone: %w", err))

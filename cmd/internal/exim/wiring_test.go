@@ -24,6 +24,7 @@ type verb struct {
 	Do      string // "setup", "remove", "aside", "in", "check", "conflicts", "answers"
 	DryRun  bool
 	Room    uint64 // unless 0: octets that a file may have at most, as if the disk were full
+	Stop    bool   // it is interrupted among its writes
 	Until   int    // unless 0: it is killed in this of its writes, the one behind the last file being that of the whole
 	Needs   mta.Needs
 	Domains []string
@@ -99,6 +100,9 @@ func (v verb) run(t *testing.T) (o outcome, err error) {
 	switch {
 	case v.Until > 0:
 		err = die(ctx, p.(*plan), v.Until)
+	case v.Stop:
+		cancel()
+		fallthrough
 	case !v.DryRun:
 		o.Reloaded, err = p.Apply(ctx)
 	}
