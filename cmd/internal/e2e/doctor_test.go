@@ -20,7 +20,7 @@ func TestDoctorTriesTheRealThing(t *testing.T) {
 	certificate.New(t, "mx.provider.example").Write(t, s.Certificate(), s.Key())
 	// The sockets of turns get its group, by which the MTA reaches them.
 	turns := filepath.Dir(s.TurnSocket("bolt"))
-	s.must(errors.Join(os.Chown(turns, 0, s.mta.Gid()), os.Chmod(turns, 0o755|os.ModeSetgid)))
+	s.must(errors.Join(os.Chown(turns, s.mta.User(), s.mta.Gid()), os.Chmod(turns, 0o755|os.ModeSetgid)))
 	s.must(errors.Join(s.Turnd.Start(), s.Popd.Start()))
 	s.etrn("bolt", "bolt.example")
 	s.account("dent", "pop3", "dent.example", "--generate-password")
