@@ -55,6 +55,9 @@ func bench(bin, in, only string, rounds int) error {
 	if err := os.Chmod(dir, 0o755); err != nil { // Postfix's own user has to get in
 		return err
 	}
+	if bin, err = service.Programs(bin, dir); err != nil {
+		return err
+	}
 	only, part, _ := strings.Cut(only, "/")
 	for _, m := range []struct {
 		name    string

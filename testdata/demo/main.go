@@ -48,6 +48,9 @@ func demo(bin, mta string) (err error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // the MTA's own user has to get in
 		return err
 	}
+	if bin, err = service.Programs(bin, dir); err != nil {
+		return err
+	}
 	s, err := build(bin, dir, mta)
 	if err != nil {
 		return err

@@ -44,8 +44,17 @@ type Service struct {
 	mta mtatest.Instance // nil: none
 }
 
-// New writes the settings of a service into dir, which must exist. The programs are in bin. With an MTA they meet where
-// that one says, else in dir.
+// Programs copies the programs in bin into dir, where the users reach them as whom the daemons run, and returns where they are.
+func Programs(bin, dir string) (string, error) {
+	there := filepath.Join(dir, "bin")
+	if out, err := exec.Command("cp", "-r", bin, there).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("the programs in %s cannot be copied: %w: %s", bin, err, out)
+	}
+	return there, nil
+}
+
+// New writes the settings of a service into dir, which must exist. The programs are in bin; the users of the daemons have to
+// reach both. With an MTA they meet where that one says, else in dir.
 func New(bin, dir string, mta mtatest.Instance) (*Service, error) {
 	s := &Service{
 		Config:   filepath.Join(dir, "mailbag.toml"),
