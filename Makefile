@@ -56,7 +56,7 @@ GPG_KEY        =
 # The machines on which the package is tried: Debians with Postfix, or with Exim.
 RELEASES       = bookworm bookworm-exim trixie trixie-exim
 
-.PHONY: all build test check bench fuzz demo deb debs apt-repository test-install deps $(KINDS:%=deps-%) exim opensmtpd clean
+.PHONY: all build test test-packages test-exim check bench fuzz demo deb debs apt-repository test-install deps $(KINDS:%=deps-%) exim opensmtpd clean
 
 all: build
 
@@ -70,8 +70,14 @@ test: deps-test exim opensmtpd
 		echo "not root, so what needs a private Postfix or Exim is skipped; it is in:"; \
 		grep -rlE --include='*_test.go' 'RequirePostfix\(|(postfix|exim|mta)test\.(Prepare|Run)\(' $(SOURCES); \
 	fi
-	MTA=postfix $(GO) test -race -timeout 20m $(PACKAGES)
-	MTA=exim $(GO) test -race -timeout 20m ./cmd/internal/e2e
+	@$(MAKE) --no-print-directory -j 2 test-packages test-exim
+
+# The stories beside Exim are told while all else is tested: they mostly wait.
+test-packages:
+	MTA=postfix $(GO) test -race -timeout 30m $(PACKAGES)
+
+test-exim:
+	MTA=exim $(GO) test -race -timeout 30m ./cmd/internal/e2e
 
 check: deps-build
 	@unformatted=$$(gofmt -l $(SOURCES)); if [ -n "$$unformatted" ]; then \
