@@ -156,7 +156,11 @@ func (p *Policy) record(m *arrival, answer func() error) (counted string, d deci
 func (p *Policy) unbilled(m *arrival) ([]*meter.Account, error) {
 	left := m.accounts
 	if len(left) > 0 && len(m.passed) > 0 {
-		counted, err := p.cfg.Recorder.CountedUnder(context.Background(), m.passed, p.now().Add(-passTime))
+		since := p.now().Add(-passTime)
+		if slices.Contains(m.passed, m.queueID) {
+			since = time.Time{} // Exim asks about it again, which may have waited for a turn meanwhile
+		}
+		counted, err := p.cfg.Recorder.CountedUnder(context.Background(), m.passed, since)
 		if err != nil {
 			return nil, err
 		}

@@ -284,6 +284,34 @@ func TestMessageThatAFilterGivesBackToEximIsNotCountedAgain(t *testing.T) {
 	}
 }
 
+// Exim asks so at each attempt to deliver a message that could not be counted when it came.
+func TestMessageThatEximAsksAboutAgainIsCountedOnceAndGoesOn(t *testing.T) {
+	t.Parallel()
+	tight := account("tight", meter.ATRN, "tight.example")
+	tight.Messages, tight.OnLimit = 1, meter.Reject
+	var later atomic.Int64
+	d := openDesk(t, []meter.Account{tight}, func(c *Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
+	path := d.listen(t, "policy", d.ServeRequests)
+	ask := func(id string) string {
+		return asExim(t, path, end(id, "client_address=", "recipient_domains=tight.example", "received= from root by mx.example with local id "+id+" for a@tight.example"))
+	}
+	for _, after := range []time.Duration{0, time.Minute, 30 * 24 * time.Hour} {
+		later.Store(int64(after))
+		if got := ask(longID); got != "DUNNO" {
+			t.Errorf("answered %q after %v", got, after)
+		}
+	}
+	later.Store(0)
+	if got := ask(shortID); got != limitRejected.action {
+		t.Errorf("another is answered %q", got)
+	}
+	if got := d.used(t, "tight").Messages; got != 1 {
+		t.Errorf("%d are counted", got)
+	}
+}
+
 func TestFingerprintIsEximsWord(t *testing.T) {
 	t.Parallel()
 	n := &noting{}
