@@ -353,13 +353,62 @@ func TestProgramsMailIsCounted(t *testing.T) {
 	if n := strings.Count(x.Log(), " <= <> U=root"); n != before+1 {
 		t.Errorf("a message with the null sender was not taken:\n%s", x.Log())
 	}
-	// Without an answer it is taken, and the log says that it is not counted.
-	p.stop()
-	send("cron@local.example", "b@turn.example")
-	if err := x.WaitLog(20*time.Second, "is not counted: down"); err != nil {
-		t.Error(err)
+}
+
+// Without an answer a program's mail is taken, and goes on when it is counted.
+func TestProgramsMailWaitsUntilItIsCounted(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	run := func(name string, args ...string) {
+		t.Helper()
+		cmd := x.Command(name, args...)
+		cmd.Stdin = strings.NewReader(strings.ReplaceAll(content, "\r\n", "\n"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
+		}
 	}
+	wait := func(text string) {
+		t.Helper()
+		if err := x.WaitLog(20*time.Second, text); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, answer := range []string{"", "action=451 4.3.0 ledger\n\n"} {
+		p.answers(func(question) string { return answer })
+		run("/usr/sbin/sendmail", "-i", "-f", "cron@local.example", "--", "a@turn.example", "m@pop.example", "x@local.example")
+	}
+	wait(`is not counted yet: "action=451 4.3.0 ledger`)
+	p.stop()
+	run("/usr/sbin/sendmail", "-i", "-f", "cron@local.example", "--", "a@turn.example", "m@pop.example", "x@local.example")
+	wait("is not counted yet: down")
+	run("/usr/sbin/exim4", "-qff")
+	if n := strings.Count(x.Log(), "=> :blackhole: <x@local.example>"); n != 3 {
+		t.Errorf("others have %d of the 3 messages", n)
+	}
+	if strings.Contains(x.Log(), "T=mailbag_") {
+		t.Errorf("mail goes on that is not counted:\n%s", x.Log())
+	}
+	p.answers(dunno)
 	p.listen(t, x)
+	run("/usr/sbin/exim4", "-qff")
+	for _, way := range []string{"a@turn.example R=mailbag_turn T=", "m@pop.example R=mailbag_pop T="} {
+		if n := strings.Count(x.Log(), way); n != 3 {
+			t.Errorf("%s: %d of the 3 messages", way, n)
+		}
+	}
+	for _, q := range p.questions("END-OF-MESSAGE") {
+		if q["recipient_domains"] != "turn.example pop.example" || q["other_recipients"] != "yes" || q["client_address"] != "" || q["size"] != fmt.Sprint(len(content)) ||
+			!strings.Contains(q["received"], " id "+q["queue_id"]+";") {
+			t.Errorf("asked %v", q)
+		}
+	}
+	// A limit that was reached meanwhile returns it.
+	p.stop()
+	run("/usr/sbin/sendmail", "-i", "-f", "cron@local.example", "--", "b@turn.example")
+	p.answers(func(question) string { return "action=552 5.2.2 too much\n\n" })
+	p.listen(t, x)
+	run("/usr/sbin/exim4", "-qff")
+	wait("** b@turn.example R=mailbag_uncounted: 552 5.2.2 too much")
 }
 
 // Where Exim may find no room for a message's head it is not counted, from whomever it comes.
