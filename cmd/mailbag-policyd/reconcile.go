@@ -42,7 +42,7 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 		// While the ledger is away the follower says so; there is nothing to add.
 		if directory := f.Directory(); directory != nil && f.Available() == nil {
 			begun := time.Now()
-			done, err := d.reconcile(ctx, l, directory)
+			done, err := d.reconcile(ctx, l, r, directory)
 			if err == nil {
 				unfinished, err = d.takeBack(ctx, r, unfinished)
 			}
@@ -63,9 +63,12 @@ func (d *service) reconcileRepeatedly(ctx context.Context, l *meter.Ledger, f *m
 }
 
 // reconcile is one pass.
-func (d *service) reconcile(ctx context.Context, l *meter.Ledger, accounts *meter.Directory) (meter.Reconciled, error) {
-	var hold, unhold []string
+func (d *service) reconcile(ctx context.Context, l *meter.Ledger, r *meter.Recorder, accounts *meter.Directory) (meter.Reconciled, error) {
+	var hold, unhold, uncounted []string
 	done, err := l.Reconcile(ctx, accounts, waiting(d.mta.Queue(ctx), func(e mta.Entry) {
+		if e.Uncounted && !e.OnHold && len(uncounted) < maxMoved {
+			uncounted = append(uncounted, e.ID)
+		}
 		switch toHold, toUnhold := e.Misplaced(accounts); {
 		case len(hold)+len(unhold) == maxMoved:
 		case toHold:
@@ -74,6 +77,10 @@ func (d *service) reconcile(ctx context.Context, l *meter.Ledger, accounts *mete
 			unhold = append(unhold, e.ID)
 		}
 	}))
+	if err == nil && len(uncounted) > 0 {
+		uncounted, err = d.count(ctx, r, uncounted)
+		hold = slices.DeleteFunc(hold, func(id string) bool { return slices.Contains(uncounted, id) })
+	}
 	if err == nil && len(hold) > 0 {
 		err = d.mta.Hold(ctx, hold...)
 	}
@@ -81,6 +88,20 @@ func (d *service) reconcile(ctx context.Context, l *meter.Ledger, accounts *mete
 		err = d.mta.Unhold(ctx, unhold...)
 	}
 	return done, err
+}
+
+// count has the MTA try those of the messages that are not counted still, and returns them.
+func (d *service) count(ctx context.Context, r *meter.Recorder, ids []string) (uncounted []string, err error) {
+	for _, id := range ids {
+		accounts, err := r.CountedUnder(ctx, []string{id}, time.Time{})
+		if err != nil {
+			return nil, err
+		}
+		if len(accounts) == 0 {
+			uncounted = append(uncounted, id)
+		}
+	}
+	return uncounted, d.mta.Release(ctx, uncounted...)
 }
 
 // maxMoved bounds what one pass holds or does not hold any more; the next has the rest.

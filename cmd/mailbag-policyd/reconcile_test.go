@@ -36,6 +36,7 @@ type aSpool struct {
 	queue      []mta.Entry
 	held       []string
 	unheld     []string
+	released   []string
 	unfinished []string
 }
 
@@ -58,6 +59,11 @@ func (s *aSpool) Hold(_ context.Context, ids ...string) error {
 
 func (s *aSpool) Unhold(_ context.Context, ids ...string) error {
 	s.unheld = append(s.unheld, ids...)
+	return nil
+}
+
+func (s *aSpool) Release(_ context.Context, ids ...string) error {
+	s.released = append(s.released, ids...)
 	return nil
 }
 
@@ -101,7 +107,7 @@ func TestWhatWaitsForTurnsAloneIsHeldAndNothingElseIs(t *testing.T) {
 		entry("STRAY", true, "a@acme.example"), entry("HALF", true, "a@corp.example", "a@ACME.example"), strayByOperator,
 		entry("NOBODYS", true, "a@elsewhere.example"), entry("EMPTY", true)}}
 	d, ledger, accounts := reconciler(t, spool)
-	if _, err := d.reconcile(t.Context(), ledger, accounts); err != nil {
+	if _, err := d.reconcile(t.Context(), ledger, nil, accounts); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(spool.held, []string{"LOOSE"}) {
@@ -110,6 +116,34 @@ func TestWhatWaitsForTurnsAloneIsHeldAndNothingElseIs(t *testing.T) {
 	if !slices.Equal(spool.unheld, []string{"STRAY", "HALF"}) {
 		t.Errorf("held no more are %q, want STRAY and HALF", spool.unheld)
 	}
+}
+
+func TestWhatCouldNotBeCountedWhenItCameIsTriedUntilItIs(t *testing.T) {
+	t.Parallel()
+	late := mta.Entry{ID: "LATE", Arrival: time.Now(), Uncounted: true, Recipients: []mta.Recipient{{Address: "a@corp.example"}}}
+	relayed, byOperator := late, late
+	relayed.ID, relayed.Recipients = "RELAYED", []mta.Recipient{{Address: "a@acme.example"}}
+	byOperator.ID, byOperator.OnHold = "OPERATOR", true
+	spool := &aSpool{queue: []mta.Entry{late, relayed, byOperator}}
+	d, ledger, accounts := reconciler(t, spool)
+	recorder := meter.NewRecorder(ledger, nil)
+	defer recorder.Close()
+	pass := func(released, held []string) {
+		t.Helper()
+		spool.released, spool.held = nil, nil
+		if _, err := d.reconcile(t.Context(), ledger, recorder, accounts); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(spool.released, released) || !slices.Equal(spool.held, held) {
+			t.Errorf("tried are %q and held %q, want %q and %q", spool.released, spool.held, released, held)
+		}
+	}
+	pass([]string{"LATE", "RELAYED"}, nil)
+	m := meter.Message{Instance: meter.SpoolInstance("LATE"), QueueID: "LATE", Size: 1000, At: time.Now(), Accounts: []*meter.Account{accounts.Account("corp")}}
+	if err := recorder.Record(m, nil); err != nil {
+		t.Fatal(err)
+	}
+	pass([]string{"RELAYED"}, []string{"LATE"})
 }
 
 func TestWhatTheMTADidNotComeToAcceptIsTakenBackOnce(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"mailbag/cmd/internal/mta"
 	eximtest "mailbag/testdata/exim"
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -387,6 +388,15 @@ func TestProgramsMailWaitsUntilItIsCounted(t *testing.T) {
 	}
 	if strings.Contains(x.Log(), "T=mailbag_") {
 		t.Errorf("mail goes on that is not counted:\n%s", x.Log())
+	}
+	uncounted := 0
+	if err := spool(x.Root("/var/spool/exim4")).list(t.Context(), func(e mta.Entry) error {
+		if e.Uncounted && len(e.Recipients) == 2 {
+			uncounted++
+		}
+		return nil
+	}); err != nil || uncounted != 3 {
+		t.Errorf("%d of 3 messages are listed as uncounted, %v", uncounted, err)
 	}
 	p.answers(dunno)
 	p.listen(t, x)

@@ -17,6 +17,7 @@ type header struct {
 	size      int64 // octets of the header fields that are sent, and of the blank line behind them
 	frozen    bool
 	tried     bool // it was
+	uncounted bool // mailbag-policyd could not be asked when it came
 	delivered map[string]bool
 	listed    []string // all recipients that it ever had
 }
@@ -150,11 +151,12 @@ func (f *spoolFile) options(h *header) (next string, ok bool) {
 			}
 			h.frozen = true
 		case "acl", "aclc", "aclm": // a name and a length; the value, which may be anything, is on lines of its own
-			_, length, _ := strings.Cut(value, " ")
+			name, length, _ := strings.Cut(value, " ")
 			n, err := strconv.ParseUint(length, 10, 31)
 			if err != nil || n > maxVariable || !f.skip(int(n)) || f.line() != "" || f.err != nil {
 				return "", false
 			}
+			h.uncounted = h.uncounted || name == "_mailbag_uncounted" && n > 0
 		}
 	}
 }

@@ -136,7 +136,7 @@ func (r *reader) entry(queue, dir, id string) (mta.Entry, error) {
 	case err != nil:
 		return mta.Entry{}, err
 	}
-	e := mta.Entry{ID: id, Queue: "queued", Arrival: h.arrival, Size: h.size + max(0, body.Size()-int64(len(id+"-D\n"))), Sender: h.sender}
+	e := mta.Entry{ID: id, Queue: "queued", Arrival: h.arrival, Size: h.size + max(0, body.Size()-int64(len(id+"-D\n"))), Sender: h.sender, Uncounted: h.uncounted}
 	switch {
 	case h.frozen:
 		e.Queue, e.OnHold = "frozen", true

@@ -112,6 +112,7 @@ type Entry struct {
 	OnHold     bool      // by the operator or a content filter: no release moves it
 	Held       bool      // where no queue run of the MTA tries it
 	Expiring   bool      // it is being returned
+	Uncounted  bool      // it could not be counted when it was accepted, and is at an attempt to deliver it
 	Recipients []Recipient
 }
 
