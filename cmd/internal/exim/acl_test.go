@@ -356,6 +356,43 @@ func TestProgramsMailIsCounted(t *testing.T) {
 	}
 }
 
+// A name of this host's may lead to an account. What goes on there waits under the account's, and has not come for it.
+func TestForwardedMailWaitsForTheTurnUnderItsOwnName(t *testing.T) {
+	t.Parallel()
+	x, p := wired(t, nil)
+	aliases := `printf 'ali: "a $b, c"@turn.example, m@pop.example, x@local.example\n' >> /etc/aliases`
+	if out, err := x.Command("/bin/sh", "-c", aliases).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	s := dial(t, x, "")
+	s.mail("ali@" + eximtest.Hostname)
+	s.say("DATA", "354")
+	came := id(s.say("Subject: x\r\n\r\n..\r\n..hidden\r\n.", "250"))
+	var forwarded []mta.Entry
+	if err := postfixtest.Wait(20*time.Second, "the message to go on", func() bool {
+		forwarded = nil
+		err := spool(x.Root("/var/spool/exim4")).list(t.Context(), func(e mta.Entry) error {
+			if e.ID != came {
+				forwarded = append(forwarded, e)
+			}
+			return nil
+		})
+		return err == nil && len(forwarded) == 1 && strings.Contains(x.Log(), "m@pop.example <ali@")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if e := forwarded[0]; e.Sender != "sender@elsewhere.example" || len(e.Recipients) != 1 || e.Recipients[0].Address != `"a $b, c"@turn.example` {
+		t.Errorf("%+v waits", e)
+	}
+	text, err := x.Command("/usr/sbin/exim4", "-Mvb", forwarded[0].ID).CombinedOutput()
+	if _, body, _ := strings.Cut(string(text), "-D\n"); err != nil || body != ".\n.hidden\n" {
+		t.Errorf("it has %q, %v", text, err)
+	}
+	if q := p.questions("END-OF-MESSAGE"); len(q) > 0 {
+		t.Errorf("it is counted: %v", q)
+	}
+}
+
 // Without an answer a program's mail is taken, and goes on when it is counted.
 func TestProgramsMailWaitsUntilItIsCounted(t *testing.T) {
 	t.Parallel()
