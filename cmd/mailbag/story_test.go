@@ -94,6 +94,8 @@ func (s storyMail) Return(_ context.Context, ids ...string) error {
 	return s.edit(ids, func(string) string { return "" })
 }
 
+func (s storyMail) Hold(context.Context, ...string) error { return nil }
+
 func (s storyMail) Reroute(ctx context.Context, r mta.Reroute, left func(messages int)) ([]string, error) {
 	left(len(r.IDs))
 	return nil, errors.Join(s.release(r.IDs), s.release(r.IDs))
