@@ -34,7 +34,10 @@ func TestAsideTheAccountsMailIsPutOffWithoutAQuestion(t *testing.T) {
 	s.say("RCPT TO:<x@local.example>", "250")
 	s.data("250")
 	s.say("ETRN turn.example", "458 4.3.0")
-	if n := len(p.asked); n > 0 {
+	p.mu.Lock()
+	n := len(p.asked)
+	p.mu.Unlock()
+	if n > 0 {
 		t.Errorf("asked %d times", n)
 	}
 	found := done(t, x, verb{Do: "check"}).Findings
