@@ -43,7 +43,7 @@ func (f *fitter) stanceCommand(cmd *cobra.Command, plan func(ctx context.Context
 	cmd.Args = arguments()
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the changes, make none")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		_, system, err := f.settle()
+		system, err := f.atHand()
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,13 @@ func TestStepAsideAndStepInOnAPostfix(t *testing.T) {
 	}
 	policyd.stop(t)
 	const says = "mailbag stands aside since 2026-03-01T04:05:06Z"
+	mistaken := w.path("mistaken.toml")
+	if err := os.WriteFile(mistaken, []byte("nonsense = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, out, errs := w.run(with("postfix", "step-aside", "--dry-run", "--config", mistaken)...); status != done || !strings.Contains(out, "+ mailbag_milter =\n") || !strings.Contains(errs, "nonsense") {
+		t.Errorf("with mistaken settings it ended with status %d: %s%s", status, out, errs)
+	}
 	for range 2 {
 		if out := w.must(with("postfix", "step-aside")...); !strings.Contains(out, says) {
 			t.Errorf("it does not say that mailbag stands aside: %s", out)

@@ -25,7 +25,7 @@ func withMTA(system mta.System) loader {
 	return func(file string) (*settings.Settings, mta.System, error) {
 		s, err := settings.Load(file)
 		if err != nil {
-			return nil, nil, err
+			return nil, system, err
 		}
 		host.Fill(s, system)
 		return s, system, nil

@@ -20,7 +20,7 @@ func (f *fitter) standByCommand() *cobra.Command {
 		Args:    arguments(),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		_, system, err := f.settle()
+		system, err := f.atHand()
 		if err != nil {
 			return err
 		}

@@ -61,15 +61,30 @@ func (f *fitter) settle() (*settings.Settings, mta.System, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	system, err = f.own(system)
+	return s, system, err
+}
+
+// atHand finds the MTA that the command is about also where the settings cannot be used: others' mail is not to wait until they are mended.
+func (f *fitter) atHand() (mta.System, error) {
+	_, system, err := f.load(f.config)
+	if err != nil {
+		f.note("warning: going on without settings: %v", err)
+	}
+	return f.own(system)
+}
+
+// own is the MTA where it is the one that the command is about.
+func (f *fitter) own(system mta.System) (mta.System, error) {
 	if w := system.Words(); w.Command != f.command {
-		return nil, nil, fmt.Errorf("mailbag runs beside %s on this machine, by what is installed or by mta in the settings, and not beside %s; see: mailbag %s", w.Name, f.name, w.Command)
+		return nil, fmt.Errorf("mailbag runs beside %s on this machine, by what is installed or by mta in the settings, and not beside %s; see: mailbag %s", w.Name, f.name, w.Command)
 	}
 	if many, ok := system.(interface {
 		At(configDir string) mta.System
 	}); ok && f.dir != "" {
 		system = many.At(f.dir)
 	}
-	return s, system, nil
+	return system, nil
 }
 
 func (f *fitter) setupCommand() *cobra.Command {

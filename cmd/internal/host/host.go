@@ -23,7 +23,7 @@ var known = []struct {
 }
 
 // Load reads the settings as [settings.Load] does, and tells which MTA they mean. What the file does not say of the places
-// where the two meet is what that MTA has.
+// where the two meet is what that MTA has. With an error comes the MTA that is installed, for what is to be done without settings.
 func Load(file string) (*settings.Settings, mta.System, error) {
 	s, err := settings.Load(file)
 	if err != nil {
