@@ -220,9 +220,14 @@ func (b box) maildir() string {
 
 // intoFiles has getmail write each message into a file of a directory. It delivers to no Maildir as root.
 func (b box) intoFiles(dir string) string {
-	return fmt.Sprintf("type = MDA_external\npath = /bin/sh\narguments = ('-c', 'cat >$(mktemp -p %s)')\nallow_root_commands = true\n",
-		filepath.Join(b.dir, dir))
+	return fmt.Sprintf("type = MDA_external\npath = /bin/sh\narguments = ('%s', '%s')\nallow_root_commands = true\n",
+		b.write("into-file", intoFile), filepath.Join(b.dir, dir))
 }
+
+// intoFile ends once getmail catches SIGCHLD and sleeps: it takes a child that ends earlier for one that hangs.
+const intoFile = `cat >"$(mktemp -p "$1")"
+until grep -Eq '^SigCgt:.*[13579bdf].{4}$' /proc/$PPID/status && grep -q '^State:.S' /proc/$PPID/status; do :; done
+`
 
 func (b box) getmail(retriever, destination, envelope string) {
 	b.s.t.Helper()
