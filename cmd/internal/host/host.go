@@ -27,7 +27,7 @@ var known = []struct {
 func Load(file string) (*settings.Settings, mta.System, error) {
 	s, err := settings.Load(file)
 	if err != nil {
-		return nil, nil, err
+		return nil, choose(settings.AutoMTA), err
 	}
 	system := choose(s.MTA)
 	Fill(s, system)

@@ -18,10 +18,18 @@ func load(t *testing.T, text string) (*settings.Settings, string, error) {
 		t.Fatal(err)
 	}
 	s, system, err := Load(file)
+	return s, system.Words().Name, err
+}
+
+func TestSettingsThatAreMistakenHideNoMTA(t *testing.T) {
+	t.Parallel()
+	_, want, err := load(t, "")
 	if err != nil {
-		return nil, "", err
+		t.Fatal(err)
 	}
-	return s, system.Words().Name, nil
+	if s, name, err := load(t, "nonsense = 1\n"); err == nil || s != nil || name != want {
+		t.Errorf("got %v and %q with %v, want %q", s, name, err, want)
+	}
 }
 
 func TestPlacesAreTheMTAsWhereTheFileNamesNone(t *testing.T) {
