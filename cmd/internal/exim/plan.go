@@ -61,7 +61,9 @@ func advise(err error, n mta.Needs) error {
 	if err != nil {
 		return err
 	}
-	foreign.advice = `put these blocks where they belong, +mailbag_domains into the domains that may be relayed to, reload Exim, and run "mailbag exim check"` + "\n" + text
+	foreign.advice = `put these blocks where they belong; in place of your acl_smtp_rcpt and acl_smtp_data define MAIN_ACL_CHECK_RCPT and MAIN_ACL_CHECK_DATA ` +
+		`before the first and write "acl_smtp_rcpt = MAIN_ACL_CHECK_RCPT" and "acl_smtp_data = MAIN_ACL_CHECK_DATA" behind it; put +mailbag_domains into the ` +
+		`domains that may be relayed to, reload Exim, and run "mailbag exim check"` + "\n" + text
 	return foreign
 }
 

@@ -324,7 +324,7 @@ func TestSetupLeavesAForeignConfigurationAlone(t *testing.T) {
 	}
 	before := configuration(t, x)
 	o := do(t, x, verb{Do: "setup"})
-	for _, want := range []string{"/etc/exim4/exim4.conf, is not made of Debian's parts", "acl_mailbag_rcpt:", `directly behind "begin routers"`, "MAILBAG_ROUTES = /var/lib/mailbag/exim/routes.cdb"} {
+	for _, want := range []string{"/etc/exim4/exim4.conf, is not made of Debian's parts", `write "acl_smtp_rcpt = MAIN_ACL_CHECK_RCPT"`, "acl_mailbag_rcpt:", `directly behind "begin routers"`, "MAILBAG_ROUTES = /var/lib/mailbag/exim/routes.cdb"} {
 		if !strings.Contains(o.Err, want) {
 			t.Errorf("no %q in:\n%.300s", want, o.Err)
 		}
