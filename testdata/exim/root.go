@@ -36,14 +36,14 @@ mount --make-rprivate /
 cd "$dir/private"
 mount -t tmpfs -o mode=755 tmpfs .
 cd "$dir/private"
-mkdir -p etc usr/sbin lib log spool work/etc work/usr work/lib work/log work/spool
+mkdir -p etc usr/sbin lib log spool scratch/etc scratch/usr scratch/lib scratch/log scratch/spool
 cp -a ../machine/. .
 for name in /usr/sbin/post* /etc/postfix /usr/lib/postfix; do
 	[ ! -e "$name" ] || { mkdir -p ".${name%/*}"; mknod ".$name" c 0 0; }
 done
 for upper in etc usr lib:/var/lib log:/var/log spool:/var/spool; do
 	lower=/${upper#*:/}; upper=${upper%%:*}
-	mount -t overlay -o "lowerdir=$lower,upperdir=$dir/private/$upper,workdir=$dir/private/work/$upper" private "$lower"
+	mount -t overlay -o "lowerdir=$lower,upperdir=$dir/private/$upper,workdir=$dir/private/scratch/$upper" private "$lower"
 done
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/lock /run/exim4
