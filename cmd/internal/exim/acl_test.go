@@ -349,3 +349,47 @@ func TestAHangCostsAConnectionItsTimeOnce(t *testing.T) {
 		t.Errorf("asked %d times", n)
 	}
 }
+
+// The question at the end has all domains of a message, and mailbag-policyd reads no question of any length.
+func TestDomainsOfAMessageAreBounded(t *testing.T) {
+	t.Parallel()
+	more := map[string]string{}
+	for i := range 700 {
+		more[longDomain(i)] = `transport=turn queue=mailbag account=many verify=no`
+	}
+	x, p := wired(t, more)
+	p.answers(dunno)
+	s := dial(t, x, "")
+	s.mail("a@" + longDomain(0))
+	taken := 1
+	for ; taken < 700; taken++ {
+		reply := s.say("RCPT TO:<a@"+longDomain(taken)+">", "")
+		if strings.HasPrefix(reply, "452 4.5.3 Too many domains") {
+			break
+		}
+		if !strings.HasPrefix(reply, "250") {
+			t.Fatal(reply)
+		}
+	}
+	s.data("250")
+	q := p.questions("END-OF-MESSAGE")
+	if len(q) != 1 || len(q[0]["recipient_domains"]) > 41000 || len(strings.Fields(q[0]["recipient_domains"])) != taken || taken < 600 || taken == 700 {
+		t.Errorf("%d domains were taken, asked %.200v", taken, q)
+	}
+
+	to := []string{"-i", "-oee", "-f", "cron@local.example", "--"}
+	for i := range 700 {
+		to = append(to, "a@"+longDomain(i))
+	}
+	cmd := x.Command("/usr/sbin/sendmail", to...)
+	cmd.Stdin = strings.NewReader("Subject: x\n\nhello\n")
+	_ = cmd.Run() // its sender hears by mail
+	if err := x.WaitLog(20*time.Second, "rejected by non-SMTP ACL: Too many domains for one message"); err != nil {
+		t.Error(err)
+	}
+	if q := p.questions("END-OF-MESSAGE"); len(q) != 1 {
+		t.Errorf("asked %d times", len(q))
+	}
+}
+
+func longDomain(i int) string { return fmt.Sprintf("a%03d%s.example", i, strings.Repeat("a", 50)) }
