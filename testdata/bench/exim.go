@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -97,26 +96,9 @@ func (v *variant) holds(in *eximtest.Instance) {
 
 // servePolicy is a policy service that lets everything in, and does nothing else: the least that asking one costs.
 func servePolicy(socket string) error {
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		return err
-	}
-	if err := os.Chmod(socket, 0o666); err != nil {
-		return err
-	}
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			return err
+	return serveEach(socket, func(conn net.Conn) {
+		if _, err := io.Copy(io.Discard, conn); err == nil { // Exim ends its question
+			_, _ = io.WriteString(conn, "action=DUNNO\n\n") // to who has gone
 		}
-		go func() {
-			defer conn.Close()
-			if _, err := io.Copy(io.Discard, conn); err == nil { // Exim ends its question
-				_, _ = io.WriteString(conn, "action=DUNNO\n\n") // to who has gone
-			}
-		}()
-	}
+	})
 }

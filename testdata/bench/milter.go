@@ -63,6 +63,18 @@ const unheard = 0x2 | 0x40 | 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0
 // on each message. It does nothing else. Without that it is the null milter: it asks for what has to be known to count mail, and
 // is the least that this costs.
 func serveMilter(socket string, spin time.Duration) error {
+	return serveEach(socket, func(conn net.Conn) {
+		if err := agree(conn, spin); err != nil && !errors.Is(err, io.EOF) {
+			fmt.Fprintln(os.Stderr, "bench: milter:", err)
+		}
+	})
+}
+
+// serveEach serves the connections to a unix socket that the MTA may connect to.
+func serveEach(socket string, serve func(net.Conn)) error {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		return err
@@ -77,9 +89,7 @@ func serveMilter(socket string, spin time.Duration) error {
 		}
 		go func() {
 			defer conn.Close()
-			if err := agree(conn, spin); err != nil && !errors.Is(err, io.EOF) {
-				fmt.Fprintln(os.Stderr, "bench: milter:", err)
-			}
+			serve(conn)
 		}()
 	}
 }
