@@ -82,6 +82,8 @@ const (
 type Account struct {
 	ID         int64          `json:"-"`
 	Name       string         `json:"name"`
+	Customer   string         `json:"customer,omitempty"` // what the operator's books call it
+	Note       string         `json:"note,omitempty"`     // for the operator's eyes
 	Mode       Mode           `json:"mode"`
 	Suspended  bool           `json:"suspended"`
 	Domains    []string       `json:"domains"`            // A-labels, lower case, sorted
@@ -89,20 +91,21 @@ type Account struct {
 	TLS        TLSLevel       `json:"tls"`                // of the connection to Host; empty: opportunistic
 	Networks   []netip.Prefix `json:"networks,omitempty"` // where ETRN, ATRN and AUTH may come from
 	Recipients RecipientCheck `json:"recipients"`
-	Messages   int64          `json:"messages,omitempty"`  // tier size in messages; 0: [limits] messages
-	Bytes      int64          `json:"bytes,omitempty"`     // tier size in octets; 0: [limits] bytes
-	OnLimit    OnLimit        `json:"on_limit,omitempty"`  // empty: [limits] on_limit
-	MaxTiers   int64          `json:"max_tiers,omitempty"` // with bill: 452 above so many tiers; 0: no bound
-	BasePrice  Price          `json:"base_price,omitzero"` // unset: [billing] base_price
-	TierPrice  Price          `json:"tier_price,omitzero"` // unset: [billing] tier_price
-	Hold       time.Duration  `json:"hold,omitempty"`      // 0: the mode's default
-	Contact    string         `json:"contact,omitempty"`   // where notices go
+	Terms                     // its own; see InForce
+	Plan       string         `json:"plan,omitempty"`    // the name of its price plan; empty: none
+	Hold       time.Duration  `json:"hold,omitempty"`    // 0: the mode's default
+	Contact    string         `json:"contact,omitempty"` // where notices go
 	Copies     Copies         `json:"copies"`
 	CatchAll   bool           `json:"catch_all"`
 	Quota      int64          `json:"quota,omitempty"` // stored octets, pop3 only; 0: no bound
 	CRAMMD5    bool           `json:"cram_md5"`        // keep CRAM-MD5 state beside the SCRAM verifier
 	Created    time.Time      `json:"created"`
+
+	PlanTerms Terms `json:"-"` // of its plan, in a Directory's accounts
 }
+
+// InForce are the account's own terms, and those of its plan where it has none. What is zero is as the settings say.
+func (a *Account) InForce() Terms { return a.Terms.Or(a.PlanTerms) }
 
 // HoldTime is how long mail of the account may wait before it goes back to its sender.
 func (a *Account) HoldTime() time.Duration {

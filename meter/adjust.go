@@ -38,7 +38,7 @@ func (l *Ledger) AdjustUsage(ctx context.Context, name string, month Month, by U
 			[]any{name, month.String(), by.Messages, by.Bytes, reason, now, l.opt.Actor}},
 		historyAfter)
 	switch {
-	case constraint(err, sqlite3.ErrConstraintNotNull, "change.account"):
+	case ofNothing(err):
 		return fmt.Errorf("%s: %w", name, ErrNoAccount)
 	case constraint(err, sqlite3.ErrConstraintTrigger, ErrMonthClosed.Error()):
 		return fmt.Errorf("%s: %w", month, ErrMonthClosed)

@@ -95,7 +95,7 @@ func (l *Ledger) change(ctx context.Context, name, action string, statements ...
 	batch = append(batch, statements...)
 	batch = append(batch, historyAfter)
 	err := l.batch(ctx, batch...)
-	if constraint(err, sqlite3.ErrConstraintNotNull, "change.account") {
+	if ofNothing(err) {
 		return fmt.Errorf("%s: %w", name, ErrNoAccount)
 	}
 	return err
@@ -105,6 +105,9 @@ func (l *Ledger) change(ctx context.Context, name, action string, statements ...
 var historyAfter = statement{sql: `
 	UPDATE change SET after = (SELECT document FROM account_document WHERE id = change.account)
 	WHERE id = (SELECT max(id) FROM change)`}
+
+// ofNothing reports whether a change failed because what it is of is not there.
+func ofNothing(err error) bool { return constraint(err, sqlite3.ErrConstraintCheck, "change_of_one_thing") }
 
 // constraint reports whether err is a violation of that kind whose message names what.
 func constraint(err error, kind sqlite3.ErrNoExtended, what string) bool {

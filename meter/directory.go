@@ -17,6 +17,7 @@ import (
 // number of goroutines read it without locks.
 type Directory struct {
 	revision   int64
+	plans      map[string]*Plan
 	accounts   []*Account // by name
 	byName     map[string]*Account
 	byID       map[int64]*Account
@@ -42,6 +43,14 @@ func (d *Directory) Account(name string) *Account { return d.byName[name] }
 
 // AccountByID returns the account of that ID, or nil.
 func (d *Directory) AccountByID(id int64) *Account { return d.byID[id] }
+
+// Plan returns the price plan of that name, or nil.
+func (d *Directory) Plan(name string) *Plan { return d.plans[name] }
+
+// Plans returns the price plans in the order of their names.
+func (d *Directory) Plans() []*Plan {
+	return slices.SortedFunc(maps.Values(d.plans), func(a, b *Plan) int { return strings.Compare(a.Name, b.Name) })
+}
 
 // Domain returns the account that has the normalized domain, or nil if it is nobody's here.
 func (d *Directory) Domain(domain string) *Account { return d.domains[domain] }
@@ -158,22 +167,28 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 	if d.verifiers, err = loadForms(ctx, conn); err != nil {
 		return nil, err
 	}
+	if d.plans, err = loadPlans(ctx, conn); err != nil {
+		return nil, err
+	}
 	for rows, err := range query(ctx, conn, `
-		SELECT id, name, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
-		       base_price, tier_price, hold, contact, copies, catch_all, quota, cram_md5, tls, created
+		SELECT id, name, customer, note, coalesce(plan, ''), mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
+		       base_price, tier_price, waiting_messages, waiting_bytes, hold, contact, copies, catch_all, quota, cram_md5, tls, created
 		FROM account WHERE deleted IS NULL ORDER BY name`) {
 		if err != nil {
 			return nil, err
 		}
 		var a Account
 		var hold, created int64
-		if err := rows.Scan(&a.ID, &a.Name, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
-			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5,
+		if err := rows.Scan(&a.ID, &a.Name, &a.Customer, &a.Note, &a.Plan, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
+			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &a.WaitingMessages, &a.WaitingBytes, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5,
 			&a.TLS, &created); err != nil {
 			return nil, err
 		}
 		a.Hold = time.Duration(hold) * time.Second
 		a.Created = time.UnixMilli(created).UTC()
+		if plan := d.plans[a.Plan]; plan != nil {
+			a.PlanTerms = plan.Terms
+		}
 		d.accounts = append(d.accounts, &a)
 		d.byName[a.Name] = &a
 		d.byID[a.ID] = &a

@@ -80,12 +80,15 @@ const billed = `
 	                WHERE account = a.id AND action = 'account delete' ORDER BY id DESC LIMIT 1)),
 	                (SELECT json_group_array(name) FROM (SELECT name FROM domain WHERE account = a.id ORDER BY name))) AS domains,
 	       a.deleted IS NOT NULL AS deleted, coalesce(a.used_messages, 0) AS messages, coalesce(a.used_bytes, 0) AS bytes,
-	       iif(a.messages > 0, a.messages, :messages) AS tier_messages, iif(a.bytes > 0, a.bytes, :bytes) AS tier_bytes,
-	       coalesce(a.base_price, :base) AS base_price, coalesce(a.tier_price, :tier) AS tier_price, :currency AS currency,
-	       iif(a.on_limit = '', :on_limit, a.on_limit) AS on_limit, a.max_tiers AS max_tiers, coalesce(a.used_last, 0) AS last
+	       coalesce(nullif(a.messages, 0), nullif(p.messages, 0), :messages) AS tier_messages,
+	       coalesce(nullif(a.bytes, 0), nullif(p.bytes, 0), :bytes) AS tier_bytes,
+	       coalesce(a.base_price, p.base_price, :base) AS base_price, coalesce(a.tier_price, p.tier_price, :tier) AS tier_price,
+	       :currency AS currency, coalesce(nullif(a.on_limit, ''), nullif(p.on_limit, ''), :on_limit) AS on_limit,
+	       coalesce(nullif(a.max_tiers, 0), p.max_tiers, 0) AS max_tiers, coalesce(a.used_last, 0) AS last
 	FROM (
 		SELECT a.*, sum(u.messages) AS used_messages, sum(u.bytes) AS used_bytes, max(u.day), u.last AS used_last -- of the last day
 		FROM account a LEFT JOIN usage u ON u.account = a.id AND u.day BETWEEN :first AND :last GROUP BY a.id) a
+	     LEFT JOIN plan p ON p.name = a.plan
 	WHERE a.created < :end AND (a.deleted IS NULL OR a.deleted >= :end) OR a.used_messages > 0
 	      OR EXISTS (SELECT 1 FROM adjustment WHERE account = a.id AND month = :month)`
 

@@ -109,8 +109,8 @@ func TestOwnLimitsAndPricesOverrideTheDefaults(t *testing.T) {
 	t.Parallel()
 	c := clockAt("2026-02-10 12:00:00")
 	l := newTestLedger(t, Options{Now: c.Now})
-	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Messages: 2, TierPrice: Price{true, 250}})
-	mustAdd(t, l, Account{Name: "free", Mode: Backup, Bytes: 100, BasePrice: Price{Set: true}, TierPrice: Price{Set: true}})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Terms: Terms{Messages: 2, TierPrice: Price{true, 250}}})
+	mustAdd(t, l, Account{Name: "free", Mode: Backup, Terms: Terms{Bytes: 100, BasePrice: Price{Set: true}, TierPrice: Price{Set: true}}})
 	mustAdd(t, l, Account{Name: "rest", Mode: Backup})
 	for _, name := range []string{"acme", "free", "rest"} {
 		count(t, l, name, c.now, 5, 50)
@@ -125,7 +125,7 @@ func TestAClosedMonthStaysAsItWas(t *testing.T) {
 	t.Parallel()
 	c := clockAt("2026-02-10 12:00:00")
 	l := newTestLedger(t, Options{Now: c.Now, Actor: "operator"})
-	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}, Messages: 2})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}, Terms: Terms{Messages: 2}})
 	mustAdd(t, l, Account{Name: "gone", Mode: Backup, Domains: []string{"gone.example"}})
 	count(t, l, "acme", c.now, 5, 50)
 	if err := l.AdjustUsage(t.Context(), "acme", Month{2026, 2}, Usage{-1, 0}, "counted twice"); err != nil {
@@ -183,9 +183,9 @@ func TestABoundedBillKeepsItsBound(t *testing.T) {
 	t.Parallel()
 	c := clockAt("2026-02-10 12:00:00")
 	l := newTestLedger(t, Options{Now: c.Now, Actor: "operator"})
-	mustAdd(t, l, Account{Name: "deferred", Mode: Backup, Bytes: 100})
-	mustAdd(t, l, Account{Name: "own", Mode: Backup, Bytes: 100, OnLimit: Bill, MaxTiers: 2})
-	mustAdd(t, l, Account{Name: "was-billed", Mode: Backup, Bytes: 100, OnLimit: Reject})
+	mustAdd(t, l, Account{Name: "deferred", Mode: Backup, Terms: Terms{Bytes: 100}})
+	mustAdd(t, l, Account{Name: "own", Mode: Backup, Terms: Terms{Bytes: 100, OnLimit: Bill, MaxTiers: 2}})
+	mustAdd(t, l, Account{Name: "was-billed", Mode: Backup, Terms: Terms{Bytes: 100, OnLimit: Reject}})
 	for _, name := range []string{"deferred", "own", "was-billed"} {
 		count(t, l, name, c.now, 9, 10)
 	}

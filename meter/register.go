@@ -35,18 +35,19 @@ func (a *Account) Validate() error {
 		return invalid("tls %q is none of opportunistic, require, verify", a.TLS)
 	case a.TLS.Mandatory() && a.Mode == ATRN && a.Host == "":
 		return invalid("an atrn account without a host cannot have its TLS set to %s: its mail goes over the connection that the customer made", a.TLS)
-	case !slices.Contains([]OnLimit{"", Bill, Defer, Reject}, a.OnLimit):
-		return invalid("on-limit %q is none of bill, defer, reject", a.OnLimit)
 	case !slices.Contains([]Copies{PerRecipient, SingleCopy}, a.Copies):
 		return invalid("copies %q is none of per-recipient, single", a.Copies)
-	case a.Messages < 0, a.Bytes < 0, a.MaxTiers < 0, a.Quota < 0, a.Hold < 0, a.BasePrice.Cents < 0, a.TierPrice.Cents < 0:
-		return invalid("limits and prices cannot be negative")
-	case max(a.Messages, a.Bytes, a.MaxTiers, a.Quota) > MaxLimit:
-		return invalid("messages, bytes, max-tiers and quota can be %d at most", int64(MaxLimit))
+	case a.Quota < 0, a.Hold < 0:
+		return invalid("the quota and the hold time cannot be negative")
+	case a.Quota > MaxLimit:
+		return invalid("the quota can be %d at most", int64(MaxLimit))
 	case a.Hold > MaxHold:
 		return invalid("mail can be held for 100 days at most")
 	case a.Hold%time.Second != 0:
 		return invalid("the hold time must be whole seconds")
+	}
+	if err := a.Terms.validate(); err != nil {
+		return err
 	}
 	if a.Host != "" {
 		host, err := ParseHost(a.Host)
@@ -86,11 +87,12 @@ func (l *Ledger) AddAccount(ctx context.Context, a Account, v *Verifier) error {
 func (l *Ledger) addAccount(a *Account, v *Verifier, action string) []statement {
 	now := l.opt.Now().UnixMilli()
 	batch := []statement{{`
-		INSERT INTO account (name, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
-		                     base_price, tier_price, hold, contact, copies, catch_all, quota, cram_md5, tls, created)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		[]any{a.Name, a.Mode, a.Suspended, a.Host, a.Recipients, a.Messages, a.Bytes, a.OnLimit, a.MaxTiers,
-			a.BasePrice, a.TierPrice, int64(a.Hold / time.Second), a.Contact, a.Copies, a.CatchAll, a.Quota, a.CRAMMD5,
+		INSERT INTO account (name, customer, note, plan, mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
+		                     base_price, tier_price, waiting_messages, waiting_bytes, hold, contact, copies, catch_all, quota,
+		                     cram_md5, tls, created)
+		VALUES (?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		[]any{a.Name, a.Customer, a.Note, a.Plan, a.Mode, a.Suspended, a.Host, a.Recipients, a.Messages, a.Bytes, a.OnLimit, a.MaxTiers,
+			a.BasePrice, a.TierPrice, a.WaitingMessages, a.WaitingBytes, int64(a.Hold / time.Second), a.Contact, a.Copies, a.CatchAll, a.Quota, a.CRAMMD5,
 			cmp.Or(a.TLS, TLSOpportunistic), now}}}
 	for _, domain := range a.Domains {
 		batch = append(batch, addDomain(a.Name, domain))
@@ -132,6 +134,8 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 			args = append(args, new)
 		}
 	}
+	set("customer", before.Customer, edited.Customer)
+	set("note", before.Note, edited.Note)
 	set("mode", before.Mode, edited.Mode)
 	set("suspended", before.Suspended, edited.Suspended)
 	set("host", before.Host, edited.Host)
@@ -142,6 +146,8 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 	set("max_tiers", before.MaxTiers, edited.MaxTiers)
 	set("base_price", before.BasePrice, edited.BasePrice)
 	set("tier_price", before.TierPrice, edited.TierPrice)
+	set("waiting_messages", before.WaitingMessages, edited.WaitingMessages)
+	set("waiting_bytes", before.WaitingBytes, edited.WaitingBytes)
 	set("hold", int64(before.Hold/time.Second), int64(edited.Hold/time.Second))
 	set("contact", before.Contact, edited.Contact)
 	set("copies", before.Copies, edited.Copies)
@@ -149,6 +155,10 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 	set("quota", before.Quota, edited.Quota)
 	set("tls", before.TLS, cmp.Or(edited.TLS, TLSOpportunistic))
 	set("cram_md5", before.CRAMMD5, edited.CRAMMD5)
+	if before.Plan != edited.Plan {
+		columns = append(columns, "plan = nullif(?, '')")
+		args = append(args, edited.Plan)
+	}
 	if columns == nil {
 		return before, before, nil
 	}

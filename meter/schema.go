@@ -40,9 +40,12 @@ var schema10 string
 //go:embed schema/11.sql
 var schema11 string
 
+//go:embed schema/12.sql
+var schema12 string
+
 // migrations lead from one PRAGMA user_version to the next: migrations[0] makes an empty file
 // version 1. A migration that was published is never changed.
-var migrations = []string{schema1, schema2, schema3, schema4, schema5, schema6, schema7, schema8, schema9, schema10, schema11}
+var migrations = []string{schema1, schema2, schema3, schema4, schema5, schema6, schema7, schema8, schema9, schema10, schema11, schema12}
 
 // migrate brings an open ledger to the version that this program writes. It is the one place where
 // a transaction reads before it writes: two processes that start at once must not both migrate.

@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"cmp"
 	"database/sql/driver"
 	"fmt"
 	"math"
@@ -69,20 +70,15 @@ type Tariff struct {
 	MaxTiers  int64   // with bill: how many there can be; 0: no bound
 }
 
-// For is the tariff with the account's own limits and prices, where it has any, and its own bound.
+// For is the tariff with the account's limits and prices, where it or its plan has any, and with its bound.
 func (t Tariff) For(a *Account) Tariff {
-	if a.Messages > 0 {
-		t.Messages = a.Messages
-	}
-	if a.Bytes > 0 {
-		t.Bytes = a.Bytes
-	}
-	t.BasePrice = a.BasePrice.or(t.BasePrice)
-	t.TierPrice = a.TierPrice.or(t.TierPrice)
-	if a.OnLimit != "" {
-		t.OnLimit = a.OnLimit
-	}
-	t.MaxTiers = a.MaxTiers
+	own := a.InForce()
+	t.Messages = cmp.Or(own.Messages, t.Messages)
+	t.Bytes = cmp.Or(own.Bytes, t.Bytes)
+	t.BasePrice = own.BasePrice.or(t.BasePrice)
+	t.TierPrice = own.TierPrice.or(t.TierPrice)
+	t.OnLimit = cmp.Or(own.OnLimit, t.OnLimit)
+	t.MaxTiers = own.MaxTiers
 	return t
 }
 

@@ -35,7 +35,7 @@ func TestCharge(t *testing.T) {
 
 func TestAccountsOwnLimitsAreItsTierSize(t *testing.T) {
 	t.Parallel()
-	own := standard.For(&Account{Messages: 3})
+	own := standard.For(&Account{Terms: Terms{Messages: 3}})
 	if own.Messages != 3 || own.Bytes != standard.Bytes || own.Charge(Usage{4, 0}) != 2000 {
 		t.Errorf("the tariff is %+v", own)
 	}
@@ -43,7 +43,7 @@ func TestAccountsOwnLimitsAreItsTierSize(t *testing.T) {
 
 func TestReachedIsTheMessageAfterTheLimit(t *testing.T) {
 	t.Parallel()
-	own := standard.For(&Account{Messages: 3, Bytes: 10})
+	own := standard.For(&Account{Terms: Terms{Messages: 3, Bytes: 10}})
 	for u, want := range map[Usage]bool{{2, 9}: false, {3, 0}: true, {0, 10}: true, {4, 0}: true} {
 		if got := own.Reached(u, 1); got != want {
 			t.Errorf("Reached(%+v, 1) = %v, want %v", u, got, want)
@@ -64,20 +64,20 @@ func TestTheMessageThatCrossesTheBoundBeginsNoTier(t *testing.T) {
 		last  int64
 		want  int64
 	}{
-		{"deferred", Account{OnLimit: Defer}, Usage{2, 160}, 70, 1},
-		{"rejected, much larger than the limit", Account{OnLimit: Reject}, Usage{2, 1_090}, 1_000, 1},
-		{"the first message", Account{OnLimit: Reject}, Usage{1, 1_000}, 1_000, 1},
-		{"exactly full", Account{OnLimit: Defer}, Usage{2, 100}, 10, 1},
-		{"both limits at once", Account{OnLimit: Defer}, Usage{10, 160}, 70, 1},
-		{"full without it", Account{OnLimit: Defer}, Usage{3, 160}, 60, 2},
-		{"by messages", Account{OnLimit: Defer}, Usage{11, 20}, 1, 2},
-		{"by messages, and the size", Account{OnLimit: Defer}, Usage{11, 101}, 10, 2},
-		{"two tiers", Account{MaxTiers: 2}, Usage{4, 260}, 70, 2},
-		{"below two tiers", Account{MaxTiers: 2}, Usage{4, 160}, 70, 2},
-		{"more than two tiers", Account{MaxTiers: 2}, Usage{4, 360}, 70, 4},
-		{"no bound", Account{OnLimit: Bill}, Usage{2, 160}, 70, 2},
-		{"a bound for billing alone", Account{OnLimit: Reject, MaxTiers: 5}, Usage{2, 160}, 70, 1},
-		{"nothing but adjustments", Account{OnLimit: Defer}, Usage{0, 160}, 0, 2},
+		{"deferred", Account{Terms: Terms{OnLimit: Defer}}, Usage{2, 160}, 70, 1},
+		{"rejected, much larger than the limit", Account{Terms: Terms{OnLimit: Reject}}, Usage{2, 1_090}, 1_000, 1},
+		{"the first message", Account{Terms: Terms{OnLimit: Reject}}, Usage{1, 1_000}, 1_000, 1},
+		{"exactly full", Account{Terms: Terms{OnLimit: Defer}}, Usage{2, 100}, 10, 1},
+		{"both limits at once", Account{Terms: Terms{OnLimit: Defer}}, Usage{10, 160}, 70, 1},
+		{"full without it", Account{Terms: Terms{OnLimit: Defer}}, Usage{3, 160}, 60, 2},
+		{"by messages", Account{Terms: Terms{OnLimit: Defer}}, Usage{11, 20}, 1, 2},
+		{"by messages, and the size", Account{Terms: Terms{OnLimit: Defer}}, Usage{11, 101}, 10, 2},
+		{"two tiers", Account{Terms: Terms{MaxTiers: 2}}, Usage{4, 260}, 70, 2},
+		{"below two tiers", Account{Terms: Terms{MaxTiers: 2}}, Usage{4, 160}, 70, 2},
+		{"more than two tiers", Account{Terms: Terms{MaxTiers: 2}}, Usage{4, 360}, 70, 4},
+		{"no bound", Account{Terms: Terms{OnLimit: Bill}}, Usage{2, 160}, 70, 2},
+		{"a bound for billing alone", Account{Terms: Terms{OnLimit: Reject, MaxTiers: 5}}, Usage{2, 160}, 70, 1},
+		{"nothing but adjustments", Account{Terms: Terms{OnLimit: Defer}}, Usage{0, 160}, 0, 2},
 	} {
 		own := Tariff{Messages: 10, Bytes: 100}.For(&c.set)
 		if got := own.Tiers(own.Billed(c.usage, c.last)); got != c.want {
@@ -167,7 +167,7 @@ func TestTheMessageThatCrossesABoundBeginsNoTier(t *testing.T) {
 	t.Parallel()
 	c := clockAt("2026-02-10 12:00:00")
 	l := newTestLedger(t, Options{Now: c.Now})
-	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Bytes: 100, OnLimit: Reject})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Terms: Terms{Bytes: 100, OnLimit: Reject}})
 	for i, size := range []int64{10, 80, 40} {
 		count(t, l, "acme", c.now.Add(time.Duration(i)*time.Minute), 1, size)
 	}

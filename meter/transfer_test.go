@@ -15,7 +15,7 @@ func outfit(t *testing.T) *Ledger {
 	l := newTestLedger(t, Options{})
 	v := newVerifier(true)
 	acme := withDefaults(Account{Name: "acme", Mode: ATRN, Domains: []string{"acme.example", "acme.test"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
-		Recipients: ListedRecipient, Messages: 5, Bytes: 6, OnLimit: Defer, MaxTiers: 7, BasePrice: Price{Set: true}, TierPrice: Price{true, 8}, Hold: 9e9,
+		Recipients: ListedRecipient, Terms: Terms{Messages: 5, Bytes: 6, OnLimit: Defer, MaxTiers: 7, BasePrice: Price{Set: true}, TierPrice: Price{true, 8}}, Hold: 9e9,
 		Contact: "boss@elsewhere.example", CRAMMD5: true, Suspended: true})
 	if err := l.AddAccount(t.Context(), acme, v); err != nil {
 		t.Fatal(err)

@@ -117,8 +117,9 @@ func transfersIn(text []byte) ([]meter.Transfer, []fault) {
 func (p transferAccount) unpacked() (meter.Transfer, []error) {
 	t := meter.Transfer{
 		Account: meter.Account{
-			Name: p.Name, Mode: p.Mode, Suspended: p.Suspended, Host: p.Host, TLS: p.TLS, Recipients: p.Recipients, Messages: p.Messages, Bytes: p.Bytes,
-			OnLimit: p.OnLimit, MaxTiers: p.MaxTiers, Contact: p.Contact, Copies: p.Copies, CatchAll: p.CatchAll, Quota: p.Quota, CRAMMD5: p.CRAMMD5,
+			Name: p.Name, Mode: p.Mode, Suspended: p.Suspended, Host: p.Host, TLS: p.TLS, Recipients: p.Recipients,
+			Terms:   meter.Terms{Messages: p.Messages, Bytes: p.Bytes, OnLimit: p.OnLimit, MaxTiers: p.MaxTiers},
+			Contact: p.Contact, Copies: p.Copies, CatchAll: p.CatchAll, Quota: p.Quota, CRAMMD5: p.CRAMMD5,
 		},
 		Listed: p.Listed, Mailboxes: p.Mailboxes, Maildirs: p.Maildirs, Verifiers: map[string]*meter.Verifier{},
 	}

@@ -1,0 +1,134 @@
+-- Terms under a name, of many accounts. As with an account, 0 or NULL is where the settings file's apply.
+CREATE TABLE plan (
+    name             TEXT    NOT NULL PRIMARY KEY,
+    messages         INTEGER NOT NULL DEFAULT 0 CHECK (messages >= 0),
+    bytes            INTEGER NOT NULL DEFAULT 0 CHECK (bytes >= 0),
+    on_limit         TEXT    NOT NULL DEFAULT '' CHECK (on_limit IN ('', 'bill', 'defer', 'reject')),
+    max_tiers        INTEGER NOT NULL DEFAULT 0 CHECK (max_tiers >= 0),
+    base_price       INTEGER CHECK (base_price >= 0),
+    tier_price       INTEGER CHECK (tier_price >= 0),
+    waiting_messages INTEGER NOT NULL DEFAULT 0 CHECK (waiting_messages >= 0),
+    waiting_bytes    INTEGER NOT NULL DEFAULT 0 CHECK (waiting_bytes >= 0)
+) STRICT, WITHOUT ROWID;
+
+-- What the operator's own books call the customer, and what else is to be known.
+ALTER TABLE account ADD COLUMN customer TEXT NOT NULL DEFAULT '';
+ALTER TABLE account ADD COLUMN note     TEXT NOT NULL DEFAULT '';
+
+-- The terms of its plan are an account's where it has none of its own.
+ALTER TABLE account ADD COLUMN plan TEXT REFERENCES plan;
+CREATE INDEX account_plan ON account (plan) WHERE plan IS NOT NULL;
+
+-- How much may wait in the MTA's queue; 0: no bound.
+ALTER TABLE account ADD COLUMN waiting_messages INTEGER NOT NULL DEFAULT 0 CHECK (waiting_messages >= 0);
+ALTER TABLE account ADD COLUMN waiting_bytes    INTEGER NOT NULL DEFAULT 0 CHECK (waiting_bytes >= 0);
+
+-- When an account's customer was last there: fetched is the end of the last turn or POP3 session that brought mail,
+-- called that of the last one that ended well, with mail or because there was none. 0: never. Turns and sessions
+-- are not kept for ever.
+CREATE TABLE presence (
+    account INTEGER NOT NULL PRIMARY KEY REFERENCES account,
+    fetched INTEGER NOT NULL,
+    called  INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO presence (account, fetched, called)
+SELECT account, max(iif(brought, ended, 0)), max(iif(well, ended, 0))
+FROM (
+    SELECT account, ended, messages > 0 AS brought, outcome = 'done' AS well FROM turn WHERE ended IS NOT NULL
+    UNION ALL
+    SELECT account, ended, fetched > 0, outcome = 'done' FROM pop_session)
+WHERE brought OR well GROUP BY account;
+
+-- Which of its account's domains a message was for, as a JSON array; empty in what was counted before this was kept.
+ALTER TABLE message ADD COLUMN domains TEXT NOT NULL DEFAULT '[]';
+
+-- What was counted for each domain: a message for two domains of an account is in both, and once in the account's usage.
+CREATE TABLE domain_usage (
+    account  INTEGER NOT NULL REFERENCES account,
+    day      TEXT    NOT NULL,
+    domain   TEXT    NOT NULL, -- not that of table domain: it may have been taken from the account meanwhile
+    messages INTEGER NOT NULL,
+    bytes    INTEGER NOT NULL,
+    PRIMARY KEY (account, day, domain)
+) STRICT, WITHOUT ROWID;
+
+-- What an account was called at the closing, and its plan; and of how many days of the month the base price is that
+-- is billed, counted from its first day on; 0: of all.
+ALTER TABLE invoice ADD COLUMN customer TEXT    NOT NULL DEFAULT '';
+ALTER TABLE invoice ADD COLUMN plan     TEXT    NOT NULL DEFAULT '';
+ALTER TABLE invoice ADD COLUMN days     INTEGER NOT NULL DEFAULT 0;
+
+-- Every change by an operator, of an account or of a plan. Its newest id is the revision that a Directory carries.
+ALTER TABLE change RENAME TO change_11;
+
+CREATE TABLE change (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      INTEGER NOT NULL,
+    who     TEXT    NOT NULL,
+    account INTEGER REFERENCES account,
+    plan    TEXT, -- not that of table plan: it may have been removed
+    action  TEXT    NOT NULL,
+    before  TEXT,
+    after   TEXT,
+    CONSTRAINT change_of_one_thing CHECK ((account IS NULL) <> (plan IS NULL))
+) STRICT;
+
+INSERT INTO change (id, at, who, account, action, before, after)
+SELECT id, at, who, account, action, before, after FROM change_11;
+
+DROP TABLE change_11;
+
+CREATE INDEX change_account ON change (account, id);
+CREATE INDEX change_plan ON change (plan, id) WHERE plan IS NOT NULL;
+
+DROP VIEW account_document;
+
+-- An account as its history shows it: everything but verifiers and the recipient list's lines.
+CREATE VIEW account_document AS
+SELECT id, name, json_object(
+    'name', name,
+    'customer', customer,
+    'note', note,
+    'plan', coalesce(plan, ''),
+    'mode', mode,
+    'suspended', json(iif(suspended, 'true', 'false')),
+    'domains', json((SELECT json_group_array(name) FROM (SELECT name FROM domain WHERE account = account.id ORDER BY name))),
+    'host', host,
+    'tls', tls,
+    'networks', json((SELECT json_group_array(prefix) FROM (SELECT prefix FROM network WHERE account = account.id ORDER BY prefix))),
+    'recipients', recipients,
+    'recipient_count', (SELECT count(*) FROM recipient WHERE account = account.id),
+    'mailboxes', json((SELECT json_group_array(address) FROM (SELECT address FROM mailbox WHERE account = account.id ORDER BY address))),
+    'messages', messages,
+    'bytes', bytes,
+    'on_limit', on_limit,
+    'max_tiers', max_tiers,
+    'base_price', base_price,
+    'tier_price', tier_price,
+    'waiting_messages', waiting_messages,
+    'waiting_bytes', waiting_bytes,
+    'hold', hold,
+    'contact', contact,
+    'copies', copies,
+    'catch_all', json(iif(catch_all, 'true', 'false')),
+    'quota', quota,
+    'cram_md5', json(iif(cram_md5, 'true', 'false')),
+    'deleted', json(iif(deleted IS NULL, 'false', 'true'))
+) AS document
+FROM account;
+
+-- A plan as its history shows it.
+CREATE VIEW plan_document AS
+SELECT name, json_object(
+    'name', name,
+    'messages', messages,
+    'bytes', bytes,
+    'on_limit', on_limit,
+    'max_tiers', max_tiers,
+    'base_price', base_price,
+    'tier_price', tier_price,
+    'waiting_messages', waiting_messages,
+    'waiting_bytes', waiting_bytes
+) AS document
+FROM plan;
