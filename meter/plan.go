@@ -52,7 +52,7 @@ func (t Terms) validate() error {
 		return invalid("limits and prices cannot be negative")
 	}
 	if max(t.Messages, t.Bytes, t.MaxTiers, t.WaitingMessages, t.WaitingBytes) > MaxLimit {
-		return invalid("limits can be %d at most", int64(MaxLimit))
+		return invalid("messages, bytes, max-tiers and what may wait can be %d at most", int64(MaxLimit))
 	}
 	return nil
 }
