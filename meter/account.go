@@ -3,6 +3,7 @@ package meter
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -118,6 +119,17 @@ func (a *Account) HoldTime() time.Duration {
 // Held reports whether the account's mail waits in the MTA's queue for a turn: by its mode, or
 // because the account is suspended.
 func (a *Account) Held() bool { return a.Suspended || a.Mode.Held() }
+
+// among are those of the domains that the account has.
+func (a *Account) among(domains []string) []string {
+	own := []string{}
+	for _, domain := range domains {
+		if _, ours := slices.BinarySearch(a.Domains, domain); ours {
+			own = append(own, domain)
+		}
+	}
+	return own
+}
 
 var accountName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 

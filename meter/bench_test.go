@@ -7,25 +7,27 @@ import (
 	"time"
 )
 
-// BenchmarkCommit is a commit of one message, and of forty that share it.
+// BenchmarkCommit is a commit of one message, and of forty that share it, each for one domain or for several of the account's.
 func BenchmarkCommit(b *testing.B) {
 	for _, size := range []int{1, 40} {
-		b.Run(fmt.Sprintf("messages=%d", size), func(b *testing.B) {
-			l, d := twoAccounts(b, Options{})
-			batch := make([]*pending, size)
-			for i := 0; b.Loop(); i++ {
-				for n := range batch {
-					batch[n] = &pending{message: Message{
-						Instance: fmt.Sprintf("1a2b.%x.%x.0", i, n), QueueID: fmt.Sprintf("4bXyZ%xzz%x", i, n), Size: 4096,
-						Client: "192.0.2.7", At: noon, Accounts: []*Account{d.Account("globex")},
-					}}
+		for _, domains := range [][]string{{"a.example"}, {"a.example", "b.example", "c.example"}} {
+			b.Run(fmt.Sprintf("messages=%d/domains=%d", size, len(domains)), func(b *testing.B) {
+				l, d := severalDomains(b, Options{})
+				batch := make([]*pending, size)
+				for i := 0; b.Loop(); i++ {
+					for n := range batch {
+						batch[n] = &pending{message: Message{
+							Instance: fmt.Sprintf("1a2b.%x.%x.0", i, n), QueueID: fmt.Sprintf("4bXyZ%xzz%x", i, n), Size: 4096,
+							Client: "192.0.2.7", At: noon, Accounts: []*Account{d.Account("hooli")}, Domains: domains,
+						}}
+					}
+					if err := l.batch(b.Context(), l.evidence(batch)...); err != nil {
+						b.Fatal(err)
+					}
 				}
-				if err := l.batch(b.Context(), l.evidence(batch)...); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*size), "µs/message")
-		})
+				b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*size), "µs/message")
+			})
+		}
 	}
 }
 

@@ -17,18 +17,18 @@ func (l *Ledger) evidence(batch []*pending) []statement {
 		m := &p.message
 		at, on := m.At.UnixMilli(), day(m.At, l.opt.Location)
 		for _, a := range m.Accounts {
-			rows = append(rows, []any{m.Instance, a.ID, at, on, m.QueueID, m.Size, m.Client})
+			rows = append(rows, []any{m.Instance, a.ID, at, on, m.QueueID, m.Size, m.Client, a.among(m.Domains)})
 			if a.Held() && m.QueueID != "" {
 				waiting = append(waiting, waitingRows(a, m.Domains, WaitingMessage{ID: m.QueueID, Size: m.Size, Since: m.At}, noted)...)
 			}
 		}
 	}
 	statements := []statement{{`
-		INSERT INTO message (instance, account, at, day, queue_id, size, client)
+		INSERT INTO message (instance, account, at, day, queue_id, size, client, domains)
 		SELECT value ->> 0, value ->> 1, value ->> 2,
 		       iif(substr(value ->> 3, 1, 7) IN (SELECT month FROM closed_month),
 		           (SELECT date(max(month) || '-01', '+1 month') FROM closed_month), value ->> 3),
-		       value ->> 4, value ->> 5, value ->> 6
+		       value ->> 4, value ->> 5, value ->> 6, value -> 7
 		FROM json_each(?) WHERE true
 		ON CONFLICT DO NOTHING`, []any{asJSON(rows)}}}
 	if len(waiting) > 0 {
@@ -54,6 +54,7 @@ func (l *Ledger) withdraw(messages []entry) error {
 	}
 	of := []any{asJSON(instances)}
 	const these = "message WHERE instance IN (SELECT value FROM json_each(?1))"
+	const theirDomains = "FROM (SELECT account, day, size, domains FROM " + these + "), json_each(domains)"
 	return l.batch(context.Background(),
 		statement{"DELETE FROM waiting WHERE (queue_id, account) IN (SELECT queue_id, account FROM " + these + ")", of},
 		statement{`
@@ -63,7 +64,12 @@ func (l *Ledger) withdraw(messages []entry) error {
 				ORDER BY at DESC LIMIT 1), 0)
 			FROM (SELECT account, day, count(*) AS messages, sum(size) AS bytes FROM ` + these + ` GROUP BY account, day) AS w
 			WHERE usage.account = w.account AND usage.day = w.day`, of},
+		statement{`
+			UPDATE domain_usage SET messages = domain_usage.messages - w.messages, bytes = domain_usage.bytes - w.bytes
+			FROM (SELECT account, day, value AS domain, count(*) AS messages, sum(size) AS bytes ` + theirDomains + ` GROUP BY 1, 2, 3) AS w
+			WHERE domain_usage.account = w.account AND domain_usage.day = w.day AND domain_usage.domain = w.domain`, of},
 		statement{"DELETE FROM usage WHERE messages = 0 AND (account, day) IN (SELECT account, day FROM " + these + ")", of},
+		statement{"DELETE FROM domain_usage WHERE messages = 0 AND (account, day, domain) IN (SELECT account, day, value " + theirDomains + ")", of},
 		statement{"DELETE FROM " + these, of})
 }
 

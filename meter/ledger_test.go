@@ -399,15 +399,17 @@ func TestCheckFindsLostUsage(t *testing.T) {
 	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
 	r := NewRecorder(l, nil)
 	defer r.Close()
-	m := Message{Instance: "1", Size: 7, At: time.Now(), Accounts: []*Account{mustLoad(t, l).Account("acme")}}
+	m := Message{Instance: "1", Size: 7, At: time.Now(), Accounts: []*Account{mustLoad(t, l).Account("acme")}, Domains: []string{"acme.example"}}
 	if err := r.Record(m, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.batch(t.Context(), statement{sql: "UPDATE usage SET bytes = 6"}); err != nil {
-		t.Fatal(err)
-	}
-	if faults, err := l.Check(t.Context()); err != nil || len(faults) != 1 {
-		t.Errorf("Check = %v, %v; want one fault", faults, err)
+	for _, lose := range []string{"UPDATE usage SET bytes = 6", "UPDATE usage SET bytes = 7; DELETE FROM domain_usage"} {
+		if err := l.batch(t.Context(), statement{sql: lose}); err != nil {
+			t.Fatal(err)
+		}
+		if faults, err := l.Check(t.Context()); err != nil || len(faults) != 1 {
+			t.Errorf("after %q Check = %v, %v; want one fault", lose, faults, err)
+		}
 	}
 }
 

@@ -59,6 +59,12 @@ func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 			LEFT JOIN usage u ON u.account = e.account AND u.day = e.day
 			WHERE e.messages > coalesce(u.messages, 0) OR e.bytes > coalesce(u.bytes, 0)`,
 			"usage is less than its evidence: %s"},
+		{`SELECT a.name || ' for ' || e.domain || ' on ' || e.day FROM
+			(SELECT account, day, value AS domain, count(*) AS messages, sum(size) AS bytes FROM message, json_each(domains) GROUP BY 1, 2, 3) AS e
+			JOIN account a ON a.id = e.account
+			LEFT JOIN domain_usage u ON u.account = e.account AND u.day = e.day AND u.domain = e.domain
+			WHERE e.messages > coalesce(u.messages, 0) OR e.bytes > coalesce(u.bytes, 0)`,
+			"usage is less than its evidence: %s"},
 	} {
 		for rows, err := range query(ctx, db, check.sql) {
 			var what string

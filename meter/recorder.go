@@ -18,7 +18,7 @@ type Message struct {
 	Client   string // IP address
 	At       time.Time
 	Accounts []*Account // without repeats
-	Domains  []string   // of theirs among the recipients; of an account without any here, all may be meant
+	Domains  []string   // of theirs among the recipients, without repeats; of an account without any here, all may be meant
 
 	// Fingerprint is what the sender's repetition of the message has in common with it, and no other
 	// message has. The zero value is nobody's.

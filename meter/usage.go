@@ -3,6 +3,8 @@ package meter
 import (
 	"context"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -56,6 +58,45 @@ func (l *Ledger) DailyUsage(ctx context.Context, account int64, month Month) ([]
 		days = append(days, d)
 	}
 	return days, nil
+}
+
+// DomainUsage is what was counted for one of an account's domains, or one that it had.
+type DomainUsage struct {
+	Domain string `json:"domain"`
+	Usage
+}
+
+// DomainUsage returns the domains of the accounts for which anything was counted in the month, in order. A message for
+// several domains of an account is in each of them, and once in the account's usage. What was counted before its domains
+// were kept, and what operators adjusted, is in the account's alone.
+func (l *Ledger) DomainUsage(ctx context.Context, month Month, accounts ...int64) (map[int64][]DomainUsage, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	first, last := month.span()
+	used := map[int64][]DomainUsage{}
+	for rows, err := range query(ctx, db, `
+		SELECT account, domain, messages, bytes FROM json_each(?) AS a CROSS JOIN domain_usage AS u
+		WHERE u.account = a.value AND day BETWEEN ? AND ?`, asJSON(accounts), first, last) {
+		var account int64
+		var d DomainUsage
+		if err == nil {
+			err = rows.Scan(&account, &d.Domain, &d.Messages, &d.Bytes)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		domains := used[account]
+		i, found := slices.BinarySearchFunc(domains, d.Domain, func(d DomainUsage, name string) int { return strings.Compare(d.Domain, name) })
+		if found {
+			domains[i].Messages += d.Messages
+			domains[i].Bytes += d.Bytes
+		} else {
+			used[account] = slices.Insert(domains, i, d)
+		}
+	}
+	return used, nil
 }
 
 // Evidence yields the messages that were counted for the account in the month, oldest first, as far

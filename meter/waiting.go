@@ -2,7 +2,6 @@ package meter
 
 import (
 	"context"
-	"slices"
 	"time"
 )
 
@@ -175,10 +174,8 @@ func waitingRows(a *Account, domains []string, m WaitingMessage, noted int64) []
 	in := func(domain string) {
 		rows = append(rows, []any{m.ID, a.ID, domain, m.Size, m.Since.UnixMilli(), noted, m.Suspicion})
 	}
-	for _, domain := range domains {
-		if _, ours := slices.BinarySearch(a.Domains, domain); ours {
-			in(domain)
-		}
+	for _, domain := range a.among(domains) {
+		in(domain)
 	}
 	if rows == nil {
 		for _, domain := range a.Domains {

@@ -20,7 +20,7 @@ type arrival struct {
 	size     int64      // octets, with CRLF
 
 	accounts []int64  // without repeats
-	domains  []string // of theirs, likewise, where an account has several
+	domains  []string // of theirs, likewise
 	foreign  bool     // there are recipients of others
 	unread   bool     // a recipient could not be read, because the ledger never was
 
@@ -40,7 +40,7 @@ func hostOf(address string) netip.Addr {
 	return addr.Unmap().WithZone("")
 }
 
-// addressed notes a recipient in a domain, which is the account's, or another's where that is nil.
+// addressed notes a recipient in a domain of the account's, or another's where that is nil.
 func (m *arrival) addressed(a *meter.Account, domain string) {
 	if a == nil {
 		m.foreign = true
@@ -49,11 +49,7 @@ func (m *arrival) addressed(a *meter.Account, domain string) {
 	if !slices.Contains(m.accounts, a.ID) {
 		m.accounts = append(m.accounts, a.ID)
 	}
-	if len(a.Domains) < 2 {
-		return
-	}
-	domain, err := meter.NormalizeDomain(domain)
-	if _, ours := slices.BinarySearch(a.Domains, domain); err == nil && ours && !slices.Contains(m.domains, domain) {
+	if !slices.Contains(m.domains, domain) {
 		m.domains = append(m.domains, domain)
 	}
 }

@@ -77,6 +77,8 @@ func TestEximsMessageIsCountedOnceForEachAccount(t *testing.T) {
 			t.Errorf("%s used %+v, want %+v", account, got, want)
 		}
 	}
+	d.wantDomains(t, "acme", meter.DomainUsage{Domain: "xn--bcher-kva.example", Usage: meter.Usage{Messages: 2, Bytes: 2000}})
+	d.wantDomains(t, "box", meter.DomainUsage{Domain: "box.example", Usage: meter.Usage{Messages: 2, Bytes: 2000}})
 	acme := d.follower.Directory().Account("acme").ID
 	waiting, err := d.ledger.WaitingAfter(t.Context(), acme, []string{"xn--bcher-kva.example"}, meter.WaitingMessage{}, 10)
 	if err != nil || len(waiting) != 2 || waiting[0].ID != longID || waiting[1].ID != shortID {
@@ -372,7 +374,10 @@ func FuzzArrival(f *testing.F) {
 			}
 			return
 		}
-		accounts, own := len(customers()), 2 // only acme has several domains
+		accounts, own := 0, 0
+		for _, a := range customers() {
+			accounts, own = accounts+1, own+len(a.Domains)
+		}
 		switch {
 		case m.instance != meter.SpoolInstance(id), strings.ContainsAny(id, "@ \n"), m.size < 0, m.size > meter.MaxLimit:
 			t.Errorf("%q with the size %q is %+v", id, size, m)

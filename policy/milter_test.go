@@ -89,6 +89,8 @@ func TestMilterRecordsWhatWasAccepted(t *testing.T) {
 			t.Errorf("%s used %+v, want %+v", name, got, want)
 		}
 	}
+	d.wantDomains(t, "acme", meter.DomainUsage{Domain: "acme.example", Usage: want})
+	d.wantDomains(t, "box", meter.DomainUsage{Domain: "box.example", Usage: want})
 	waiting, err := d.ledger.Waiting(t.Context(), d.follower.Directory().Account("acme").ID)
 	if err != nil || waiting.Messages != 1 {
 		t.Errorf("waiting: %+v, %v", waiting, err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -217,6 +218,16 @@ func (d *desk) used(t testing.TB, name string) meter.Usage {
 		t.Fatal(err)
 	}
 	return u
+}
+
+// wantDomains has an account use so much in its domains in the current month.
+func (d *desk) wantDomains(t testing.TB, name string, want ...meter.DomainUsage) {
+	t.Helper()
+	id := d.follower.Directory().Account(name).ID
+	used, err := d.ledger.DomainUsage(t.Context(), meter.MonthOf(d.now(), time.UTC), id)
+	if err != nil || !slices.Equal(used[id], want) {
+		t.Errorf("the domains of %s used %+v, %v; want %+v", name, used[id], err, want)
+	}
 }
 
 // A client is a policy client.

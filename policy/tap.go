@@ -58,7 +58,8 @@ func (t *tap) rcpt(address, resolved string) {
 		t.unread = true
 		return
 	}
-	t.addressed(readRecipient(directory, address).account, address[strings.LastIndexByte(address, '@')+1:])
+	to := readRecipient(directory, address)
+	t.addressed(to.account, to.address.Domain)
 }
 
 // header counts one field. spaceTaken says that the MTA took away the space after the colon.

@@ -53,6 +53,17 @@ CREATE TABLE domain_usage (
     PRIMARY KEY (account, day, domain)
 ) STRICT, WITHOUT ROWID;
 
+DROP TRIGGER message_counts;
+
+-- The only way into usage and domain_usage: an evidence row that was not there before.
+CREATE TRIGGER message_counts AFTER INSERT ON message BEGIN
+    INSERT INTO usage (account, day, messages, bytes, last) VALUES (new.account, new.day, 1, new.size, new.size)
+    ON CONFLICT (account, day) DO UPDATE SET messages = messages + 1, bytes = bytes + excluded.bytes, last = excluded.last;
+    INSERT INTO domain_usage (account, day, domain, messages, bytes)
+    SELECT new.account, new.day, value, 1, new.size FROM json_each(new.domains) WHERE true
+    ON CONFLICT (account, day, domain) DO UPDATE SET messages = messages + 1, bytes = bytes + excluded.bytes;
+END;
+
 -- What an account was called at the closing, and its plan; and of how many days of the month the base price is that
 -- is billed, counted from its first day on; 0: of all.
 ALTER TABLE invoice ADD COLUMN customer TEXT    NOT NULL DEFAULT '';
