@@ -107,7 +107,9 @@ var historyAfter = statement{sql: `
 	WHERE id = (SELECT max(id) FROM change)`}
 
 // ofNothing reports whether a change failed because what it is of is not there.
-func ofNothing(err error) bool { return constraint(err, sqlite3.ErrConstraintCheck, "change_of_one_thing") }
+func ofNothing(err error) bool {
+	return constraint(err, sqlite3.ErrConstraintCheck, "change_of_one_thing")
+}
 
 // constraint reports whether err is a violation of that kind whose message names what.
 func constraint(err error, kind sqlite3.ErrNoExtended, what string) bool {

@@ -166,6 +166,9 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 	if before.CRAMMD5 && !edited.CRAMMD5 { // what is not wanted any more is not kept
 		statements = append(statements, statement{"UPDATE credential SET cram_md5 = NULL WHERE account = " + accountID, []any{name}})
 	}
+	if before.Mode != edited.Mode || before.Suspended && !edited.Suspended { // until now nobody could fetch
+		statements = append(statements, wasThere("SELECT id, 0, ? FROM account WHERE name = ?", l.opt.Now().UnixMilli(), name))
+	}
 	return before, &edited, l.change(ctx, name, action, statements...)
 }
 

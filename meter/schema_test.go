@@ -12,7 +12,7 @@ import (
 func olderLedger(t *testing.T, version int, statements string) *Ledger {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "mailbag.db")
-	db, err := sql.Open("sqlite3", path)
+	db, err := sql.Open(driverName, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +88,37 @@ func TestALedgerOfTheSeventhVersionIsTakenOver(t *testing.T) {
 	queue := queueOf(QueuedMessage{"Q1", 10, noon, []string{"x@a.example", "x@globex.example"}})
 	if got, err := l.Reconcile(t.Context(), all, queue); err != nil || got != (Reconciled{Queued: 1, Removed: 1}) {
 		t.Errorf("Reconcile = %+v, %v", got, err)
+	}
+	if faults, err := l.Check(t.Context()); err != nil || len(faults) > 0 {
+		t.Errorf("Check = %q, %v", faults, err)
+	}
+}
+
+// TestALedgerOfTheEleventhVersionKnowsWhoWasThere opens one that has turns and sessions, and nothing of who asked in vain.
+func TestALedgerOfTheEleventhVersionKnowsWhoWasThere(t *testing.T) {
+	t.Parallel()
+	l := olderLedger(t, 11, `
+		INSERT INTO account (name, mode, created, deleted) VALUES
+			('hooli', 'atrn', 1000, NULL), ('globex', 'etrn', 1000, NULL), ('dent', 'pop3', 1000, NULL),
+			('acme', 'backup', 1000, NULL), ('gone', 'atrn', 1000, 5000);
+		INSERT INTO waiting (queue_id, account, domain, size, since, noted, delivered) VALUES
+			('Q1', 1, 'hooli.example', 10, 9000, 9000, NULL), ('Q2', 1, 'hooli.example', 10, 8000, 9000, NULL), ('Q3', 1, 'hooli.example', 10, 7000, 7000, 7500);
+		INSERT INTO turn (token, account, kind, client, peer, tls, began, ended, messages, bytes, outcome) VALUES
+			('one', 1, 'atrn', '', '', '', 2000, 2001, 3, 30, 'done'), ('two', 1, 'atrn', '', '', '', 2002, 2003, 2, 20, 'lost'),
+			('three', 1, 'atrn', '', '', '', 2004, 2005, 0, 0, 'lost'), ('four', 2, 'etrn', '', '', '', 2000, NULL, 0, 0, NULL),
+			('five', 5, 'atrn', '', '', '', 2000, 2001, 1, 10, 'done');
+		INSERT INTO pop_session (account, mailbox, client, tls, began, ended, fetched, bytes, deleted, outcome) VALUES
+			(3, '', '', '', 2000, 2001, 1, 10, 1, 'lost'), (3, 'a@dent.example', '', '', 3000, 3001, 0, 0, 0, 'done'), (3, '', '', '', 4000, 4001, 0, 0, 0, 'lost');
+		INSERT INTO notice (account, subject, level, recipient, message, made, sent, over) VALUES (1, 'waiting mail', 50, '["a@b.example"]', 'x', 1, NULL, NULL)`)
+	for name, want := range map[string]string{
+		"hooli": "fetched 2003, called 8000", "globex": "fetched 0, called now", "dent": "fetched 2001, called 3001", "gone": "fetched 2001, called 2001", "acme": "",
+	} {
+		if got := presenceOf(t, l, name); got != want {
+			t.Errorf("presence of %s is %q, want %q", name, got, want)
+		}
+	}
+	if unsent, err := l.UnsentNotices(t.Context()); err != nil || len(unsent) != 1 || unsent[0].Account != 1 || unsent[0].ID != 1 {
+		t.Errorf("unsent notices are %+v, %v", unsent, err)
 	}
 	if faults, err := l.Check(t.Context()); err != nil || len(faults) > 0 {
 		t.Errorf("Check = %q, %v", faults, err)

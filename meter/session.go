@@ -36,7 +36,11 @@ func (l *Ledger) RecordPopSessions(ctx context.Context, sessions []PopSession) e
 	return l.batch(ctx, statement{`
 		INSERT INTO pop_session (account, mailbox, client, tls, began, ended, fetched, bytes, deleted, outcome)
 		SELECT a.id, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9
-		FROM json_each(?) JOIN account a ON a.name = value ->> 0`, []any{asJSON(rows)}})
+		FROM json_each(?) JOIN account a ON a.name = value ->> 0`, []any{asJSON(rows)}},
+		wasThere(`
+		SELECT a.id, max(iif(value ->> 6 > 0, value ->> 5, 0)), max(iif(value ->> 9 = 'done', value ->> 5, 0))
+		FROM json_each(?) JOIN account a ON a.name = value ->> 0
+		WHERE a.deleted IS NULL AND (value ->> 6 > 0 OR value ->> 9 = 'done') GROUP BY a.id`, asJSON(rows)))
 }
 
 // idle is the condition of sessions that fetched nothing and have a row of their own.

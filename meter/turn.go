@@ -38,12 +38,12 @@ func (l *Ledger) BeginTurn(ctx context.Context, token string, account int64, t T
 
 // EndTurn records how the turn ended, and where its mail went: that of a dialled one was not known at its beginning.
 func (l *Ledger) EndTurn(ctx context.Context, token string, t Turn) error {
-	return l.batch(ctx, endTurn(token, t))
+	return l.batch(ctx, endTurn(token, t)...)
 }
 
 // RecordTurn records, in one commit, a turn that was over before anything began.
 func (l *Ledger) RecordTurn(ctx context.Context, token string, account int64, t Turn) error {
-	return l.batch(ctx, beginTurn(token, account, t), endTurn(token, t))
+	return l.batch(ctx, append([]statement{beginTurn(token, account, t)}, endTurn(token, t)...)...)
 }
 
 func beginTurn(token string, account int64, t Turn) statement {
@@ -52,11 +52,15 @@ func beginTurn(token string, account int64, t Turn) statement {
 		[]any{token, account, t.Kind, t.Client, t.Peer, t.TLS, t.Began.UnixMilli()}}
 }
 
-func endTurn(token string, t Turn) statement {
-	return statement{`
+func endTurn(token string, t Turn) []statement {
+	return []statement{{`
 		UPDATE turn SET peer = ?, tls = ?, ended = ?, messages = ?, bytes = ?, outcome = ?, connections = ?, suspects = ?
 		WHERE token = ?`,
-		[]any{t.Peer, t.TLS, t.Ended.UnixMilli(), t.Messages, t.Bytes, t.Outcome, t.Connections, asJSON(t.Suspects), token}}
+		[]any{t.Peer, t.TLS, t.Ended.UnixMilli(), t.Messages, t.Bytes, t.Outcome, t.Connections, asJSON(t.Suspects), token}},
+		wasThere(`
+		SELECT r.account, iif(r.messages > 0, r.ended, 0), iif(r.outcome = 'done', r.ended, 0)
+		FROM turn r JOIN account a ON a.id = r.account
+		WHERE r.token = ? AND a.deleted IS NULL AND (r.messages > 0 OR r.outcome = 'done')`, token)}
 }
 
 // InterruptTurns records of turns that never ended that they were interrupted: the process in which

@@ -24,20 +24,25 @@ ALTER TABLE account ADD COLUMN waiting_messages INTEGER NOT NULL DEFAULT 0 CHECK
 ALTER TABLE account ADD COLUMN waiting_bytes    INTEGER NOT NULL DEFAULT 0 CHECK (waiting_bytes >= 0);
 
 -- When an account's customer was last there: fetched is the end of the last turn or POP3 session that brought mail,
--- called that of the last one that ended well, with mail or because there was none. 0: never. Turns and sessions
--- are not kept for ever.
+-- called that of the last one that ended well, with mail or because there was none, or when the account came into
+-- service or into its mode, before which nobody could. 0: never. Turns and sessions are not kept for ever.
 CREATE TABLE presence (
     account INTEGER NOT NULL PRIMARY KEY REFERENCES account,
     fetched INTEGER NOT NULL,
     called  INTEGER NOT NULL
 ) STRICT;
 
+-- Who asked for a turn while nothing waited left no trace so far. So nobody is taken to have been away before the
+-- oldest that waits now came.
 INSERT INTO presence (account, fetched, called)
 SELECT account, max(iif(brought, ended, 0)), max(iif(well, ended, 0))
 FROM (
     SELECT account, ended, messages > 0 AS brought, outcome = 'done' AS well FROM turn WHERE ended IS NOT NULL
     UNION ALL
-    SELECT account, ended, fetched > 0, outcome = 'done' FROM pop_session)
+    SELECT account, ended, fetched > 0, outcome = 'done' FROM pop_session
+    UNION ALL
+    SELECT id, coalesce((SELECT min(since) FROM waiting WHERE account = a.id AND delivered IS NULL), unixepoch() * 1000), false, true
+    FROM account a WHERE mode IN ('etrn', 'atrn') AND deleted IS NULL)
 WHERE brought OR well GROUP BY account;
 
 -- Which of its account's domains a message was for, as a JSON array; empty in what was counted before this was kept.
