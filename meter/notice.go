@@ -2,18 +2,19 @@ package meter
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"time"
 )
 
-// A Notice is a message about an account's limit or its waiting mail. It is kept whole before it is handed
+// A Notice is a message about an account's limit, its waiting mail or its silence. It is kept whole before it is handed
 // to the MTA, so that whoever finds it not sent hands over the same one.
 type Notice struct {
 	ID         int64
-	Account    int64
-	Subject    string // what it is about: a notice of the same subject and level is made once
-	Level      int64  // how far it has come; a lower one of the same subject is not made after it
-	Recipients []string
+	Account    int64    // 0: of several accounts; such a one is always made
+	Subject    string   // what it is about: a notice of the same subject and level is made once
+	Level      int64    // how far it has come; a lower one of the same subject is not made after it
+	Recipients []string // none: it counts as sent, because a notice of several accounts tells the same
 	Message    string
 }
 
@@ -28,14 +29,15 @@ type Occasion struct {
 func (l *Ledger) AddNotices(ctx context.Context, notices ...Notice) error {
 	rows := [][]any{}
 	for _, n := range notices {
-		rows = append(rows, []any{n.Account, n.Subject, n.Level, asJSON(n.Recipients), n.Message})
+		rows = append(rows, []any{n.Account, n.Subject, n.Level, asJSON(append([]string{}, n.Recipients...)), n.Message})
 	}
 	return l.batch(ctx, statement{`
-		INSERT INTO notice (account, subject, level, recipient, message, made)
-		SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ? FROM json_each(?) AS n
+		INSERT INTO notice (account, subject, level, recipient, message, made, sent)
+		SELECT nullif(value ->> 0, 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, :now, iif(value ->> 3 = '[]', :now, NULL)
+		FROM json_each(:notices) AS n
 		WHERE NOT EXISTS (SELECT 1 FROM notice WHERE account = n.value ->> 0 AND subject = n.value ->> 1
 		                  AND level >= n.value ->> 2 AND over IS NULL)`,
-		[]any{l.opt.Now().UnixMilli(), asJSON(rows)}})
+		[]any{sql.Named("now", l.opt.Now().UnixMilli()), sql.Named("notices", asJSON(rows))}})
 }
 
 // Noticed returns the highest level of each occasion that is not over.
@@ -45,7 +47,7 @@ func (l *Ledger) Noticed(ctx context.Context) (map[Occasion]int64, error) {
 		return nil, err
 	}
 	levels := map[Occasion]int64{}
-	for rows, err := range query(ctx, db, "SELECT account, subject, max(level) FROM notice WHERE over IS NULL GROUP BY account, subject") {
+	for rows, err := range query(ctx, db, "SELECT account, subject, max(level) FROM notice WHERE over IS NULL AND account IS NOT NULL GROUP BY account, subject") {
 		var o Occasion
 		var level int64
 		if err == nil {
@@ -82,7 +84,7 @@ func (l *Ledger) UnsentNotices(ctx context.Context) ([]Notice, error) {
 	}
 	var list []Notice
 	for rows, err := range query(ctx, db, `
-		SELECT id, account, subject, level, recipient, message FROM notice WHERE sent IS NULL ORDER BY id`) {
+		SELECT id, coalesce(account, 0), subject, level, recipient, message FROM notice WHERE sent IS NULL ORDER BY id`) {
 		var n Notice
 		var recipients string
 		if err == nil {

@@ -69,3 +69,23 @@ func TestANoticeIsMadeOnceForItsLevel(t *testing.T) {
 		t.Errorf("unsent (-want +got):\n%s", diff)
 	}
 }
+
+func TestANoticeOfSeveralAccountsIsMadeEachTime(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	digest := Notice{Subject: "acme and globex", Recipients: []string{"ops@provider.example"}, Message: "Subject: x\n\ny\n"}
+	told := Notice{Account: d.Account("acme").ID, Subject: "silence", Level: 1}
+	for range 2 {
+		if err := l.AddNotices(t.Context(), told, digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unsent, err := l.UnsentNotices(t.Context())
+	if err != nil || len(unsent) != 2 || unsent[0].Account != 0 || unsent[1].Subject != digest.Subject {
+		t.Errorf("unsent are %+v, %v; want the notice of both accounts twice, and of acme's own nothing", unsent, err)
+	}
+	levels, err := l.Noticed(t.Context())
+	if diff := cmp.Diff(map[Occasion]int64{{told.Account, told.Subject}: 1}, levels); diff != "" || err != nil {
+		t.Errorf("noticed is %v (-want +got):\n%s", err, diff)
+	}
+}

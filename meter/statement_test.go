@@ -73,7 +73,6 @@ var allowed = []struct{ text, step string }{
 	// An index of what is open, which is little.
 	{"UPDATE turn", "SCAN turn USING INDEX turn_open"},
 	{"FROM notice WHERE sent IS NULL", "SCAN notice USING INDEX notice_unsent"},
-	{"FROM notice WHERE over IS NULL", "SCAN notice USING INDEX notice_once"},
 	// The imports that are under way.
 	{"FROM recipient_import WHERE token = ? OR at < ?", "SCAN recipient_import"},
 	// What operators enter by hand.

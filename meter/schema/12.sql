@@ -98,6 +98,30 @@ DROP TABLE change_11;
 CREATE INDEX change_account ON change (account, id);
 CREATE INDEX change_plan ON change (plan, id) WHERE plan IS NOT NULL;
 
+-- A notice may be of several accounts, to the operator.
+ALTER TABLE notice RENAME TO notice_11;
+
+CREATE TABLE notice (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    account   INTEGER REFERENCES account, -- NULL: of several, to the operator
+    subject   TEXT    NOT NULL, -- what it is about: a month with its limits, the mail that waits, or who does not fetch it
+    level     INTEGER NOT NULL, -- how far it has come, such as per cent of the limit
+    recipient TEXT    NOT NULL, -- a JSON array of addresses; none: others have been told
+    message   TEXT    NOT NULL, -- as the MTA gets it
+    made      INTEGER NOT NULL,
+    sent      INTEGER,          -- NULL: not known to be with the MTA
+    over      INTEGER           -- when its occasion ended, so that the next one is another
+) STRICT;
+
+INSERT INTO notice (id, account, subject, level, recipient, message, made, sent, over)
+SELECT id, account, subject, level, recipient, message, made, sent, over FROM notice_11;
+
+DROP TABLE notice_11;
+
+CREATE UNIQUE INDEX notice_once ON notice (account, subject, level) WHERE over IS NULL;
+CREATE INDEX notice_unsent ON notice (id) WHERE sent IS NULL;
+CREATE INDEX notice_made ON notice (made);
+
 DROP VIEW account_document;
 
 -- An account as its history shows it: everything but verifiers and the recipient list's lines.
