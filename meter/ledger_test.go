@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -410,6 +411,39 @@ func TestCheckFindsLostUsage(t *testing.T) {
 		if faults, err := l.Check(t.Context()); err != nil || len(faults) != 1 {
 			t.Errorf("after %q Check = %v, %v; want one fault", lose, faults, err)
 		}
+	}
+}
+
+func TestMonthIsTheSumOfItsDays(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	a := mustLoad(t, l).Account("acme")
+	for _, change := range []struct {
+		sql  string
+		want Usage
+	}{
+		{"INSERT INTO usage (account, day, messages, bytes) VALUES (?, '2026-02-01', 1, 10), (?1, '2026-02-28', 2, 20), (?1, '2026-03-01', 8, 80)", Usage{3, 30}},
+		{"INSERT INTO adjustment (account, month, messages, bytes, reason, at, who) VALUES (?, '2026-02', -1, -5, '', 0, '')", Usage{2, 25}},
+		{"UPDATE usage SET messages = 5, bytes = 50 WHERE account = ? AND day = '2026-02-28'", Usage{5, 55}},
+		{"DELETE FROM usage WHERE account = ? AND day = '2026-02-28'", Usage{0, 5}},
+		{"DELETE FROM usage WHERE account = ? AND day = '2026-02-01'", Usage{0, 0}}, // never less than nothing
+	} {
+		if err := l.batch(t.Context(), statement{change.sql, []any{a.ID}}); err != nil {
+			t.Fatal(err)
+		}
+		if used, err := l.Usage(t.Context(), a.ID, Month{2026, 2}); err != nil || used != change.want {
+			t.Errorf("after %q February has %v, %v; want %v", change.sql, used, err, change.want)
+		}
+		if faults, err := l.Check(t.Context()); err != nil || len(faults) != 0 {
+			t.Errorf("after %q Check = %v, %v", change.sql, faults, err)
+		}
+	}
+	if err := l.batch(t.Context(), statement{sql: "UPDATE month_usage SET bytes = 81 WHERE month = '2026-03'"}); err != nil {
+		t.Fatal(err)
+	}
+	if faults, err := l.Check(t.Context()); err != nil || len(faults) != 1 || !strings.Contains(faults[0], "acme in 2026-03") {
+		t.Errorf("Check = %v, %v; want one fault", faults, err)
 	}
 }
 

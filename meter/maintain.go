@@ -44,7 +44,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) error {
 }
 
 // Check returns what is wrong with the ledger, nothing when it is sound: damage that SQLite finds,
-// references to what is not there, and days whose evidence exceeds their usage.
+// references to what is not there, days whose evidence exceeds their usage, and months that are not the sum of their days.
 func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 	db, err := l.reader(ctx)
 	if err != nil {
@@ -65,6 +65,12 @@ func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 			LEFT JOIN domain_usage u ON u.account = e.account AND u.day = e.day AND u.domain = e.domain
 			WHERE e.messages > coalesce(u.messages, 0) OR e.bytes > coalesce(u.bytes, 0)`,
 			"usage is less than its evidence: %s"},
+		{`SELECT a.name || ' in ' || m.month FROM month_usage m JOIN account a ON a.id = m.account
+			WHERE m.messages <> (SELECT coalesce(sum(messages), 0) FROM usage WHERE account = m.account AND day BETWEEN m.month || '-01' AND m.month || '-31')
+				+ (SELECT coalesce(sum(messages), 0) FROM adjustment WHERE account = m.account AND month = m.month)
+			OR m.bytes <> (SELECT coalesce(sum(bytes), 0) FROM usage WHERE account = m.account AND day BETWEEN m.month || '-01' AND m.month || '-31')
+				+ (SELECT coalesce(sum(bytes), 0) FROM adjustment WHERE account = m.account AND month = m.month)`,
+			"the month's usage is not the sum of its days: %s"},
 	} {
 		for rows, err := range query(ctx, db, check.sql) {
 			var what string

@@ -43,6 +43,9 @@ func TestALedgerOfTheFirstVersionIsTakenOver(t *testing.T) {
 	if all, err := l.Invoices(t.Context(), Month{2026, 2}, standard); err != nil || all.Accounts[0].Last != 77 {
 		t.Errorf("the last message is not known: %+v, %v", all, err)
 	}
+	if used, err := l.Usage(t.Context(), 1, Month{2026, 2}); err != nil || used != (Usage{1, 77}) {
+		t.Errorf("the month has %v, %v", used, err)
+	}
 	if a := mustLoad(t, l).Account("acme"); a.BasePrice.Set || a.TierPrice.Set || a.TLS != TLSOpportunistic {
 		t.Errorf("the account got what it did not have: %+v", a)
 	}

@@ -2,6 +2,8 @@ package meter
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -27,13 +29,12 @@ func (l *Ledger) Usage(ctx context.Context, account int64, month Month) (Usage, 
 	if err != nil {
 		return Usage{}, err
 	}
-	first, last := month.span()
 	var u Usage
-	err = db.QueryRowContext(ctx, `
-		SELECT max(0, coalesce(sum(messages), 0)), max(0, coalesce(sum(bytes), 0)) FROM (
-			SELECT messages, bytes FROM usage WHERE account = ?1 AND day BETWEEN ?2 AND ?3
-			UNION ALL SELECT messages, bytes FROM adjustment WHERE account = ?1 AND month = ?4)`,
-		account, first, last, month.String()).Scan(&u.Messages, &u.Bytes)
+	err = db.QueryRowContext(ctx, "SELECT max(0, messages), max(0, bytes) FROM month_usage WHERE month = ? AND account = ?", month.String(), account).
+		Scan(&u.Messages, &u.Bytes)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Usage{}, nil
+	}
 	return u, unavailable(err)
 }
 

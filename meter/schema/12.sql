@@ -172,3 +172,39 @@ SELECT name, json_object(
     'waiting_bytes', waiting_bytes
 ) AS document
 FROM plan;
+
+-- What every account used in a month, with what was adjusted: the month of a hundred thousand accounts in one look. Only
+-- these triggers write to it.
+CREATE TABLE month_usage (
+    month    TEXT    NOT NULL,
+    account  INTEGER NOT NULL REFERENCES account,
+    messages INTEGER NOT NULL,
+    bytes    INTEGER NOT NULL,
+    PRIMARY KEY (month, account)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO month_usage (month, account, messages, bytes)
+SELECT month, account, sum(messages), sum(bytes)
+FROM (SELECT substr(day, 1, 7) AS month, account, messages, bytes FROM usage
+      UNION ALL SELECT month, account, messages, bytes FROM adjustment)
+GROUP BY month, account;
+
+CREATE TRIGGER usage_comes AFTER INSERT ON usage BEGIN
+    INSERT INTO month_usage (month, account, messages, bytes) VALUES (substr(new.day, 1, 7), new.account, new.messages, new.bytes)
+    ON CONFLICT DO UPDATE SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER usage_changes AFTER UPDATE OF messages, bytes ON usage BEGIN
+    UPDATE month_usage SET messages = messages + new.messages - old.messages, bytes = bytes + new.bytes - old.bytes
+    WHERE month = substr(new.day, 1, 7) AND account = new.account;
+END;
+
+CREATE TRIGGER usage_goes AFTER DELETE ON usage BEGIN
+    UPDATE month_usage SET messages = messages - old.messages, bytes = bytes - old.bytes
+    WHERE month = substr(old.day, 1, 7) AND account = old.account;
+END;
+
+CREATE TRIGGER adjustment_comes AFTER INSERT ON adjustment BEGIN
+    INSERT INTO month_usage (month, account, messages, bytes) VALUES (new.month, new.account, new.messages, new.bytes)
+    ON CONFLICT DO UPDATE SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes;
+END;
