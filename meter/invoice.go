@@ -23,13 +23,17 @@ type Invoices struct {
 type Invoice struct {
 	ID          int64 // of the account
 	Account     string
+	Customer    string // as the operator's books have it
+	Plan        string // name of its price plan, if it has one
 	Mode        Mode
 	Domains     []string // A-labels, sorted; those that a deleted account had at its end
 	Deleted     bool
 	Counted     Usage // by evidence
 	Last        int64 // octets of the last message that was counted
 	Adjustments []Adjustment
-	Tariff      Tariff // with the account's own limits and prices
+	Tariff      Tariff // with the account's own limits and prices, or its plan's
+	Days        int    // for which the base price is billed, from the account's first one on
+	MonthDays   int    // as many as Days, but for a first month that is prorated
 }
 
 // An Adjustment is what an operator added to a month's usage, or took from it.
@@ -60,11 +64,24 @@ func (i *Invoice) Tiers() int64 { return i.Tariff.Tiers(i.Billed()) }
 // neither was passed.
 func (i *Invoice) Decided() string { return i.Tariff.Decided(i.Billed()) }
 
+// Prorated reports whether the base price is billed for a part of the month.
+func (i *Invoice) Prorated() bool { return i.Days < i.MonthDays }
+
+// Base is the base price for the days that are billed, with half a cent rounded up.
+func (i *Invoice) Base() Cents {
+	price := i.Tariff.BasePrice
+	if !i.Prorated() {
+		return price
+	}
+	days, all := Cents(i.Days), Cents(i.MonthDays)
+	return price/all*days + (2*(price%all)*days+all)/(2*all) // which no price can overflow
+}
+
 // Additional is the price of the tiers above the first.
-func (i *Invoice) Additional() Cents { return i.Total() - i.Tariff.BasePrice }
+func (i *Invoice) Additional() Cents { return i.Tariff.Charge(i.Billed()) - i.Tariff.BasePrice }
 
 // Total is the amount owed.
-func (i *Invoice) Total() Cents { return i.Tariff.Charge(i.Billed()) }
+func (i *Invoice) Total() Cents { return i.Base() + i.Additional() }
 
 // What can stand against closing or adjusting a month.
 var (
@@ -84,7 +101,10 @@ const billed = `
 	       coalesce(nullif(a.bytes, 0), nullif(p.bytes, 0), :bytes) AS tier_bytes,
 	       coalesce(a.base_price, p.base_price, :base) AS base_price, coalesce(a.tier_price, p.tier_price, :tier) AS tier_price,
 	       :currency AS currency, coalesce(nullif(a.on_limit, ''), nullif(p.on_limit, ''), :on_limit) AS on_limit,
-	       coalesce(nullif(a.max_tiers, 0), p.max_tiers, 0) AS max_tiers, coalesce(a.used_last, 0) AS last
+	       coalesce(nullif(a.max_tiers, 0), p.max_tiers, 0) AS max_tiers, coalesce(a.used_last, 0) AS last,
+	       a.customer AS customer, coalesce(a.plan, '') AS plan,
+	       -- of a month in which it was not there from the first day on
+	       iif(:prorate AND a.created >= :second, (SELECT count(*) FROM json_each(:ends) WHERE value > a.created), 0) AS days
 	FROM (
 		SELECT a.*, sum(u.messages) AS used_messages, sum(u.bytes) AS used_bytes, max(u.day), u.last AS used_last -- of the last day
 		FROM account a LEFT JOIN usage u ON u.account = a.id AND u.day BETWEEN :first AND :last GROUP BY a.id) a
@@ -95,10 +115,15 @@ const billed = `
 // billing is the parameters of billed.
 func (l *Ledger) billing(month Month, t Tariff) []any {
 	first, last := month.span()
+	ends := make([]int64, month.Days())
+	for i := range ends {
+		ends[i] = month.dayStart(i+2, l.opt.Location).UnixMilli()
+	}
 	return []any{
 		sql.Named("messages", t.Messages), sql.Named("bytes", t.Bytes), sql.Named("base", int64(t.BasePrice)),
 		sql.Named("tier", int64(t.TierPrice)), sql.Named("currency", t.Currency), sql.Named("on_limit", t.OnLimit), sql.Named("first", first),
 		sql.Named("last", last), sql.Named("end", month.Next().Start(l.opt.Location).UnixMilli()), sql.Named("month", month.String()),
+		sql.Named("prorate", t.Prorate), sql.Named("second", ends[0]), sql.Named("ends", asJSON(ends)),
 	}
 }
 
@@ -124,21 +149,24 @@ func (l *Ledger) Invoices(ctx context.Context, month Month, t Tariff) (*Invoices
 		for rows, err := range query(ctx, conn, `
 			SELECT b.id, a.name, b.mode, b.domains, b.deleted, b.messages, b.bytes,
 			       b.tier_messages, b.tier_bytes, b.base_price, b.tier_price, b.currency,
-			       b.on_limit, b.max_tiers, b.last
+			       b.on_limit, b.max_tiers, b.last, b.customer, b.plan, b.days
 			FROM (`+from+`) b JOIN account a ON a.id = b.id ORDER BY a.name`, args...) {
-			var i Invoice
+			i := Invoice{MonthDays: month.Days()}
 			var domains string
 			if err == nil {
 				t := &i.Tariff
 				err = rows.Scan(&i.ID, &i.Account, &i.Mode, &domains, &i.Deleted, &i.Counted.Messages, &i.Counted.Bytes,
 					&t.Messages, &t.Bytes, &t.BasePrice, &t.TierPrice, &t.Currency,
-					&t.OnLimit, &t.MaxTiers, &i.Last)
+					&t.OnLimit, &t.MaxTiers, &i.Last, &i.Customer, &i.Plan, &i.Days)
 			}
 			if err == nil {
 				err = json.Unmarshal([]byte(domains), &i.Domains)
 			}
 			if err != nil {
 				return err
+			}
+			if i.Days == 0 {
+				i.Days = i.MonthDays
 			}
 			i.Adjustments = adjustments[i.ID]
 			all.Accounts = append(all.Accounts, i)
@@ -187,7 +215,7 @@ func (l *Ledger) CloseMonth(ctx context.Context, month Month, t Tariff) error {
 	err = l.batch(ctx,
 		statement{"INSERT INTO closed_month (month, at, who) VALUES (?, ?, ?)", []any{month.String(), now.UnixMilli(), l.opt.Actor}},
 		statement{`INSERT INTO invoice (month, account, mode, domains, deleted, messages, bytes,
-		                                tier_messages, tier_bytes, base_price, tier_price, currency, on_limit, max_tiers, last)
+		                                tier_messages, tier_bytes, base_price, tier_price, currency, on_limit, max_tiers, last, customer, plan, days)
 			SELECT :month, * FROM (` + billed + `)`, l.billing(month, t)})
 	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "closed_month.month") {
 		return fmt.Errorf("%s: %w", month, ErrMonthClosed)

@@ -54,12 +54,16 @@ func (m Month) Before(other Month) bool {
 const quarter = 15 * time.Minute
 
 // Start is the month's first moment at loc, also where the clock is changed at that midnight.
-func (m Month) Start(loc *time.Location) time.Time {
-	start := time.Date(m.Year, m.Month, 1, 0, 0, 0, 0, loc)
-	for MonthOf(start, loc).Before(m) { // there is no such midnight
+func (m Month) Start(loc *time.Location) time.Time { return m.dayStart(1, loc) }
+
+// dayStart is the first moment at loc of the month's n-th day; of a day that a time zone has left out, that of the next.
+func (m Month) dayStart(n int, loc *time.Location) time.Time {
+	start := time.Date(m.Year, m.Month, n, 0, 0, 0, 0, loc)
+	key := time.Date(m.Year, m.Month, n, 0, 0, 0, 0, time.UTC).Format(time.DateOnly)
+	for day(start, loc) < key { // there is no such midnight
 		start = start.Add(quarter)
 	}
-	for MonthOf(start.Add(-quarter), loc) == m { // there are two
+	for day(start.Add(-quarter), loc) >= key { // there are two, or the day begins earlier
 		start = start.Add(-quarter)
 	}
 	return start

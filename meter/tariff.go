@@ -68,6 +68,7 @@ type Tariff struct {
 	Currency  string
 	OnLimit   OnLimit // what happens to mail above the first tier; empty: [Bill]
 	MaxTiers  int64   // with bill: how many there can be; 0: no bound
+	Prorate   bool    // of an account's first month the base price is by days; see [Invoice.Base]
 }
 
 // For is the tariff with the account's limits and prices, where it or its plan has any, and with its bound.
@@ -134,8 +135,7 @@ func (t Tariff) Nearer(u Usage) (used, limit int64, bytes bool) {
 	return 0, 0, false
 }
 
-// Charge is what a month with this usage costs. An unused month costs the base price; there is no
-// proration. The amount stays at the largest that Cents can hold rather than overflow.
+// Charge is what a whole month with this usage costs. An unused month costs the base price. The amount stays at the largest that Cents can hold rather than overflow.
 func (t Tariff) Charge(u Usage) Cents {
 	further := t.Tiers(u) - 1
 	if t.TierPrice > 0 && further > (math.MaxInt64-int64(t.BasePrice))/int64(t.TierPrice) {
