@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/mattn/go-sqlite3"
 )
@@ -69,12 +67,11 @@ func (l *Ledger) checkAdjustment(ctx context.Context, name string, month Month, 
 		return invalid("an adjustment by more than %d is refused as a mistake", int64(maxAdjustment))
 	case strings.TrimSpace(reason) == "":
 		return invalid("an adjustment needs a reason, which the bill shows")
-	case len(reason) > maxReason:
-		return invalid("the reason is longer than %d octets", maxReason)
-	case !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl):
-		return invalid("the reason must be one line of text")
 	case MonthOf(l.opt.Now(), l.opt.Location).Before(month):
 		return invalid("%s has not begun", month)
+	}
+	if err := checkLine("reason", reason, maxReason); err != nil {
+		return err
 	}
 	created, err := l.firstCreated(ctx, name)
 	switch {

@@ -20,6 +20,9 @@ var (
 	ErrNoNetwork    = errors.New("the account does not have this network")
 	ErrMailboxTaken = errors.New("the mailbox exists already")
 	ErrNoMailbox    = errors.New("there is no such mailbox")
+	ErrNoPlan       = errors.New("there is no such plan")
+	ErrPlanTaken    = errors.New("there is a plan of this name already")
+	ErrPlanInUse    = errors.New("accounts have the plan")
 	ErrInvalid      = errors.New("invalid")
 )
 
@@ -103,8 +106,36 @@ func (l *Ledger) change(ctx context.Context, name, action string, statements ...
 
 // historyAfter completes the history line that the batch began, which is the newest.
 var historyAfter = statement{sql: `
-	UPDATE change SET after = (SELECT document FROM account_document WHERE id = change.account)
+	UPDATE change SET after = iif(account IS NULL, (SELECT document FROM plan_document WHERE name = plan),
+	                              (SELECT document FROM account_document WHERE id = account))
 	WHERE id = (SELECT max(id) FROM change)`}
+
+// changed are the columns of a row that get other values.
+type changed struct {
+	columns []string
+	args    []any
+}
+
+func (c *changed) set(column string, old, new any) {
+	if old != new {
+		c.columns = append(c.columns, column+" = ?")
+		c.args = append(c.args, new)
+	}
+}
+
+func (c *changed) terms(old, new Terms) {
+	c.set("messages", old.Messages, new.Messages)
+	c.set("bytes", old.Bytes, new.Bytes)
+	c.set("on_limit", old.OnLimit, new.OnLimit)
+	c.set("max_tiers", old.MaxTiers, new.MaxTiers)
+	c.set("base_price", old.BasePrice, new.BasePrice)
+	c.set("tier_price", old.TierPrice, new.TierPrice)
+	c.set("waiting_messages", old.WaitingMessages, new.WaitingMessages)
+	c.set("waiting_bytes", old.WaitingBytes, new.WaitingBytes)
+}
+
+// list is what stands behind SET.
+func (c *changed) list() string { return strings.Join(c.columns, ", ") }
 
 // ofNothing reports whether a change failed because what it is of is not there.
 func ofNothing(err error) bool {

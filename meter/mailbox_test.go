@@ -62,7 +62,7 @@ func TestMaildirsGoWithTheirMailboxesToAnotherLedger(t *testing.T) {
 	if err := errors.Join(l.RemoveMailbox(t.Context(), "dent", arthur), l.AddMailbox(t.Context(), "dent", arthur, newVerifier(false))); err != nil {
 		t.Fatal(err)
 	}
-	all, err := l.Transfers(t.Context())
+	all, _, err := l.Transfers(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,11 @@ package meter
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+
+	"github.com/mattn/go-sqlite3"
 )
 
 // Terms are how much mail an account may have, and what it costs. The zero value of each is where others apply: an account's
@@ -24,6 +29,147 @@ type Plan struct {
 	Terms
 }
 
+// PlanUse is a plan with how many accounts have it.
+type PlanUse struct {
+	Plan
+	Accounts int64
+}
+
+// Plans returns the price plans in the order of their names.
+func (l *Ledger) Plans(ctx context.Context) (uses []PlanUse, err error) {
+	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
+		plans, err := loadPlans(ctx, conn)
+		if err != nil {
+			return err
+		}
+		for rows, err := range query(ctx, conn, `
+			SELECT name, (SELECT count(*) FROM account WHERE plan = p.name AND deleted IS NULL) FROM plan p ORDER BY name`) {
+			var name string
+			var accounts int64
+			if err == nil {
+				err = rows.Scan(&name, &accounts)
+			}
+			if err != nil {
+				return err
+			}
+			uses = append(uses, PlanUse{*plans[name], accounts})
+		}
+		return nil
+	})
+	return uses, err
+}
+
+// AddPlan makes a plan. Errors: [ErrInvalid], [ErrPlanTaken].
+func (l *Ledger) AddPlan(ctx context.Context, p Plan) error {
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	err := l.batch(ctx, l.addPlan(p)...)
+	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "plan.name") {
+		return fmt.Errorf("%s: %w", p.Name, ErrPlanTaken)
+	}
+	return err
+}
+
+// addPlan makes the statements for a new plan, the first line of its history among them.
+func (l *Ledger) addPlan(p Plan) []statement {
+	return []statement{
+		{`INSERT INTO plan (name, messages, bytes, on_limit, max_tiers, base_price, tier_price, waiting_messages, waiting_bytes)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			[]any{p.Name, p.Messages, p.Bytes, p.OnLimit, p.MaxTiers, p.BasePrice, p.TierPrice, p.WaitingMessages, p.WaitingBytes}},
+		{"INSERT INTO change (at, who, plan, action) VALUES (?, ?, ?, 'plan add')", []any{l.opt.Now().UnixMilli(), l.opt.Actor, p.Name}},
+		historyAfter,
+	}
+}
+
+// EditPlan changes what edit changes of a plan's terms, and nothing else. They are in force for all its accounts at once.
+// Errors: [ErrNoPlan], [ErrInvalid].
+func (l *Ledger) EditPlan(ctx context.Context, name string, edit func(*Terms) error) (before, after *Plan, err error) {
+	plans, err := l.plans(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	before = plans[name]
+	if before == nil {
+		return nil, nil, noPlan(name)
+	}
+	edited := *before
+	if err := edit(&edited.Terms); err != nil {
+		return nil, nil, err
+	}
+	if err := edited.Validate(); err != nil {
+		return nil, nil, err
+	}
+	var c changed
+	c.terms(before.Terms, edited.Terms)
+	if c.columns == nil {
+		return before, before, nil
+	}
+	return before, &edited, l.changePlan(ctx, name, "plan set", statement{"UPDATE plan SET " + c.list() + " WHERE name = ?", append(c.args, name)})
+}
+
+// RemovePlan removes a plan that no account has. Deleted accounts that had it keep its terms as their own, by which the
+// months that are not closed are billed. Errors: [ErrNoPlan], [ErrPlanInUse].
+func (l *Ledger) RemovePlan(ctx context.Context, name string) error {
+	err := l.changePlan(ctx, name, "plan remove",
+		statement{`
+			UPDATE account AS a SET plan = NULL,
+				messages = coalesce(nullif(a.messages, 0), p.messages), bytes = coalesce(nullif(a.bytes, 0), p.bytes),
+				on_limit = coalesce(nullif(a.on_limit, ''), p.on_limit), max_tiers = coalesce(nullif(a.max_tiers, 0), p.max_tiers),
+				base_price = coalesce(a.base_price, p.base_price), tier_price = coalesce(a.tier_price, p.tier_price)
+			FROM plan p WHERE p.name = ? AND a.plan = p.name AND a.deleted IS NOT NULL`, []any{name}},
+		statement{"DELETE FROM plan WHERE name = ?", []any{name}})
+	if constraint(err, sqlite3.ErrConstraintForeignKey, "") {
+		return l.whoHasPlan(ctx, name)
+	}
+	return err
+}
+
+// changePlan is change for a plan.
+func (l *Ledger) changePlan(ctx context.Context, name, action string, statements ...statement) error {
+	batch := []statement{{`
+		INSERT INTO change (at, who, plan, action, before)
+		VALUES (?, ?, (SELECT name FROM plan WHERE name = ?), ?, (SELECT document FROM plan_document WHERE name = ?))`,
+		[]any{l.opt.Now().UnixMilli(), l.opt.Actor, name, action, name}}}
+	batch = append(batch, statements...)
+	err := l.batch(ctx, append(batch, historyAfter)...)
+	if ofNothing(err) {
+		return noPlan(name)
+	}
+	return err
+}
+
+// namedAccounts is how many of a plan's accounts are named.
+const namedAccounts = 3
+
+// whoHasPlan says how many accounts have the plan, and names some.
+func (l *Ledger) whoHasPlan(ctx context.Context, plan string) error {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	var all int
+	for rows, err := range query(ctx, db, `
+		SELECT name, count(*) OVER () FROM account WHERE plan = ? AND deleted IS NULL ORDER BY name LIMIT ?`, plan, namedAccounts) {
+		var name string
+		if err == nil {
+			err = rows.Scan(&name, &all)
+		}
+		if err != nil {
+			return unavailable(err)
+		}
+		names = append(names, name)
+	}
+	list := strings.Join(names, ", ")
+	if more := all - len(names); more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Errorf("%s: %w: %s", plan, ErrPlanInUse, list)
+}
+
+func noPlan(name string) error { return fmt.Errorf("%s: %w", name, ErrNoPlan) }
+
 // Or are the terms, and where there are none the others.
 func (t Terms) Or(others Terms) Terms {
 	if !t.BasePrice.Set {
@@ -41,6 +187,14 @@ func (t Terms) Or(others Terms) Terms {
 	return t
 }
 
+// Validate checks what a plan must fulfil; the error ([ErrInvalid]) says what to change.
+func (p *Plan) Validate() error {
+	if !ValidName(p.Name) {
+		return invalid("the plan's name %q must be 1 to 32 of a-z, 0-9 and hyphen, and not begin with a hyphen", p.Name)
+	}
+	return p.Terms.validate()
+}
+
 // validate checks what terms must fulfil whosever they are; the error is an [ErrInvalid].
 func (t Terms) validate() error {
 	switch t.OnLimit {
@@ -55,6 +209,15 @@ func (t Terms) validate() error {
 		return invalid("messages, bytes, max-tiers and what may wait can be %d at most", int64(MaxLimit))
 	}
 	return nil
+}
+
+func (l *Ledger) plans(ctx context.Context) (map[string]*Plan, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plans, err := loadPlans(ctx, db)
+	return plans, unavailable(err)
 }
 
 func loadPlans(ctx context.Context, q querier) (map[string]*Plan, error) {

@@ -102,7 +102,8 @@ func TestAClosedMonthKeepsItsProration(t *testing.T) {
 	t.Parallel()
 	c := clockAt("2026-02-15 12:00:00")
 	l := newTestLedger(t, Options{Now: c.Now})
-	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Customer: "K-4711"})
+	mustAddPlan(t, l, gold)
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Customer: "K-4711", Plan: "gold"})
 	c.set("2026-03-15 12:00:00")
 	closing := func(month Month, tariff Tariff) {
 		t.Helper()
@@ -114,7 +115,7 @@ func TestAClosedMonthKeepsItsProration(t *testing.T) {
 	mustAdd(t, l, Account{Name: "late", Mode: Backup})
 	c.set("2026-04-15 12:00:00")
 	closing(Month{2026, 3}, standard)
-	_, _, err := l.EditAccount(t.Context(), "acme", "account set", func(a *Account) error { a.Customer = "K-1"; return nil })
+	_, _, err := l.EditAccount(t.Context(), "acme", "account set", func(a *Account) error { a.Customer, a.Plan = "K-1", ""; return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,7 @@ func TestAClosedMonthKeepsItsProration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i := february.Accounts[0]; i.Days != 14 || i.Total() != 500 || i.Customer != "K-4711" {
+		if i := february.Accounts[0]; i.Days != 14 || i.Total() != 1000 || i.Customer != "K-4711" || i.Plan != "gold" {
 			t.Errorf("with proration %t the closed month is %+v", tariff.Prorate, i)
 		}
 		march, err := l.Invoices(t.Context(), Month{2026, 3}, tariff)

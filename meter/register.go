@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/mattn/go-sqlite3"
 )
@@ -49,6 +51,12 @@ func (a *Account) Validate() error {
 	if err := a.Terms.validate(); err != nil {
 		return err
 	}
+	if err := checkLine("customer", a.Customer, maxCustomer); err != nil {
+		return err
+	}
+	if err := checkLine("note", a.Note, maxNote); err != nil {
+		return err
+	}
 	if a.Host != "" {
 		host, err := ParseHost(a.Host)
 		if err != nil {
@@ -66,9 +74,27 @@ func (a *Account) Validate() error {
 	return nil
 }
 
+// Octets of what operators write of an account.
+const (
+	maxCustomer = 64
+	maxNote     = 500
+)
+
+// checkLine refuses what is not a line of so many octets that can be shown.
+func checkLine(what, text string, most int) error {
+	hidden := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) }
+	switch {
+	case len(text) > most:
+		return invalid("the %s is longer than %d octets", what, most)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, hidden):
+		return invalid("the %s must be one line of text", what)
+	}
+	return nil
+}
+
 // AddAccount makes an account with its domains and networks, and with a verifier for its own log-in
 // where v is not nil. Domains must be normalized. Errors: [ErrInvalid], [ErrNameTaken] (by a
-// deleted account too), [ErrDomainTaken].
+// deleted account too), [ErrDomainTaken], [ErrNoPlan].
 func (l *Ledger) AddAccount(ctx context.Context, a Account, v *Verifier) error {
 	if err := a.Validate(); err != nil {
 		return err
@@ -79,6 +105,14 @@ func (l *Ledger) AddAccount(ctx context.Context, a Account, v *Verifier) error {
 		return fmt.Errorf("%s: %w (names of deleted accounts are not used again)", a.Name, ErrNameTaken)
 	case domainTaken(err):
 		return l.whoHas(ctx, a.Domains)
+	}
+	return unknownPlan(a.Plan, err)
+}
+
+// unknownPlan is the error of a change that has nothing of another table in it but the plan, where that is not there.
+func unknownPlan(plan string, err error) error {
+	if constraint(err, sqlite3.ErrConstraintForeignKey, "") {
+		return noPlan(plan)
 	}
 	return err
 }
@@ -109,7 +143,8 @@ func (l *Ledger) addAccount(a *Account, v *Verifier, action string) []statement 
 }
 
 // EditAccount changes what edit changes of the account, and nothing else: two processes that edit
-// different fields at once both succeed. Its name, domains and networks are not edited this way.
+// different fields at once both succeed. Its name, domains and networks are not edited this way. Errors: [ErrNoAccount],
+// [ErrNoPlan], [ErrInvalid].
 func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func(*Account) error) (before, after *Account, err error) {
 	d, err := l.Load(ctx)
 	if err != nil {
@@ -126,50 +161,40 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 	if err := edited.Validate(); err != nil {
 		return nil, nil, err
 	}
-	var columns []string
-	var args []any
-	set := func(column string, old, new any) {
-		if old != new {
-			columns = append(columns, column+" = ?")
-			args = append(args, new)
-		}
+	edited.PlanTerms = Terms{}
+	if plan := d.Plan(edited.Plan); plan != nil {
+		edited.PlanTerms = plan.Terms
 	}
-	set("customer", before.Customer, edited.Customer)
-	set("note", before.Note, edited.Note)
-	set("mode", before.Mode, edited.Mode)
-	set("suspended", before.Suspended, edited.Suspended)
-	set("host", before.Host, edited.Host)
-	set("recipients", before.Recipients, edited.Recipients)
-	set("messages", before.Messages, edited.Messages)
-	set("bytes", before.Bytes, edited.Bytes)
-	set("on_limit", before.OnLimit, edited.OnLimit)
-	set("max_tiers", before.MaxTiers, edited.MaxTiers)
-	set("base_price", before.BasePrice, edited.BasePrice)
-	set("tier_price", before.TierPrice, edited.TierPrice)
-	set("waiting_messages", before.WaitingMessages, edited.WaitingMessages)
-	set("waiting_bytes", before.WaitingBytes, edited.WaitingBytes)
-	set("hold", int64(before.Hold/time.Second), int64(edited.Hold/time.Second))
-	set("contact", before.Contact, edited.Contact)
-	set("copies", before.Copies, edited.Copies)
-	set("catch_all", before.CatchAll, edited.CatchAll)
-	set("quota", before.Quota, edited.Quota)
-	set("tls", before.TLS, cmp.Or(edited.TLS, TLSOpportunistic))
-	set("cram_md5", before.CRAMMD5, edited.CRAMMD5)
+	var c changed
+	c.terms(before.Terms, edited.Terms)
+	c.set("customer", before.Customer, edited.Customer)
+	c.set("note", before.Note, edited.Note)
+	c.set("mode", before.Mode, edited.Mode)
+	c.set("suspended", before.Suspended, edited.Suspended)
+	c.set("host", before.Host, edited.Host)
+	c.set("recipients", before.Recipients, edited.Recipients)
+	c.set("hold", int64(before.Hold/time.Second), int64(edited.Hold/time.Second))
+	c.set("contact", before.Contact, edited.Contact)
+	c.set("copies", before.Copies, edited.Copies)
+	c.set("catch_all", before.CatchAll, edited.CatchAll)
+	c.set("quota", before.Quota, edited.Quota)
+	c.set("tls", before.TLS, cmp.Or(edited.TLS, TLSOpportunistic))
+	c.set("cram_md5", before.CRAMMD5, edited.CRAMMD5)
 	if before.Plan != edited.Plan {
-		columns = append(columns, "plan = nullif(?, '')")
-		args = append(args, edited.Plan)
+		c.columns = append(c.columns, "plan = nullif(?, '')")
+		c.args = append(c.args, edited.Plan)
 	}
-	if columns == nil {
+	if c.columns == nil {
 		return before, before, nil
 	}
-	statements := []statement{{"UPDATE account SET " + strings.Join(columns, ", ") + " WHERE name = ?", append(args, name)}}
+	statements := []statement{{"UPDATE account SET " + c.list() + " WHERE name = ?", append(c.args, name)}}
 	if before.CRAMMD5 && !edited.CRAMMD5 { // what is not wanted any more is not kept
 		statements = append(statements, statement{"UPDATE credential SET cram_md5 = NULL WHERE account = " + accountID, []any{name}})
 	}
 	if before.Mode != edited.Mode || before.Suspended && !edited.Suspended { // until now nobody could fetch
 		statements = append(statements, wasThere("SELECT id, 0, ? FROM account WHERE name = ?", l.opt.Now().UnixMilli(), name))
 	}
-	return before, &edited, l.change(ctx, name, action, statements...)
+	return before, &edited, unknownPlan(edited.Plan, l.change(ctx, name, action, statements...))
 }
 
 // DeleteAccount takes the account out of service with all that is its own. Its usage and its history

@@ -22,10 +22,9 @@ type Transfer struct {
 	Verifiers map[string]*Verifier // by log-in: the account's name or a mailbox's key
 }
 
-// Transfers returns all accounts, in the order of their names and as of one moment.
-func (l *Ledger) Transfers(ctx context.Context) ([]Transfer, error) {
-	var all []Transfer
-	err := l.atOneMoment(ctx, func(conn *sql.Conn) error {
+// Transfers returns all accounts and all plans, in the order of their names and as of one moment.
+func (l *Ledger) Transfers(ctx context.Context) (all []Transfer, plans []*Plan, err error) {
+	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
 		d, err := load(ctx, conn)
 		if err != nil {
 			return err
@@ -45,9 +44,10 @@ func (l *Ledger) Transfers(ctx context.Context) ([]Transfer, error) {
 			}
 			all = append(all, t)
 		}
+		plans = d.Plans()
 		return err
 	})
-	return all, err
+	return all, plans, err
 }
 
 func verifiersOf(ctx context.Context, q querier) (map[int64]map[string]*Verifier, error) {
@@ -120,14 +120,18 @@ func (t *Transfer) Faults() []error {
 }
 
 // Clashes returns what in the ledger is in the way of an import: names that are taken, also by deleted accounts
-// ([ErrNameTaken]), and else domains that are ([ErrDomainTaken]).
-func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer) (clashes []error, err error) {
+// ([ErrNameTaken]), and else domains that are ([ErrDomainTaken]), and plans that are others here ([ErrPlanTaken]).
+func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer, plans ...*Plan) (clashes []error, err error) {
 	var names, domains []string
 	for _, t := range accounts {
 		names, domains = append(names, t.Name), append(domains, t.Domains...)
 	}
 	taken, owners := map[string]bool{}, map[string]string{}
-	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
+	var present map[string]*Plan
+	err = l.atOneMoment(ctx, func(conn *sql.Conn) (err error) {
+		if present, err = loadPlans(ctx, conn); err != nil {
+			return err
+		}
 		for rows, err := range query(ctx, conn, "SELECT name, deleted IS NOT NULL FROM account WHERE name IN (SELECT value FROM json_each(?))", asJSON(names)) {
 			var name string
 			var deleted bool
@@ -153,6 +157,11 @@ func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer) (clashes []er
 		}
 		return nil
 	})
+	for _, p := range plans {
+		if clash := p.clash(present); clash != nil {
+			clashes = append(clashes, clash)
+		}
+	}
 	for _, t := range accounts {
 		if deleted, found := taken[t.Name]; found {
 			by := ""
@@ -171,12 +180,27 @@ func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer) (clashes []er
 	return clashes, err
 }
 
-// Import adds the accounts, all of them or none. They are billed from now on: what they used elsewhere is
+// Import adds the accounts, and those of the plans that are not there, all of them or none. The accounts are billed from now on: what they used elsewhere is
 // not theirs here. Domains, mailboxes and listed addresses must be in the form in which the ledger has
-// them. Errors: [ErrInvalid], [ErrNameTaken], [ErrDomainTaken], [ErrMailboxTaken].
-func (l *Ledger) Import(ctx context.Context, accounts []Transfer) error {
+// them. Errors: [ErrInvalid], [ErrNameTaken], [ErrDomainTaken], [ErrMailboxTaken], [ErrPlanTaken].
+func (l *Ledger) Import(ctx context.Context, accounts []Transfer, plans ...*Plan) error {
 	now := l.opt.Now().UnixMilli()
 	var batch []statement
+	present, err := l.plans(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range plans {
+		if err := p.Validate(); err != nil {
+			return err
+		}
+		if err := p.clash(present); err != nil {
+			return err
+		}
+		if present[p.Name] == nil {
+			batch = append(batch, l.addPlan(*p)...)
+		}
+	}
 	var domains []string
 	for _, t := range accounts {
 		if faults := t.Faults(); len(faults) > 0 {
@@ -202,14 +226,26 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer) error {
 		}
 		batch = append(batch, historyAfter)
 	}
-	err := l.batch(ctx, batch...)
+	err = l.batch(ctx, batch...)
 	switch {
 	case constraint(err, sqlite3.ErrConstraintUnique, "account.name"):
 		return fmt.Errorf("one of the accounts: %w, perhaps by a deleted account", ErrNameTaken)
 	case domainTaken(err):
 		return l.whoHas(ctx, domains)
+	case constraint(err, sqlite3.ErrConstraintPrimaryKey, "plan.name"):
+		return fmt.Errorf("one of the plans: %w", ErrPlanTaken)
+	case constraint(err, sqlite3.ErrConstraintForeignKey, ""):
+		return fmt.Errorf("one of the accounts: %w", ErrNoPlan)
 	}
 	return err
+}
+
+// clash is why a plan cannot be imported where others are present already, if it cannot.
+func (p *Plan) clash(present map[string]*Plan) error {
+	if here := present[p.Name]; here != nil && here.Terms != p.Terms {
+		return fmt.Errorf("%s: %w, with other terms", p.Name, ErrPlanTaken)
+	}
+	return nil
 }
 
 var maildirToken = regexp.MustCompile("^[a-z0-9]+$") // as freshToken makes it

@@ -34,7 +34,7 @@ func outfit(t *testing.T) *Ledger {
 func TestTransfersArriveWhole(t *testing.T) {
 	t.Parallel()
 	l := outfit(t)
-	all, err := l.Transfers(t.Context())
+	all, _, err := l.Transfers(t.Context())
 	if err != nil || len(all) != 3 {
 		t.Fatalf("%d transfers, %v", len(all), err)
 	}
@@ -42,7 +42,7 @@ func TestTransfersArriveWhole(t *testing.T) {
 	if err := other.Import(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
-	got, err := other.Transfers(t.Context())
+	got, _, err := other.Transfers(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestTransfersArriveWhole(t *testing.T) {
 
 func TestImportIsRefusedWhole(t *testing.T) {
 	t.Parallel()
-	all, err := outfit(t).Transfers(t.Context())
+	all, _, err := outfit(t).Transfers(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestImportIsRefusedWhole(t *testing.T) {
 
 func TestClashesNameAllThatIsInTheWay(t *testing.T) {
 	t.Parallel()
-	all, err := outfit(t).Transfers(t.Context())
+	all, _, err := outfit(t).Transfers(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

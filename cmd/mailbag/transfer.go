@@ -72,7 +72,7 @@ Usage and history are not in it ("mailbag database backup" copies all), nor is m
 		Args:              arguments("[FILE]"),
 		ValidArgsFunction: completeFile,
 		RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
-			all, err := d.ledger.Transfers(ctx)
+			all, _, err := d.ledger.Transfers(ctx)
 			if err != nil {
 				return err
 			}
