@@ -24,6 +24,7 @@ var (
 	ErrPlanTaken    = errors.New("there is a plan of this name already")
 	ErrPlanInUse    = errors.New("accounts have the plan")
 	ErrInvalid      = errors.New("invalid")
+	ErrChanged      = errors.New("it was changed meanwhile")
 )
 
 // A Change is one line of an account's history.
@@ -90,11 +91,7 @@ func writtenMailboxes(document string) json.RawMessage {
 // the account before and after, taken by the database itself, so that the line is right whatever
 // another process writes at the same time. An account that is not there fails the whole batch.
 func (l *Ledger) change(ctx context.Context, name, action string, statements ...statement) error {
-	const account = "(SELECT id FROM account WHERE name = ? AND deleted IS NULL)"
-	batch := []statement{{`
-		INSERT INTO change (at, who, account, action, before)
-		VALUES (?, ?, ` + account + `, ?, (SELECT document FROM account_document WHERE name = ?))`,
-		[]any{l.opt.Now().UnixMilli(), l.opt.Actor, name, action, name}}}
+	batch := []statement{l.historyBefore(name, action)}
 	batch = append(batch, statements...)
 	batch = append(batch, historyAfter)
 	err := l.batch(ctx, batch...)
@@ -102,6 +99,14 @@ func (l *Ledger) change(ctx context.Context, name, action string, statements ...
 		return fmt.Errorf("%s: %w", name, ErrNoAccount)
 	}
 	return err
+}
+
+// historyBefore begins a history line of an account.
+func (l *Ledger) historyBefore(name, action string) statement {
+	return statement{`
+		INSERT INTO change (at, who, account, action, before)
+		VALUES (?, ?, ` + accountID + `, ?, (SELECT document FROM account_document WHERE name = ?))`,
+		[]any{l.opt.Now().UnixMilli(), l.opt.Actor, name, action, name}}
 }
 
 // historyAfter completes the history line that the batch began, which is the newest.

@@ -165,6 +165,15 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 	if plan := d.Plan(edited.Plan); plan != nil {
 		edited.PlanTerms = plan.Terms
 	}
+	statements := l.editAccount(before, &edited)
+	if statements == nil {
+		return before, before, nil
+	}
+	return before, &edited, unknownPlan(edited.Plan, l.change(ctx, name, action, statements...))
+}
+
+// editAccount makes the statements that change what differs in the account's own row; nil where nothing does.
+func (l *Ledger) editAccount(before, edited *Account) []statement {
 	var c changed
 	c.terms(before.Terms, edited.Terms)
 	c.set("customer", before.Customer, edited.Customer)
@@ -185,16 +194,16 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 		c.args = append(c.args, edited.Plan)
 	}
 	if c.columns == nil {
-		return before, before, nil
+		return nil
 	}
-	statements := []statement{{"UPDATE account SET " + c.list() + " WHERE name = ?", append(c.args, name)}}
+	statements := []statement{{"UPDATE account SET " + c.list() + " WHERE name = ?", append(c.args, before.Name)}}
 	if before.CRAMMD5 && !edited.CRAMMD5 { // what is not wanted any more is not kept
-		statements = append(statements, statement{"UPDATE credential SET cram_md5 = NULL WHERE account = " + accountID, []any{name}})
+		statements = append(statements, statement{"UPDATE credential SET cram_md5 = NULL WHERE account = " + accountID, []any{before.Name}})
 	}
 	if before.Mode != edited.Mode || before.Suspended && !edited.Suspended { // until now nobody could fetch
-		statements = append(statements, wasThere("SELECT id, 0, ? FROM account WHERE name = ?", l.opt.Now().UnixMilli(), name))
+		statements = append(statements, wasThere("SELECT id, 0, ? FROM account WHERE name = ?", l.opt.Now().UnixMilli(), before.Name))
 	}
-	return before, &edited, unknownPlan(edited.Plan, l.change(ctx, name, action, statements...))
+	return statements
 }
 
 // DeleteAccount takes the account out of service with all that is its own. Its usage and its history
@@ -230,7 +239,7 @@ func (l *Ledger) RemoveDomain(ctx context.Context, name, domain string) error {
 		return fmt.Errorf("%s: %w", domain, ErrNoDomain)
 	}
 	err = l.change(ctx, name, "domain remove "+domain,
-		statement{"DELETE FROM domain WHERE name = ? AND account = " + accountID, []any{domain, name}})
+		removeDomain(name, domain))
 	if constraint(err, sqlite3.ErrConstraintForeignKey, "") {
 		return invalid("%s has mailboxes; remove them first", domain)
 	}
@@ -260,7 +269,7 @@ func (l *Ledger) RemoveNetwork(ctx context.Context, name string, network netip.P
 		}
 	}
 	return l.change(ctx, name, "network remove "+network.String(),
-		statement{"DELETE FROM network WHERE prefix = ? AND account = " + accountID, []any{network.String(), name}})
+		removeNetwork(name, network))
 }
 
 // AddMailbox makes a mailbox with its own log-in. It begins empty: where the account had one of this address before,
@@ -281,12 +290,7 @@ func (l *Ledger) AddMailbox(ctx context.Context, name string, address Address, v
 	}
 	now := l.opt.Now().UnixMilli()
 	key := address.Key()
-	err = l.change(ctx, name, "mailbox add "+Written(key),
-		statement{`
-			INSERT INTO mailbox (address, account, domain, created, maildir)
-			SELECT ?, id, ?, ?, iif(` + hadMailbox + `, ?, '') FROM account WHERE name = ? AND deleted IS NULL`,
-			[]any{key, address.Domain, now, name, removal(key), "mailbox remove " + key, key + "," + freshToken(), name}},
-		setVerifier(key, name, v, now))
+	err = l.change(ctx, name, "mailbox add "+Written(key), addMailbox(name, key, now), setVerifier(key, name, v, now))
 	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "mailbox.address") {
 		return fmt.Errorf("%s: %w", address, ErrMailboxTaken)
 	}
@@ -324,13 +328,33 @@ func (l *Ledger) RemoveMailbox(ctx context.Context, name string, address Address
 	if a := d.Account(name); a != nil && !slices.Contains(d.Mailboxes(a), key) {
 		return fmt.Errorf("%s: %w", address, ErrNoMailbox)
 	}
-	return l.change(ctx, name, removal(key),
-		statement{"DELETE FROM mailbox WHERE address = ? AND account = " + accountID, []any{key, name}},
-		statement{"DELETE FROM credential WHERE login = ? AND account = " + accountID, []any{key, name}})
+	return l.change(ctx, name, removal(key), removeMailbox(name, key)...)
+}
+
+func addMailbox(name, key string, now int64) statement {
+	return statement{`
+		INSERT INTO mailbox (address, account, domain, created, maildir)
+		SELECT ?, id, ?, ?, iif(` + hadMailbox + `, ?, '') FROM account WHERE name = ? AND deleted IS NULL`,
+		[]any{key, key[strings.LastIndexByte(key, '@')+1:], now, name, removal(key), "mailbox remove " + key, key + "," + freshToken(), name}}
+}
+
+func removeMailbox(name, key string) []statement {
+	return []statement{
+		{"DELETE FROM mailbox WHERE address = ? AND account = " + accountID, []any{key, name}},
+		{"DELETE FROM credential WHERE login = ? AND account = " + accountID, []any{key, name}},
+	}
 }
 
 func addDomain(name, domain string) statement {
 	return statement{"INSERT INTO domain (name, account) VALUES (?, " + accountID + ")", []any{domain, name}}
+}
+
+func removeDomain(name, domain string) statement {
+	return statement{"DELETE FROM domain WHERE name = ? AND account = " + accountID, []any{domain, name}}
+}
+
+func removeNetwork(name string, network netip.Prefix) statement {
+	return statement{"DELETE FROM network WHERE prefix = ? AND account = " + accountID, []any{network.String(), name}}
 }
 
 func addNetwork(name string, network netip.Prefix) statement {

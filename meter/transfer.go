@@ -126,22 +126,15 @@ func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer, plans ...*Pla
 	for _, t := range accounts {
 		names, domains = append(names, t.Name), append(domains, t.Domains...)
 	}
-	taken, owners := map[string]bool{}, map[string]string{}
+	var taken map[string]bool
 	var present map[string]*Plan
+	owners := map[string]string{}
 	err = l.atOneMoment(ctx, func(conn *sql.Conn) (err error) {
 		if present, err = loadPlans(ctx, conn); err != nil {
 			return err
 		}
-		for rows, err := range query(ctx, conn, "SELECT name, deleted IS NOT NULL FROM account WHERE name IN (SELECT value FROM json_each(?))", asJSON(names)) {
-			var name string
-			var deleted bool
-			if err == nil {
-				err = rows.Scan(&name, &deleted)
-			}
-			if err != nil {
-				return err
-			}
-			taken[name] = deleted
+		if taken, err = namesTaken(ctx, conn, names); err != nil {
+			return err
 		}
 		for rows, err := range query(ctx, conn, `
 			SELECT domain.name, account.name FROM domain JOIN account ON account.id = domain.account
@@ -180,7 +173,34 @@ func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer, plans ...*Pla
 	return clashes, err
 }
 
-// Import adds the accounts, and those of the plans that are not there, all of them or none. The accounts are billed from now on: what they used elsewhere is
+// NamesTaken returns which of the names an account has (false) or had (true).
+func (l *Ledger) NamesTaken(ctx context.Context, names []string) (map[string]bool, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := namesTaken(ctx, db, names)
+	return taken, unavailable(err)
+}
+
+func namesTaken(ctx context.Context, q querier, names []string) (map[string]bool, error) {
+	taken := map[string]bool{}
+	for rows, err := range query(ctx, q, "SELECT name, deleted IS NOT NULL FROM account WHERE name IN (SELECT value FROM json_each(?))", asJSON(names)) {
+		var name string
+		var deleted bool
+		if err == nil {
+			err = rows.Scan(&name, &deleted)
+		}
+		if err != nil {
+			return nil, err
+		}
+		taken[name] = deleted
+	}
+	return taken, nil
+}
+
+// Import adds the accounts, and those of the plans that are not there, all of them or none. The accounts are billed from now
+// on: what they used elsewhere is
 // not theirs here. Domains, mailboxes and listed addresses must be in the form in which the ledger has
 // them. Errors: [ErrInvalid], [ErrNameTaken], [ErrDomainTaken], [ErrMailboxTaken], [ErrPlanTaken].
 func (l *Ledger) Import(ctx context.Context, accounts []Transfer, plans ...*Plan) error {
