@@ -26,8 +26,14 @@ type delivery struct {
 
 var _ smtp.LMTPSession = (*delivery)(nil)
 
-// delivered is the reply for a recipient whose message is on the disk. go-smtp's own word for it is "queued".
-var delivered = &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 1, 5}, Message: "Delivered"}
+// delivered is the reply for a recipient whose message is on the disk. The MTA logs it, and by the name the message is found
+// again in the log of the session that fetches it. go-smtp's own word would be "queued".
+func delivered(name string) *smtp.SMTPError {
+	return &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 1, 5}, Message: StoredAs + name}
+}
+
+// StoredAs is what stands before a message's name in the reply to its delivery.
+const StoredAs = "Stored as "
 
 // Mail begins a message.
 func (d *delivery) Mail(from string, opts *smtp.MailOptions) error {
@@ -217,7 +223,7 @@ func (s *Server) report(to *recipient, c *letter, err error) *smtp.SMTPError {
 	if err == nil {
 		s.metrics.delivered(c.draft.Stored())
 		s.log.Debug("delivered", "account", to.account.Name, "mailbox", to.mailbox, "size", c.draft.Stored())
-		return delivered
+		return delivered(c.draft.Name())
 	}
 	refusal := full
 	if !errors.Is(err, errOverQuota) {

@@ -61,7 +61,7 @@ func TestEveryRecipientsCopyIsOnTheDiskWhenItIsAnswered(t *testing.T) {
 		d.put(large, to...)
 	})
 	for address, box := range boxes {
-		answer := "<" + address + "> Delivered"
+		answer := "<" + address + "> Stored as "
 		for _, said := range [][]string{{answer}, {answer, answer}} {
 			disk := trace.At(said...)
 			keeps(t, disk, box, len(said))
@@ -86,7 +86,7 @@ func TestMailThatComesAtOnceIsOnTheDiskWhenItIsAnswered(t *testing.T) {
 		all.Wait()
 	})
 	for answered := 1; answered <= connections*each; answered++ {
-		keeps(t, trace.At(slices.Repeat([]string{"> Delivered"}, answered)...), "mail/dent/catch-all", answered)
+		keeps(t, trace.At(slices.Repeat([]string{"> Stored as "}, answered)...), "mail/dent/catch-all", answered)
 	}
 }
 

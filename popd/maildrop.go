@@ -10,11 +10,13 @@ import (
 // A maildrop is a mailbox as one session sees it: what was there at log-in, numbered from 1, less what it
 // has marked as deleted (RFC 1939, section 4 and 5).
 type maildrop struct {
-	lock   *maildir.Lock
-	list   *maildir.List
-	marked []bool // nil: none
-	count  int    // of those that are not marked
-	octets int64
+	lock    *maildir.Lock
+	list    *maildir.List
+	marked  []bool // nil: none
+	count   int    // of those that are not marked
+	octets  int64
+	fetched []bool // nil: none; sent whole
+	deleted bool   // what is marked
 }
 
 // openMaildrop locks and lists a Maildir. One that is not there is made, and so is what a delivery has begun to
@@ -65,6 +67,27 @@ func (m *maildrop) mark(i int) {
 	m.octets -= m.list.Messages[i].Size()
 }
 
+// sent notes that the client was sent all of a message.
+func (m *maildrop) sent(i int) {
+	if m.fetched == nil {
+		m.fetched = make([]bool, len(m.list.Messages))
+	}
+	m.fetched[i] = true
+}
+
+// changed yields the messages of which the session was sent all, or that it deleted.
+func (m *maildrop) changed(yield func(name string, fetched, deleted bool)) {
+	if m.fetched == nil && !m.deleted {
+		return
+	}
+	for i := range m.list.Messages {
+		fetched, deleted := m.fetched != nil && m.fetched[i], m.deleted && m.isMarked(i)
+		if fetched || deleted {
+			yield(m.list.Messages[i].UniqueID(), fetched, deleted)
+		}
+	}
+}
+
 // update deletes what is marked, and returns how much that was.
 func (m *maildrop) update(syncer *maildir.Syncer) (int, error) {
 	if m.marked == nil {
@@ -76,7 +99,9 @@ func (m *maildrop) update(syncer *maildir.Syncer) (int, error) {
 			all = append(all, &m.list.Messages[i])
 		}
 	}
-	return m.list.Remove(all, syncer)
+	n, err := m.list.Remove(all, syncer)
+	m.deleted = err == nil // else nobody knows which
+	return n, err
 }
 
 func (m *maildrop) close() { m.lock.Unlock() }

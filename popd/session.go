@@ -60,6 +60,9 @@ func init() { // CAPA is among them and speaks of them
 	}
 }
 
+// MessageLine is what the log says at a session's end of each message that was sent whole or deleted in it.
+const MessageLine = "message handed over"
+
 // run is the session's life.
 func (s *session) run() {
 	s.conn.say("+OK ", s.server.cfg.Hostname, " POP3 server ready")
@@ -77,6 +80,10 @@ func (s *session) run() {
 	s.drop.close()
 	s.record.Ended = s.server.cfg.Now()
 	s.record.Outcome = err.Error()
+	s.drop.changed(func(name string, fetched, deleted bool) {
+		s.server.log.Info(MessageLine, "account", s.record.Account, "mailbox", s.record.Mailbox, "client", s.record.Client,
+			"message", name, "fetched", fetched, "deleted", deleted)
+	})
 	s.server.ended(&s.record, err)
 }
 

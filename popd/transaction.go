@@ -109,7 +109,11 @@ func (s *session) retr(arg string) error {
 	defer syscall.Close(fd)
 	s.text("+OK ", m.Size(), " octets")
 	s.record.Fetched++
-	return s.content(fd, nil)
+	if err := s.content(fd, nil); err != nil {
+		return err
+	}
+	s.drop.sent(i)
+	return nil
 }
 
 // top sends the header and so many lines of the body (RFC 1939, TOP).

@@ -41,6 +41,9 @@ func (d *Maildir) Draft(names *Names) (*Draft, error) {
 	return &Draft{dir: d, file: file, unique: unique, buffer: buffers.Get().(*[]byte)}, nil
 }
 
+// Name is what identifies the message, and is its unique-id.
+func (w *Draft) Name() string { return uniqueID(w.unique) }
+
 // Write takes a message as it is sent, with CRLF line ends.
 func (w *Draft) Write(p []byte) (int, error) {
 	n := len(p)
