@@ -94,7 +94,7 @@ func TestLimitIsKept(t *testing.T) {
 			if test.set != nil {
 				test.set(&a)
 			}
-			d := openDesk(t, []meter.Account{a}, func(c *Config) { c.Limits = test.limits })
+			d := openDesk(t, []meter.Account{a}, func(c *Config) { c.Limits = func() Limits { return test.limits } })
 			for i := range test.messages {
 				err := d.faults.Record(meter.Message{
 					Instance: fmt.Sprint("Q", i, "@1"), Size: test.size, At: started,

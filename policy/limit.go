@@ -16,7 +16,8 @@ type limit struct {
 
 // limitOf returns the account's limit, nil where it is billed without bound.
 func (p *Policy) limitOf(a *meter.Account) *limit {
-	t := meter.Tariff{Messages: p.cfg.Limits.Messages, Bytes: p.cfg.Limits.Bytes, OnLimit: p.cfg.Limits.OnLimit}.For(a)
+	others := p.cfg.Limits()
+	t := meter.Tariff{Messages: others.Messages, Bytes: others.Bytes, OnLimit: others.OnLimit}.For(a)
 	l := &limit{t, t.Bound(), limitDeferred}
 	switch {
 	case l.tiers == 0:

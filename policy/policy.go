@@ -107,7 +107,7 @@ type Config struct {
 	Turns    Turns   // nil: nothing opens turns, ETRN is answered 458
 	Flusher  Flusher // for Exim's ETRN; nil: that of a backup account is answered 458
 
-	Limits   Limits
+	Limits   func() Limits  // asked for each decision; nil: none
 	Location *time.Location // the billing time zone; nil: UTC
 
 	Now     func() time.Time // nil: time.Now
@@ -137,6 +137,9 @@ type Policy struct {
 func New(cfg Config) (*Policy, error) {
 	if cfg.Location == nil {
 		cfg.Location = time.UTC
+	}
+	if cfg.Limits == nil {
+		cfg.Limits = func() Limits { return Limits{} }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -77,7 +77,7 @@ func newStage(t testing.TB) *stage {
 	logins, err := login.New(login.Config{Service: "popd", Accounts: s, Verifiers: s, Names: login.MailboxNames,
 		Guard: &login.Guard{Wait: func(context.Context, time.Duration) error { return nil }}})
 	must(err)
-	s.Server, err = New(Config{Accounts: s, Logins: logins, Sessions: s, Store: s.store, Hostname: "mx.example", Plain: true})
+	s.Server, err = New(Config{Accounts: s, Logins: logins, Sessions: s, Store: s.store, Hostname: "mx.example", Plain: func() bool { return true }})
 	must(err)
 	t.Cleanup(func() { s.Shutdown(context.Background()) })
 	must(s.store.Maildir("dent", "").Create())

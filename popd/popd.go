@@ -69,10 +69,10 @@ type Config struct {
 	Sessions Sessions
 	Store    *Store
 
-	Hostname string             // in greetings and file names
-	TLS      func() *tls.Config // asked for each connection; nil, or if it returns nil: no TLS is offered
-	Plain    bool               // passwords may cross the network in the clear
-	Proxies  []netip.Addr       // whose connections of POP3 clients have to begin with a PROXY header
+	Hostname string              // in greetings and file names
+	TLS      func() *tls.Config  // asked for each connection; nil, or if it returns nil: no TLS is offered
+	Plain    func() bool         // asked for each log-in whether passwords may cross the network in the clear; nil: they may not
+	Proxies  func() []netip.Addr // whose connections of POP3 clients, from then on, have to begin with a PROXY header; nil: nobody's
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: discard
@@ -141,6 +141,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.TLS == nil {
 		cfg.TLS = func() *tls.Config { return nil }
+	}
+	if cfg.Plain == nil {
+		cfg.Plain = func() bool { return false }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

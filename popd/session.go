@@ -156,7 +156,7 @@ func (s *session) lines(first string, lines ...string) error {
 
 // peer is the client as log-in checks see it.
 func (s *session) peer() login.Peer {
-	return login.Peer{Addr: s.client.Addr, Local: s.client.Local, TLS: s.conn.tls, Plain: s.server.cfg.Plain}
+	return login.Peer{Addr: s.client.Addr, Local: s.client.Local, TLS: s.conn.tls, Plain: s.server.cfg.Plain()}
 }
 
 // capa lists what there is, that for logging in after it, too (RFC 2449, section 5); STLS while it may be said

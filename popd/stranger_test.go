@@ -62,7 +62,7 @@ func TestClientOfAProxyIsWhoTheProxySays(t *testing.T) {
 	d := openDesk(t, func(cfg *Config) {
 		withTLS(t)(cfg)
 		cfg.Bounds.PerAddress = 1
-		cfg.Proxies = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+		cfg.Proxies = func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("127.0.0.1")} }
 	})
 	secure := d.serve("tcp", "127.0.0.1:0", d.ServePOP3S)
 	proxied := func(address, header string) net.Conn {

@@ -94,8 +94,8 @@ type Config struct {
 	// TLS is asked for each connection what to do TLS with; nil, or a nil result: no TLS now.
 	TLS func() *tls.Config
 
-	Proxies []netip.Addr // whose connections have to begin with a PROXY header
-	Logger  *slog.Logger // nil: discard
+	Proxies func() []netip.Addr // whose connections, from then on, have to begin with a PROXY header; nil: nobody's
+	Logger  *slog.Logger        // nil: discard
 	Metrics prometheus.Registerer
 	Limits  Limits // the zero value stands for the defaults
 }

@@ -69,7 +69,9 @@ func proxied(t *testing.T, addr, header string) *client {
 func TestClientOfAProxyIsWhoTheProxySays(t *testing.T) {
 	t.Parallel()
 	f := openTLS(t, func(c *Config) {
-		c.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5"), netip.MustParseAddr("127.0.0.1")}
+		c.Proxies = func() []netip.Addr {
+			return []netip.Addr{netip.MustParseAddr("192.0.2.5"), netip.MustParseAddr("127.0.0.1")}
+		}
 	})
 	bolt := proxied(t, f.addr, "PROXY TCP4 192.0.2.9 198.51.100.1 4000 366\r\n")
 	bolt.expect("220")
@@ -111,7 +113,9 @@ func TestClientOfAProxyIsWhoTheProxySays(t *testing.T) {
 
 func TestOneSiteOfIPv6NeitherTakesAllPlacesNorGuessesForLong(t *testing.T) {
 	t.Parallel()
-	f := openTLS(t, func(c *Config) { c.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5")} })
+	f := openTLS(t, func(c *Config) {
+		c.Proxies = func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.5")} }
+	})
 	site := func(link int) string { // each time another /64 of one /48
 		return fmt.Sprintf("PROXY TCP6 2001:db8:1:%x::1 2001:db8::1 4000 366\r\n", link*257)
 	}
@@ -127,7 +131,9 @@ func TestOneSiteOfIPv6NeitherTakesAllPlacesNorGuessesForLong(t *testing.T) {
 	}
 	dial(t, f.addr).login("corp")
 
-	f = openTLS(t, func(c *Config) { c.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5")} })
+	f = openTLS(t, func(c *Config) {
+		c.Proxies = func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.5")} }
+	})
 	addr := f.listen(t, f.ServeTLS)
 	answered := 0
 	for link := range 250 {
@@ -153,7 +159,9 @@ func TestOneSiteOfIPv6NeitherTakesAllPlacesNorGuessesForLong(t *testing.T) {
 
 func TestHeaderOfAStrangerIsGarbage(t *testing.T) {
 	t.Parallel()
-	f := open(t, func(c *Config) { c.Proxies = []netip.Addr{netip.MustParseAddr("192.0.2.5")} })
+	f := open(t, func(c *Config) {
+		c.Proxies = func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.5")} }
+	})
 	c := dialFrom(t, "127.0.0.30", f.addr)
 	c.expect("220")
 	c.say("PROXY TCP4 192.0.2.9 198.51.100.1 4000 366", "502")

@@ -43,11 +43,11 @@ var (
 
 // Config is what a [Door] is made of. All of it is needed, but for PerNetwork, Grace and Proxies.
 type Config struct {
-	Socket     string        // what the log calls it
-	Most       int           // connections that are inside at once
-	PerNetwork int           // of them from the narrowest of [meter.Networks], and twice as many from each wider one; 0: as many as there is room for
-	Grace      time.Duration // for a guest to settle in, where others want its place; 0: it need not
-	Proxies    []netip.Addr  // whose connections have to begin with a PROXY header
+	Socket     string              // what the log calls it
+	Most       int                 // connections that are inside at once
+	PerNetwork int                 // of them from the narrowest of [meter.Networks], and twice as many from each wider one; 0: as many as there is room for
+	Grace      time.Duration       // for a guest to settle in, where others want its place; 0: it need not
+	Proxies    func() []netip.Addr // whose connections, from then on, have to begin with a PROXY header
 	Logger     *slog.Logger
 	Inside     prometheus.Gauge   // connections that are inside
 	Refused    prometheus.Counter // connections for which there was no room, or no longer
@@ -116,7 +116,7 @@ func (d *Door) Serve(l net.Listener, open func(net.Conn, Client) Guest, words fu
 		conn, err := Accept(d.ctx, l, d.notAccepted)
 		switch {
 		case err == nil:
-			if from := clientOf(conn); slices.Contains(d.cfg.Proxies, from.Addr) {
+			if from := clientOf(conn); d.cfg.Proxies != nil && slices.Contains(d.cfg.Proxies(), from.Addr) {
 				d.relay(conn, from, receive)
 			} else {
 				receive(conn, from)

@@ -15,7 +15,6 @@ import (
 
 	"mailbag/cmd/internal/daemon"
 	"mailbag/cmd/internal/mta"
-	"mailbag/cmd/internal/settings"
 )
 
 const program = "mailbag-eximd"
@@ -28,7 +27,7 @@ func main() { daemon.Main(command) }
 var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
-	New: func(s *settings.Settings, _ mta.System, log *slog.Logger) daemon.Service {
-		return &service{tables: s.Policy.Tables, log: log}
+	New: func(now daemon.Settings, _ mta.System, log *slog.Logger) daemon.Service {
+		return &service{tables: now().Policy.Tables, log: log}
 	},
 }

@@ -11,7 +11,6 @@ import (
 
 	"mailbag/cmd/internal/daemon"
 	"mailbag/cmd/internal/mta"
-	"mailbag/cmd/internal/settings"
 )
 
 const program = "mailbag-policyd"
@@ -21,8 +20,8 @@ func main() { daemon.Main(command) }
 var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
-	New: func(s *settings.Settings, system mta.System, log *slog.Logger) daemon.Service {
+	New: func(now daemon.Settings, system mta.System, log *slog.Logger) daemon.Service {
 		daemon.UseOneProcessor()
-		return newService(s, system, log)
+		return newService(now, system, log)
 	},
 }

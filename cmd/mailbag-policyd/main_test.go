@@ -31,7 +31,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s := settings.Default()
 	s.Database = filepath.Join(dir, "mailbag.db")
 	s.Policy = settings.Policy{Listen: at("policy"), Milter: at("milter"), Tables: filepath.Join(dir, "tables"), Metrics: settings.Address{Network: "tcp4", Address: "127.0.0.1:0"}}
-	d := newService(s, postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	d := newService(daemontest.Settings(s), postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	stop, ended := daemontest.Start(t, d)
 	if !strings.Contains(d.Status(), "deferred") {
 		t.Errorf("without a ledger the status is %q", d.Status())

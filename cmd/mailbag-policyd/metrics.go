@@ -28,9 +28,9 @@ const (
 	commitFailed = "failed"
 )
 
-func newMetrics() *metrics {
+func newMetrics(now daemon.Settings) *metrics {
 	m := &metrics{
-		registry: daemon.NewRegistry(program),
+		registry: daemon.NewRegistry(program, now),
 		commits:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailbag_ledger_commits_total", Help: "Commits of accepted messages, each of one or more."}, []string{"result"}),
 		messages: prometheus.NewCounter(prometheus.CounterOpts{Name: "mailbag_ledger_messages_total", Help: "Accepted messages that were written to the ledger."}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailbag_ledger_commit_seconds", Help: "Duration of a commit.",

@@ -34,7 +34,7 @@ func TestCommitsThatFailAreShownBeforeOneDoes(t *testing.T) {
 mailbag_ledger_commits_total{result="done"} 0
 mailbag_ledger_commits_total{result="failed"} 0
 `
-	if err := testutil.GatherAndCompare(newMetrics().registry, strings.NewReader(want), "mailbag_ledger_commits_total"); err != nil {
+	if err := testutil.GatherAndCompare(newMetrics(settings.Default).registry, strings.NewReader(want), "mailbag_ledger_commits_total"); err != nil {
 		t.Error(err)
 	}
 }
@@ -48,7 +48,7 @@ func TestReadingsOfTheDoctorAreShownBesideTheDaemonsOwn(t *testing.T) {
 	s := settings.Default()
 	s.Database = filepath.Join(dir, "mailbag.db")
 	s.Policy = settings.Policy{Listen: at("policy"), Milter: at("milter"), Tables: filepath.Join(dir, "tables"), Metrics: daemontest.Address(t)}
-	d := newService(s, postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	d := newService(daemontest.Settings(s), postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	file := filepath.Join(dir, "metrics.prom")
 	d.doctor = readings.File(file)
 	stop, ended := daemontest.Start(t, d)
@@ -86,7 +86,7 @@ func TestReadingsOfTheDoctorAreShownBesideTheDaemonsOwn(t *testing.T) {
 
 func TestDashboardAndAlertsNameMetricsThatThereAre(t *testing.T) {
 	t.Parallel()
-	own := newMetrics()
+	own := newMetrics(settings.Default)
 	own.showTables(func() bool { return true })
 	all := own.registry
 	var ledger daemon.Ledger

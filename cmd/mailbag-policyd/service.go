@@ -23,7 +23,7 @@ import (
 // A service is one run of the daemon.
 type service struct {
 	daemon.Ledger
-	settings *settings.Settings
+	settings daemon.Settings
 	mta      mta.System
 	log      *slog.Logger
 	metrics  *metrics
@@ -31,16 +31,18 @@ type service struct {
 	doctor   readings.File
 }
 
-func newService(s *settings.Settings, system mta.System, log *slog.Logger) *service {
+func newService(now daemon.Settings, system mta.System, log *slog.Logger) *service {
+	s := now()
 	sockets := routes.Sockets{Turns: s.Turn.Sockets, Deliver: s.POP.Deliver.Address}
 	tablesOf := func(d *meter.Directory) ([]routes.Table, error) { return system.Tables(sockets, d) }
-	return &service{settings: s, mta: system, log: log, metrics: newMetrics(), tables: newTables(s.Policy.Tables, tablesOf, log), doctor: readings.Default}
+	return &service{settings: now, mta: system, log: log, metrics: newMetrics(now), tables: newTables(s.Policy.Tables, tablesOf, log), doctor: readings.Default}
 }
 
 // Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order:
 // first the sockets, so that all that was read is answered, then the recorder, then the ledger.
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
-	at := d.settings.Policy
+	began := d.settings()
+	at := began.Policy
 	fronts, err := daemon.OpenFronts(graceful, d.mta.Places().Group, d.log,
 		daemon.Front{Name: "policy", Unit: "mailbag-policyd.socket", At: []settings.Address{at.Listen}}, daemon.Front{Name: "milter", Unit: "mailbag-milter.socket", At: []settings.Address{at.Milter}},
 		daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
@@ -48,7 +50,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		return err
 	}
 	defer fronts.Close()
-	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics.registry, func(*meter.Ledger, bool) { d.tables.change() })
+	ledger, follower := d.Ledger.Open(began, d.log, d.metrics.registry, func(*meter.Ledger, bool) { d.tables.change() })
 	defer d.Ledger.Close()
 	d.metrics.showTables(func() bool {
 		accounts := follower.Directory()
@@ -62,9 +64,9 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		Usage:    ledger,
 		Waiting:  ledger,
 		Flusher:  d.mta,
-		Turns:    turns{control.NewClient(d.settings.Turn.Control.Address), d.log},
-		Limits:   policy.Limits(d.settings.Limits),
-		Location: d.settings.Billing.Location,
+		Turns:    turns{control.NewClient(began.Turn.Control.Address), d.log},
+		Limits:   func() policy.Limits { return policy.Limits(d.settings().Limits) },
+		Location: began.Billing.Location,
 		Logger:   d.log,
 		Metrics:  d.metrics.registry,
 	})
@@ -86,10 +88,10 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	fronts.Serve("policy", p.ServeRequests)
 	fronts.Serve("milter", p.ServeMilter)
 	ready()
-	for _, ignored := range d.settings.Ignored {
-		d.log.Warn("a key of the settings is of no use any more and can be removed: "+ignored, "settings", d.settings.File)
+	for _, ignored := range began.Ignored {
+		d.log.Warn("a key of the settings is of no use any more and can be removed: "+ignored, "settings", began.File)
 	}
-	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database)
+	d.log.Info("started", "version", version.String(), "settings", began.File, "ledger", began.Database)
 
 	failure := fronts.Wait(graceful)
 	stop()

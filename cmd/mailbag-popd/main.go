@@ -16,7 +16,6 @@ import (
 
 	"mailbag/cmd/internal/daemon"
 	"mailbag/cmd/internal/mta"
-	"mailbag/cmd/internal/settings"
 )
 
 const program = "mailbag-popd"
@@ -30,7 +29,7 @@ func main() { daemon.Main(command) }
 var command = daemon.Program{
 	Name:  program,
 	Drain: drainTime,
-	New: func(s *settings.Settings, system mta.System, log *slog.Logger) daemon.Service {
-		return newService(s, system, log)
+	New: func(now daemon.Settings, system mta.System, log *slog.Logger) daemon.Service {
+		return newService(now, system, log)
 	},
 }

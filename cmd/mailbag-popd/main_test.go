@@ -65,7 +65,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.POP.Listen, s.POP.ListenTLS, s.POP.Metrics = []settings.Address{daemontest.Address(t)}, []settings.Address{daemontest.Address(t)}, daemontest.Address(t)
 	s.POP.Deliver = settings.Address{Network: "unix", Address: filepath.Join(dir, "deliver.sock")}
 	s.POP.Maildirs = filepath.Join(dir, "maildirs")
-	d := newService(s, postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	d := newService(daemontest.Settings(s), postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	stop, ended := daemontest.Start(t, d)
 	if !strings.HasPrefix(d.Status(), "nobody new can log in: ") {
 		t.Errorf("without a ledger the status is %q", d.Status())

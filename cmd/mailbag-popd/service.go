@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -20,20 +21,20 @@ import (
 // A service is one run of the daemon.
 type service struct {
 	daemon.Ledger
-	settings *settings.Settings
+	settings daemon.Settings
 	mta      mta.System
 	log      *slog.Logger
 	metrics  *prometheus.Registry
 }
 
-func newService(s *settings.Settings, system mta.System, log *slog.Logger) *service {
-	return &service{settings: s, mta: system, log: log, metrics: daemon.NewRegistry(program)}
+func newService(now daemon.Settings, system mta.System, log *slog.Logger) *service {
+	return &service{settings: now, mta: system, log: log, metrics: daemon.NewRegistry(program, now)}
 }
 
 // Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order: first the sockets, so
 // that sessions come to their end, then the ledger, which has to have their records.
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
-	at := d.settings.POP
+	at := d.settings().POP
 	fronts, err := daemon.OpenFronts(graceful, d.mta.Places().Group, d.log,
 		daemon.Front{Name: "pop3", Unit: "mailbag-pop3.socket", At: at.Listen}, daemon.Front{Name: "pop3s", Unit: "mailbag-pop3s.socket", At: at.ListenTLS},
 		daemon.Front{Name: "deliver", Unit: "mailbag-deliver.socket", At: []settings.Address{at.Deliver}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
@@ -41,13 +42,13 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		return err
 	}
 	defer fronts.Close()
-	hostname, err := daemon.Hostname(graceful, d.settings.Hostname, d.mta)
+	hostname, err := daemon.Hostname(graceful, d.settings().Hostname, d.mta)
 	if err != nil {
 		return err
 	}
-	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics, nil)
+	ledger, follower := d.Ledger.Open(d.settings(), d.log, d.metrics, nil)
 	defer d.Ledger.Close()
-	store := popd.NewStore(d.settings.POP.Maildirs, time.Now)
+	store := popd.NewStore(d.settings().POP.Maildirs, time.Now)
 	server, err := d.newServer(ledger, follower, store, hostname)
 	if err != nil {
 		return err
@@ -63,8 +64,8 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	fronts.Serve("pop3s", server.ServePOP3S)
 	fronts.Serve("deliver", server.ServeDeliveries)
 	ready()
-	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database,
-		"maildirs", d.settings.POP.Maildirs, "hostname", hostname)
+	d.log.Info("started", "version", version.String(), "settings", d.settings().File, "ledger", d.settings().Database,
+		"maildirs", d.settings().POP.Maildirs, "hostname", hostname)
 
 	failure := fronts.Wait(graceful)
 	stop()
@@ -98,9 +99,9 @@ func (d *service) newServer(ledger *meter.Ledger, follower *meter.Follower, stor
 		Sessions: ledger,
 		Store:    store,
 		Hostname: hostname,
-		TLS:      daemon.NewCertificates(d.settings.TLS, d.log).Config,
-		Plain:    d.settings.POP.PlainLogin,
-		Proxies:  d.settings.Proxies,
+		TLS:      daemon.NewCertificates(func() settings.TLS { return d.settings().TLS }, d.log).Config,
+		Plain:    func() bool { return d.settings().POP.PlainLogin },
+		Proxies:  func() []netip.Addr { return d.settings().Proxies },
 		Logger:   d.log,
 		Metrics:  d.metrics,
 	})

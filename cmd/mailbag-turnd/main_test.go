@@ -61,7 +61,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	s.Turn.Listen, s.Turn.ListenTLS, s.Turn.Metrics = []settings.Address{daemontest.Address(t)}, nil, daemontest.Address(t)
 	s.Turn.Sockets = filepath.Join(dir, "run", "turn")
 	s.Turn.Control = settings.Address{Network: "unix", Address: filepath.Join(dir, "turnd.sock")}
-	d := newService(s, postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	d := newService(daemontest.Settings(s), postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	stop, ended := daemontest.Start(t, d)
 	if !strings.HasPrefix(d.Status(), "0 turns open, no more are opened: ") {
 		t.Errorf("without a ledger the status is %q", d.Status())
@@ -149,7 +149,7 @@ func TestTurnsOfAnEarlierRunAreRecordedAsInterrupted(t *testing.T) {
 	if err := ledger.BeginTurn(t.Context(), "token", all.Account("corp").ID, meter.Turn{Kind: meter.TurnATRN, Began: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	newService(settings.Default(), postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil))).interruptTurns(ledger)
+	newService(settings.Default, postfix.Instance{}, slog.New(slog.NewTextHandler(t.Output(), nil))).interruptTurns(ledger)
 	turns, err := ledger.Turns(t.Context(), "corp", 10)
 	if err != nil || len(turns) != 1 || turns[0].Outcome != "interrupted" {
 		t.Errorf("the turns are %+v, %v", turns, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,24 +27,24 @@ import (
 // A service is one run of the daemon.
 type service struct {
 	daemon.Ledger
-	settings *settings.Settings
+	settings daemon.Settings
 	mta      mta.System
 	log      *slog.Logger
 	metrics  *prometheus.Registry
 	turns    atomic.Pointer[turn.Turns] // nil before the start
 }
 
-func newService(s *settings.Settings, system mta.System, log *slog.Logger) *service {
-	return &service{settings: s, mta: system, log: log, metrics: daemon.NewRegistry(program)}
+func newService(now daemon.Settings, system mta.System, log *slog.Logger) *service {
+	return &service{settings: now, mta: system, log: log, metrics: daemon.NewRegistry(program, now)}
 }
 
 // Serve is the daemon's life, a daemon.Body.
 func (d *service) Serve(graceful, immediate context.Context, ready func()) error {
-	gates := gateDirectory(d.settings.Turn.Sockets)
+	gates := gateDirectory(d.settings().Turn.Sockets)
 	if err := gates.prepare(); err != nil {
 		return err
 	}
-	at := d.settings.Turn
+	at := d.settings().Turn
 	fronts, err := daemon.OpenFronts(graceful, d.mta.Places().Group, d.log,
 		daemon.Front{Name: "odmr", Unit: "mailbag-turnd.socket", At: at.Listen}, daemon.Front{Name: "odmrs", Unit: "mailbag-turnd-tls.socket", At: at.ListenTLS},
 		daemon.Front{Name: "control", Unit: "mailbag-turnd-control.socket", At: []settings.Address{at.Control}}, daemon.Front{Name: "metrics", At: []settings.Address{at.Metrics}})
@@ -55,14 +56,14 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err := gates.clean(); err != nil {
 		return err
 	}
-	ledger, follower := d.Ledger.Open(d.settings, d.log, d.metrics, func(l *meter.Ledger, first bool) {
+	ledger, follower := d.Ledger.Open(d.settings(), d.log, d.metrics, func(l *meter.Ledger, first bool) {
 		if first {
 			d.interruptTurns(l)
 		}
 	})
 	defer d.Ledger.Close()
 
-	hostname, err := daemon.Hostname(graceful, d.settings.Hostname, d.mta)
+	hostname, err := daemon.Hostname(graceful, d.settings().Hostname, d.mta)
 	if err != nil {
 		return err
 	}
@@ -76,14 +77,14 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	if err != nil {
 		return err
 	}
-	controls := control.New(follower, turns, trial{d.mta, d.settings.Turn.Release}, d.log)
+	controls := control.New(follower, turns, trial{d.mta, d.settings().Turn.Release}, d.log)
 	defer daemon.ServeMetrics(fronts.Listeners("metrics"), d.metrics, d.log).Close(immediate)
 
 	fronts.Serve("odmr", front.Serve)
 	fronts.Serve("odmrs", front.ServeTLS)
 	fronts.Serve("control", controls.Serve)
 	ready()
-	d.log.Info("started", "version", version.String(), "settings", d.settings.File, "ledger", d.settings.Database, "hostname", hostname)
+	d.log.Info("started", "version", version.String(), "settings", d.settings().File, "ledger", d.settings().Database, "hostname", hostname)
 
 	failure := fronts.Wait(graceful)
 	// Without a signal nobody else bounds the stop.
@@ -107,7 +108,7 @@ func shutDown(ctx context.Context, each ...func(context.Context) error) error {
 }
 
 func (d *service) newTurns(beside *neighbour, gates gateDirectory, ledger *meter.Ledger, follower *meter.Follower, hostname string) (*turn.Turns, error) {
-	t := d.settings.Turn
+	t := d.settings().Turn
 	releaser, err := beside.releaser(t.Release)
 	if err != nil {
 		return nil, fmt.Errorf("turn.release: %w", err)
@@ -120,15 +121,18 @@ func (d *service) newTurns(beside *neighbour, gates gateDirectory, ledger *meter
 		Listen: func(ctx context.Context, account string) (net.Listener, error) {
 			return gates.open(ctx, account, d.mta.Places().Group, d.log)
 		},
-		Hostname:  hostname,
-		Self:      beside.isSelf,
-		Window:    t.Window,
-		MaxTurns:  t.MaxTurns,
-		FirstWait: t.FirstWait,
-		IdleWait:  t.IdleWait,
-		Logger:    d.log,
-		Metrics:   d.metrics,
+		Hostname: hostname,
+		Self:     beside.isSelf,
+		Bounds:   d.bounds,
+		Logger:   d.log,
+		Metrics:  d.metrics,
 	})
+}
+
+// bounds are those of turns by the settings of now.
+func (d *service) bounds() turn.Bounds {
+	t := d.settings().Turn
+	return turn.Bounds{Window: t.Window, MaxTurns: t.MaxTurns, FirstWait: t.FirstWait, IdleWait: t.IdleWait}
 }
 
 func (d *service) newFront(ledger *meter.Ledger, follower *meter.Follower, turns *turn.Turns, hostname string) (*turnd.Server, error) {
@@ -151,8 +155,8 @@ func (d *service) newFront(ledger *meter.Ledger, follower *meter.Follower, turns
 		Accounts: follower,
 		Logins:   logins,
 		Turns:    turnd.Over(turns),
-		TLS:      daemon.NewCertificates(d.settings.TLS, d.log).Config,
-		Proxies:  d.settings.Proxies,
+		TLS:      daemon.NewCertificates(func() settings.TLS { return d.settings().TLS }, d.log).Config,
+		Proxies:  func() []netip.Addr { return d.settings().Proxies },
 		Logger:   d.log,
 		Metrics:  d.metrics,
 	})

@@ -139,7 +139,7 @@ func TestMessagesBehindContentThatAServerRunsAsCommandsArriveOnce(t *testing.T) 
 // behindRefused is a turn in which a message with this content, whose recipient was good before, is refused with others
 // behind it on the line.
 func behindRefused(t *testing.T, content string) {
-	h := newHouse(t, func(c *Config) { c.IdleWait = time.Second })
+	h := newHouse(t, func(c *plan) { c.IdleWait = time.Second })
 	server, addr := runLoose(t)
 	h.hold(true, hello+"first\r\n", "a@hooli.example")
 	h.hold(true, hello+"first for full\r\n", "full@hooli.example")

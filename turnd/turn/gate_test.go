@@ -33,7 +33,7 @@ func gateAt(t *testing.T, server *postfixtest.Sink) (h *house, addr string) {
 // gateOn is gateAt with a listener.
 func gateOn(t *testing.T, l net.Listener, server *postfixtest.Sink) *house {
 	t.Helper()
-	h := newHouse(t, func(c *Config) {
+	h := newHouse(t, func(c *plan) {
 		c.Listen = func(context.Context, string) (net.Listener, error) { return l, nil }
 		c.FirstWait, c.IdleWait = time.Minute, time.Minute
 	})

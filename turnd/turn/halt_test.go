@@ -15,7 +15,7 @@ import (
 )
 
 // cutServer is one that ends its first connection after one message. Behind that, dials are answered by next.
-func cutServer(t *testing.T, next func(ctx context.Context, network, address string) (net.Conn, error), change func(*Config)) (h *house, server *postfixtest.Sink, dials *atomic.Int32) {
+func cutServer(t *testing.T, next func(ctx context.Context, network, address string) (net.Conn, error), change func(*plan)) (h *house, server *postfixtest.Sink, dials *atomic.Int32) {
 	server = customer(t, func(s *postfixtest.Sink) {
 		s.OnCommand = func(s *postfixtest.Session, verb, _ string) string {
 			if verb == "MAIL" && s.Number == 1 && s.Taken >= 1 {
@@ -25,7 +25,7 @@ func cutServer(t *testing.T, next func(ctx context.Context, network, address str
 		}
 	})
 	dials = new(atomic.Int32)
-	h = newHouse(t, func(c *Config) {
+	h = newHouse(t, func(c *plan) {
 		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if dials.Add(1) == 1 {
 				return new(net.Dialer).DialContext(ctx, network, address)
@@ -128,7 +128,7 @@ func TestMessageThatWaitsForTheNextConnectionIsLeftByItsMTA(t *testing.T) {
 		close(dialling)
 		<-reach
 		return new(net.Dialer).DialContext(ctx, network, address)
-	}, func(c *Config) {
+	}, func(c *plan) {
 		c.Listen = func(context.Context, string) (net.Listener, error) { return l, nil }
 		c.FirstWait, c.IdleWait = time.Minute, time.Minute
 	})

@@ -178,7 +178,7 @@ func TestLessonsAreForgottenAfterADay(t *testing.T) {
 // The clock of a house passes on to its turns, whose dials are counted.
 func clockedHouse(t *testing.T) (h *house, c *clock, dials *atomic.Int32) {
 	c, dials = newClock(), new(atomic.Int32)
-	h = newHouse(t, func(cfg *Config) {
+	h = newHouse(t, func(cfg *plan) {
 		cfg.Now = c.now
 		cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			dials.Add(1)
@@ -278,7 +278,7 @@ func TestClientThatHangsUpMakesNoHostUnreachable(t *testing.T) {
 	server := customer(t, nil)
 	dialling := make(chan struct{})
 	var first atomic.Bool
-	h := newHouse(t, func(c *Config) {
+	h := newHouse(t, func(c *plan) {
 		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if first.CompareAndSwap(false, true) {
 				close(dialling)

@@ -207,11 +207,18 @@ type house struct {
 	database string
 	ledger   *meter.Ledger
 	follower *meter.Follower
+	bounds   *Bounds
 	turns    *Turns
 	sent     int
 }
 
-func newHouse(t *testing.T, change func(*Config)) *house {
+// A plan is after what a house is built.
+type plan struct {
+	Config
+	Bounds
+}
+
+func newHouse(t *testing.T, change func(*plan)) *house {
 	t.Helper()
 	h := &house{mta: newMTA(t), t: t, database: filepath.Join(t.TempDir(), "mailbag.db")}
 	var err error
@@ -229,15 +236,17 @@ func newHouse(t *testing.T, change func(*Config)) *house {
 			t.Fatal(err)
 		}
 	}
-	cfg := Config{Ledger: h.ledger, Release: h.mta, Listen: h.mta.Listen, Missing: h.mta.Missing, Hostname: "mx.provider.example",
-		Window: 50, MaxTurns: 10, FirstWait: 5 * time.Second, IdleWait: 50 * time.Millisecond}
+	cfg := plan{Config{Ledger: h.ledger, Release: h.mta, Listen: h.mta.Listen, Missing: h.mta.Missing, Hostname: "mx.provider.example"},
+		Bounds{Window: 50, MaxTurns: 10, FirstWait: 5 * time.Second, IdleWait: 50 * time.Millisecond}}
 	h.follower = meter.Follow(context.Background(), h.ledger, discard, nil)
 	t.Cleanup(h.follower.Close)
 	cfg.Accounts = h.follower
 	if change != nil {
 		change(&cfg)
 	}
-	h.turns, err = New(cfg)
+	h.bounds = &cfg.Bounds
+	cfg.Config.Bounds = func() Bounds { return *h.bounds }
+	h.turns, err = New(cfg.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

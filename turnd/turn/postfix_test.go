@@ -32,7 +32,7 @@ func TestPostfixBringsMessagesThatCameThroughAFilter(t *testing.T) {
 	if err := in.Start(); err != nil {
 		t.Fatal(err)
 	}
-	h := newHouse(t, func(c *Config) {
+	h := newHouse(t, func(c *plan) {
 		c.Release, c.Missing, c.Window = release.Postfix{Socket: filepath.Join(in.QueueDir(), "public", "flush")}, nil, minWindow
 		c.FirstWait = 20 * time.Second
 		c.Listen = func(ctx context.Context, _ string) (net.Listener, error) {

@@ -25,7 +25,7 @@ func (f *failing) Release(ctx context.Context, ids ...string) error {
 func TestWhatTheMTACouldNotBeAskedForIsNotStruckOff(t *testing.T) {
 	t.Parallel()
 	var release *failing
-	h := newHouse(t, func(c *Config) {
+	h := newHouse(t, func(c *plan) {
 		release = &failing{Releaser: c.Release}
 		c.Release, c.FirstWait = release, 500*time.Millisecond
 		c.Missing = func(_ context.Context, ids []string) ([]string, error) { return ids, nil }
@@ -54,7 +54,7 @@ func TestWhatTheMTACouldNotBeAskedForIsNotStruckOff(t *testing.T) {
 // The queue cannot be listed.
 func TestWhatNobodyCanTellOfIsNotStruckOff(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) {
+	h := newHouse(t, func(c *plan) {
 		c.FirstWait = 500 * time.Millisecond
 		c.Missing = func(_ context.Context, ids []string) ([]string, error) {
 			return ids, errors.New("postqueue is not there")

@@ -226,7 +226,7 @@ func reversedPast(t *testing.T, turns int) {
 
 func TestReversedTurnBeginsWhereNothingButSuspectsWaits(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.FirstWait = time.Second })
+	h := newHouse(t, func(c *plan) { c.FirstWait = time.Second })
 	server := peer.RunGateway(t)
 	id := h.hold(true, hello, "a@globex.example")
 	h.suspect("globex", map[string]int{id: 1})
@@ -238,7 +238,7 @@ func TestReversedTurnBeginsWhereNothingButSuspectsWaits(t *testing.T) {
 // An operator holds a suspect back (postsuper -h), or the MTA has it in work for long.
 func TestSuspectThatTheMTADoesNotBringBlocksNoOther(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.FirstWait = againAfter })
+	h := newHouse(t, func(c *plan) { c.FirstWait = againAfter })
 	var poisonous atomic.Bool
 	var log log
 	server := peer.RunGateway(t, log.quirk(h, "hooli", &poisonous))
@@ -262,7 +262,7 @@ func TestSuspectThatTheMTADoesNotBringBlocksNoOther(t *testing.T) {
 
 func TestSuspectThatTheMTADoesNotBringEndsWithTheTurn(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.FirstWait = againAfter })
+	h := newHouse(t, func(c *plan) { c.FirstWait = againAfter })
 	server := peer.RunGateway(t)
 	stuck := h.hold(true, hello+"stuck\r\n", "a@hooli.example")
 	h.suspect("hooli", map[string]int{stuck: 2})
@@ -280,7 +280,7 @@ func TestSuspectThatTheMTADoesNotBringEndsWithTheTurn(t *testing.T) {
 
 func TestMailThatComesWhileTheMTADoesNotBringASuspectIsDelivered(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.FirstWait = againAfter })
+	h := newHouse(t, func(c *plan) { c.FirstWait = againAfter })
 	server := peer.RunGateway(t)
 	moves := h.hold(true, hello+"moves\r\n", "a@hooli.example")
 	stuck := h.hold(true, hello+"stuck\r\n", "a@hooli.example")
@@ -317,7 +317,7 @@ func TestLastSuspectHasItsTimeBehindOneThatTheMTADoesNotBring(t *testing.T) {
 	h := newHouse(t, nil)
 	w := suspicious(t, h, meter.WaitingMessage{ID: "STUCK", Suspicion: 1}, meter.WaitingMessage{ID: "MOVES", Suspicion: 2})
 	w.lastOnes()
-	now := time.Now().Add(w.turn.cfg.FirstWait)
+	now := time.Now().Add(w.turn.cfg.Bounds().FirstWait)
 	w.overdue(now)
 	if n := w.left(); n != 1 || w.finished(now) {
 		t.Errorf("%d are left to the MTA, the turn is over: %v", n, w.finished(now))
@@ -326,10 +326,10 @@ func TestLastSuspectHasItsTimeBehindOneThatTheMTADoesNotBring(t *testing.T) {
 		t.Errorf("behind the one that is stuck %q are tried", ids)
 	}
 	asked := time.Now()
-	if w.finished(asked.Add(w.turn.cfg.FirstWait / 2)) {
+	if w.finished(asked.Add(w.turn.cfg.Bounds().FirstWait / 2)) {
 		t.Error("the turn is over before the MTA had its time for the last one")
 	}
-	if !w.finished(asked.Add(w.turn.cfg.FirstWait)) {
+	if !w.finished(asked.Add(w.turn.cfg.Bounds().FirstWait)) {
 		t.Error("the turn waits for what the MTA does not bring")
 	}
 }

@@ -61,7 +61,7 @@ func TestMailGoesByTheTLSThatTheAccountWants(t *testing.T) {
 		for _, level := range meter.TLSLevels {
 			t.Run(name+", "+string(level), func(t *testing.T) {
 				t.Parallel()
-				h := newHouse(t, func(c *Config) { c.TLS = trusting() })
+				h := newHouse(t, func(c *plan) { c.TLS = trusting() })
 				gateway := peer.RunGateway(t, c.quirks...)
 				h.hold(true, hello, "a@hooli.example")
 				_, port, _ := net.SplitHostPort(gateway.Addr())

@@ -67,7 +67,7 @@ func (t *turn) reserve(ctx context.Context) error {
 		return ErrClosing
 	case t.open[t.account.Name] != nil:
 		return ErrOpen
-	case len(t.open) >= t.cfg.MaxTurns:
+	case len(t.open) >= t.cfg.Bounds().MaxTurns:
 		return ErrTooMany
 	}
 	t.open[t.account.Name] = t

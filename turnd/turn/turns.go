@@ -91,15 +91,20 @@ type Config struct {
 	// Self tells an address of this mail system, to which no turn goes; nil: none is.
 	Self func(netip.AddrPort) bool
 
-	Window    int           // messages released and not yet answered, of one turn
-	MaxTurns  int           // open at once
-	FirstWait time.Duration // for the MTA to deliver what was released
-	IdleWait  time.Duration // for more mail when nothing waits
-	Limits    relay.Limits
+	Bounds func() Bounds // asked again and again, also by turns that are open
+	Limits relay.Limits
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: discard
 	Metrics prometheus.Registerer
+}
+
+// Bounds are what turns may take.
+type Bounds struct {
+	Window    int           // messages released and not yet answered, of one turn
+	MaxTurns  int           // open at once
+	FirstWait time.Duration // for the MTA to deliver what was released
+	IdleWait  time.Duration // for more mail when nothing waits
 }
 
 // Each message that was released has a process of the MTA's, up to the limit of its transport
@@ -204,7 +209,7 @@ func (ts *Turns) Reverse(ctx context.Context, a *meter.Account, domains []string
 		t.end("refused", err)
 		return nil, err
 	}
-	patience := time.NewTimer(ts.cfg.FirstWait)
+	patience := time.NewTimer(ts.cfg.Bounds().FirstWait)
 	defer patience.Stop()
 	var err error
 	for err == nil {
@@ -218,7 +223,7 @@ func (ts *Turns) Reverse(ctx context.Context, a *meter.Account, domains []string
 				return &Reversal{t}, nil
 			default:
 			}
-			patience.Reset(ts.cfg.FirstWait)
+			patience.Reset(ts.cfg.Bounds().FirstWait)
 		case <-t.stop:
 			err = t.why()
 		case <-ctx.Done():
@@ -378,5 +383,5 @@ func (ts *Turns) share() (share, free int) {
 	free = allWindows - int(ts.released.Load())
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	return max(minWindow, min(ts.cfg.Window, maxWindow, allWindows/max(1, len(ts.open)))), free
+	return max(minWindow, min(ts.cfg.Bounds().Window, maxWindow, allWindows/max(1, len(ts.open)))), free
 }

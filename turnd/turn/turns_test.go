@@ -113,7 +113,7 @@ func TestTurnDeliversAllThatWaitsOnceAndEnds(t *testing.T) {
 // IDENT is that of another system where the message came in with one, as from a content filter.
 func TestMessagesAreKnownByTheirReceivedField(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.Window = 20 })
+	h := newHouse(t, func(c *plan) { c.Window = 20 })
 	h.mta.ident = "FOREIGN"
 	const n = 60 // more than the window: it is refilled only by messages that are known again
 	for i := range n {
@@ -151,7 +151,7 @@ func TestTraceID(t *testing.T) {
 
 func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.IdleWait = time.Minute })
+	h := newHouse(t, func(c *plan) { c.IdleWait = time.Minute })
 	h.hold(true, hello+"first\r\n", "a@globex.example")
 	server := customer(t, nil)
 	ended := make(chan error, 1)
@@ -174,7 +174,7 @@ func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
 
 func TestNoTurnWithoutReason(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.MaxTurns, c.FirstWait = 1, 2*time.Second })
+	h := newHouse(t, func(c *plan) { c.MaxTurns, c.FirstWait = 1, 2*time.Second })
 	server := customer(t, nil)
 	if err := h.reverse("globex", server); !errors.Is(err, ErrNothingWaits) {
 		t.Errorf("nothing waits: %v", err)
@@ -191,7 +191,7 @@ func TestNoTurnWithoutReason(t *testing.T) {
 		t.Errorf("%d releases, recorded %+v", h.released, h.record())
 	}
 	delete(h.stuck, id)
-	h.turns.cfg.FirstWait = 20 * time.Second // the others are to come about, however busy the machine is
+	h.bounds.FirstWait = 20 * time.Second // the others are to come about, however busy the machine is
 
 	h.hold(true, hello, "a@hooli.example")
 	r, err := h.turns.Reverse(t.Context(), h.account("globex"), nil, Client{})
@@ -251,7 +251,7 @@ func TestMessageThatWasInWorkIsReleasedAgain(t *testing.T) {
 // What the MTA does not bring, such as mail on hold, keeps nothing that came after it.
 func TestMailThatTheMTADoesNotBringLeavesRoomForOthers(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.Window, c.FirstWait, c.Missing = minWindow, againAfter, nil })
+	h := newHouse(t, func(c *plan) { c.Window, c.FirstWait, c.Missing = minWindow, againAfter, nil })
 	for range minWindow - 1 {
 		h.stuck[h.hold(true, hello, "a@globex.example")] = true
 	}
@@ -275,7 +275,7 @@ func TestMailThatTheMTADoesNotBringLeavesRoomForOthers(t *testing.T) {
 // machine has.
 func TestTurnsTogetherReleaseABoundedNumber(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.Window = 500 })
+	h := newHouse(t, func(c *plan) { c.Window = 500 })
 	const n = 200
 	released, least, most := 0, n, 0
 	for i := range n {
@@ -428,7 +428,7 @@ func TestBrokenConnectionLosesNothing(t *testing.T) {
 
 func TestTurnWithoutASessionIsToldToTheMTA(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.Limits.Greeting = 50 * time.Millisecond })
+	h := newHouse(t, func(c *plan) { c.Limits.Greeting = 50 * time.Millisecond })
 	h.hold(true, hello, "a@globex.example")
 	r, err := h.turns.Reverse(t.Context(), h.account("globex"), nil, Client{Addr: "192.0.2.1"})
 	if err != nil {
@@ -446,7 +446,7 @@ func TestTurnWithoutASessionIsToldToTheMTA(t *testing.T) {
 
 func TestSuspendedAccountGetsNoMore(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.Window = 20 })
+	h := newHouse(t, func(c *plan) { c.Window = 20 })
 	for range 100 {
 		h.hold(true, hello, "a@globex.example")
 	}
@@ -494,7 +494,7 @@ func TestTurnThatIsEndedBeforeItBeginsSaysWhy(t *testing.T) {
 		t.Run(test.want.Error(), func(t *testing.T) {
 			t.Parallel()
 			listening := make(chan struct{})
-			h := newHouse(t, func(c *Config) {
+			h := newHouse(t, func(c *plan) {
 				listen := c.Listen
 				c.FirstWait = time.Minute
 				c.Listen = func(ctx context.Context, account string) (net.Listener, error) {
@@ -676,7 +676,7 @@ func TestETRNToAnUnreachableHostIsRefused(t *testing.T) {
 	busy := customer(t, nil)
 	own := customer(t, nil)
 	var resolved []string
-	h := newHouse(t, func(c *Config) {
+	h := newHouse(t, func(c *plan) {
 		c.Self = func(a netip.AddrPort) bool { return a.String() == own.Addr() }
 		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			resolved = append(resolved, address)
@@ -710,7 +710,7 @@ func TestETRNToAnUnreachableHostIsRefused(t *testing.T) {
 // another.
 func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.FirstWait = 2 * time.Second })
+	h := newHouse(t, func(c *plan) { c.FirstWait = 2 * time.Second })
 	gone := func() string {
 		id := h.hold(true, hello, "a@globex.example")
 		h.mta.mu.Lock()
@@ -724,7 +724,7 @@ func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 	if err := h.reverse("globex", server); !errors.Is(err, ErrNothingWaits) || h.waiting("globex") != 0 {
 		t.Errorf("%v; %d messages wait by the index", err, h.waiting("globex"))
 	}
-	h.turns.cfg.FirstWait = 5 * time.Second // this turn is to come about, however busy the machine is
+	h.bounds.FirstWait = 5 * time.Second // this turn is to come about, however busy the machine is
 	gone()
 	h.hold(true, hello, "a@globex.example")
 	if err := h.reverse("globex", server); err != nil || h.waiting("globex") != 0 || h.record().Outcome != "done" {
@@ -735,7 +735,7 @@ func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 // Behind as much as a window has of what is gone there is mail all the same.
 func TestMailBehindWhatTheMTADoesNotHaveIsDelivered(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.Window, c.FirstWait = minWindow, time.Second })
+	h := newHouse(t, func(c *plan) { c.Window, c.FirstWait = minWindow, time.Second })
 	for range minWindow {
 		id := h.hold(true, hello, "a@globex.example")
 		h.mta.mu.Lock()
@@ -753,7 +753,7 @@ func TestMailBehindWhatTheMTADoesNotHaveIsDelivered(t *testing.T) {
 func TestOneLookAtTheQueueStrikesNothingOff(t *testing.T) {
 	t.Parallel()
 	var looks atomic.Int32
-	h := newHouse(t, func(c *Config) {
+	h := newHouse(t, func(c *plan) {
 		c.FirstWait = 100 * time.Millisecond
 		truth := c.Missing
 		c.Missing = func(ctx context.Context, ids []string) ([]string, error) {
@@ -775,7 +775,7 @@ func TestMTAThatComesWhileItsQueueIsListedIsInTime(t *testing.T) {
 	var h *house
 	var id string
 	var listed sync.Once
-	h = newHouse(t, func(c *Config) {
+	h = newHouse(t, func(c *plan) {
 		c.FirstWait = 100 * time.Millisecond
 		truth := c.Missing
 		c.Missing = func(ctx context.Context, ids []string) ([]string, error) {
@@ -805,7 +805,7 @@ func TestMTAThatComesWhileItsQueueIsListedIsInTime(t *testing.T) {
 func TestWithoutTheIndexNobodyHearsThatNothingWaits(t *testing.T) {
 	t.Parallel()
 	var h *house
-	h = newHouse(t, func(c *Config) {
+	h = newHouse(t, func(c *plan) {
 		c.FirstWait = 100 * time.Millisecond
 		listen := c.Listen
 		c.Listen = func(ctx context.Context, account string) (net.Listener, error) {
@@ -825,7 +825,7 @@ func TestWithoutTheIndexNobodyHearsThatNothingWaits(t *testing.T) {
 func TestShutdownWaitsForNoHostThatHangs(t *testing.T) {
 	t.Parallel()
 	dialling := make(chan struct{})
-	h := newHouse(t, func(c *Config) {
+	h := newHouse(t, func(c *plan) {
 		c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			close(dialling)
 			<-ctx.Done()

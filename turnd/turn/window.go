@@ -352,7 +352,7 @@ func (w *window) overdue(now time.Time) []string {
 		if m.stage != asked && m.stage != late || busy && m.wait > againSoon {
 			continue
 		}
-		if !busy && m.stage == asked && now.Sub(m.asked) >= w.turn.cfg.FirstWait && (delivers || m.asked.Before(widened) || w.alone == id) {
+		if !busy && m.stage == asked && now.Sub(m.asked) >= w.turn.cfg.Bounds().FirstWait && (delivers || m.asked.Before(widened) || w.alone == id) {
 			w.move(m, late)
 			w.widened = now
 			if w.alone == id {
@@ -392,9 +392,10 @@ func (w *window) release(ctx context.Context, ids []string) {
 func (w *window) finished(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	patience := w.turn.cfg.IdleWait
+	bounds := w.turn.cfg.Bounds()
+	patience := bounds.IdleWait
 	if w.outstanding() > 0 {
-		patience = max(patience, w.turn.cfg.FirstWait)
+		patience = max(patience, bounds.FirstWait)
 	}
 	if !w.connected && w.connection > 0 && w.in[last]+w.in[alone] > 0 {
 		return false // there is to be another connection, or the turn is ended

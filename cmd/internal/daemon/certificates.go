@@ -15,14 +15,15 @@ import (
 // Certificates are a daemon's certificate chain and key. Their files are looked at when a client begins TLS, at
 // most once a second, and read again when they are others than before: nobody need tell the daemon of a
 // renewed certificate. Files that cannot be used, such as a new chain beside the old key while both are being
-// replaced, change nothing: what was read last stays in use, and the trouble is logged once.
+// replaced, change nothing: what was read last stays in use, and the trouble is logged once. So it is where other files are named.
 type Certificates struct {
-	files  settings.TLS
+	named  func() settings.TLS
 	log    *slog.Logger
 	now    func() time.Time
 	config *tls.Config
 
 	mu      sync.Mutex
+	files   settings.TLS // as they were named when they were looked at
 	looked  time.Time
 	seen    [2]fs.FileInfo // chain and key, as they were when they were read
 	pair    *tls.Certificate
@@ -34,8 +35,8 @@ const lookEvery = time.Second
 
 // NewCertificates reads the files. It is no error that they are missing or cannot be used; that is
 // logged.
-func NewCertificates(files settings.TLS, log *slog.Logger) *Certificates {
-	c := &Certificates{files: files, log: log, now: time.Now}
+func NewCertificates(named func() settings.TLS, log *slog.Logger) *Certificates {
+	c := &Certificates{named: named, log: log, now: time.Now}
 	c.config = &tls.Config{
 		MinVersion: tls.VersionTLS12, // RFC 8996: 1.0 and 1.1 must not be used
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -70,6 +71,9 @@ func (c *Certificates) current() *tls.Certificate {
 }
 
 func (c *Certificates) look() {
+	if files := c.named(); files != c.files {
+		c.files, c.seen, c.failing = files, [2]fs.FileInfo{}, ""
+	}
 	seen, err := c.stat()
 	if err == nil {
 		if c.failing == "" && c.pair != nil && unchanged(seen, c.seen) {

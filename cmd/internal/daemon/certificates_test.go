@@ -33,7 +33,7 @@ func newCertificateDesk(t *testing.T, prepare func(*certificateDesk)) *certifica
 	if prepare != nil {
 		prepare(d)
 	}
-	d.Certificates = NewCertificates(d.files, slog.New(slog.NewTextHandler(&d.log, nil)))
+	d.Certificates = NewCertificates(func() settings.TLS { return d.files }, slog.New(slog.NewTextHandler(&d.log, nil)))
 	d.Certificates.now = func() time.Time { return d.clock }
 	return d
 }
@@ -157,6 +157,23 @@ func TestUnusableFilesLeaveTheCertificateInUse(t *testing.T) {
 			d.expect(d.Config(), "mended.example")
 		})
 	}
+}
+
+func TestCertificateOfOtherFilesIsServedOnceItCanBeRead(t *testing.T) {
+	t.Parallel()
+	d := newCertificateDesk(t, func(d *certificateDesk) { d.install("old.example") })
+	elsewhere := t.TempDir()
+	d.files = settings.TLS{Certificate: filepath.Join(elsewhere, "chain.pem"), Key: filepath.Join(elsewhere, "key.pem")}
+	for range 3 {
+		d.later()
+		d.expect(d.Config(), "old.example")
+	}
+	if d.complaints() != 1 || !strings.Contains(d.log.String(), "stays in use") || !strings.Contains(d.log.String(), elsewhere) {
+		t.Errorf("the log is %s", &d.log)
+	}
+	d.install("new.example")
+	d.later()
+	d.expect(d.Config(), "new.example")
 }
 
 func TestTLSIsOfferedOnceThereIsACertificate(t *testing.T) {

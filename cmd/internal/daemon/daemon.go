@@ -2,7 +2,8 @@
 // from start to stop under systemd, their log and their metrics.
 //
 // It promises that a daemon that can be told to stop does: gracefully at the first SIGTERM or
-// SIGINT, at once at the second or when the time for draining is over. Nothing is remembered between
+// SIGINT, at once at the second or when the time for draining is over. At SIGHUP it reads its settings again and interrupts
+// nothing; a file that is mistaken changes nothing. Nothing is remembered between
 // two starts, and nothing here knows what a daemon does.
 //
 // Security: a unix socket in a directory that is open to others is closed to all but the group
@@ -34,6 +35,9 @@ type Life struct {
 
 	// Status is the line that systemctl status shows, renewed every few seconds. Nil: none.
 	Status func() string
+
+	// Reload is called for SIGHUP, once the daemon is ready, and from one goroutine. Nil: the signal does nothing.
+	Reload func()
 }
 
 // A Body is the daemon itself. It calls ready once it serves, and returns when it has stopped.
@@ -50,16 +54,18 @@ const (
 	dropTime       = 5 * time.Second // for a body to return after immediate is done
 )
 
-// Run runs body until it returns, and returns its error. It tells systemd READY=1, STATUS=, WATCHDOG=1 and
-// STOPPING=1 (sd_notify(3)) where systemd asks for them.
+// Run runs body until it returns, and returns its error. It tells systemd READY=1, STATUS=, WATCHDOG=1,
+// RELOADING=1 and STOPPING=1 (sd_notify(3)) where systemd asks for them.
 func (l Life) Run(body Body) error {
-	signals := make(chan os.Signal, 2)
+	signals, reloads := make(chan os.Signal, 2), make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
-	return l.run(body, signals)
+	signal.Notify(reloads, syscall.SIGHUP) // one that comes while another waits is the same
+	defer signal.Stop(reloads)
+	return l.run(body, signals, reloads)
 }
 
-func (l Life) run(body Body, signals <-chan os.Signal) error {
+func (l Life) run(body Body, signals, reloads <-chan os.Signal) error {
 	if l.Log == nil {
 		l.Log = slog.Default()
 	}
@@ -80,7 +86,7 @@ func (l Life) run(body Body, signals <-chan os.Signal) error {
 	ready := make(chan struct{}, 1)
 	go func() {
 		defer close(pings)
-		l.report(pinging, ready)
+		l.report(pinging, ready, reloads)
 	}()
 
 	done := make(chan error, 1)
@@ -123,9 +129,10 @@ func (l Life) run(body Body, signals <-chan os.Signal) error {
 	}
 }
 
-// report tells systemd how the daemon is, from ready on until ctx is done. A daemon that does not
-// become ready is not pinged for: systemd's TimeoutStartSec= is for that.
-func (l Life) report(ctx context.Context, ready <-chan struct{}) {
+// report tells systemd how the daemon is, from ready on until ctx is done, and has it read its settings again meanwhile: a
+// reload that is over is a daemon that is ready. One that does not become ready is not pinged for: systemd's
+// TimeoutStartSec= is for that.
+func (l Life) report(ctx context.Context, ready <-chan struct{}, reloads <-chan os.Signal) {
 	select {
 	case <-ready:
 		l.notify(sd.SdNotifyReady)
@@ -160,12 +167,23 @@ func (l Life) report(ctx context.Context, ready <-chan struct{}) {
 			return
 		case <-watchdog:
 			l.ping(ctx, interval)
+		case <-reloads:
+			l.reload()
 		case <-status.C:
 			now := time.Now()
 			l.watchClock(now.Round(0).Sub(looked.Round(0)) - now.Sub(looked))
 			looked = now
 		}
 	}
+}
+
+func (l Life) reload() {
+	if l.Reload == nil {
+		return
+	}
+	l.notify(sd.SdNotifyReloading)
+	l.Reload()
+	l.notify(sd.SdNotifyReady)
 }
 
 // slew is what a clock may gain or lose between two looks without having been set.

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mailbag/cmd/internal/settings"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -30,7 +32,7 @@ func TestFirstSignalStopsGracefully(t *testing.T) {
 			t.Error("a graceful stop is an immediate one")
 		}
 		return want
-	}, signals)
+	}, signals, nil)
 	if err != want {
 		t.Errorf("run = %v; want the body's error", err)
 	}
@@ -45,7 +47,7 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 		signals <- syscall.SIGINT
 		<-immediate.Done()
 		return nil
-	}, signals)
+	}, signals, nil)
 	if err != nil {
 		t.Error(err)
 	}
@@ -58,7 +60,7 @@ func TestDrainingIsBounded(t *testing.T) {
 		signals <- syscall.SIGTERM
 		<-immediate.Done()
 		return nil
-	}, signals)
+	}, signals, nil)
 	if err != nil {
 		t.Error(err)
 	}
@@ -67,7 +69,7 @@ func TestDrainingIsBounded(t *testing.T) {
 func TestBodyThatEndsByItselfEndsTheDaemon(t *testing.T) {
 	t.Parallel()
 	want := errors.New("no ledger")
-	if err := (Life{Log: quiet()}).run(func(_, _ context.Context, _ func()) error { return want }, nil); err != want {
+	if err := (Life{Log: quiet()}).run(func(_, _ context.Context, _ func()) error { return want }, nil, nil); err != want {
 		t.Errorf("run = %v; want %v", err, want)
 	}
 }
@@ -130,7 +132,29 @@ func TestSystemdIsToldOfStartStateAndEnd(t *testing.T) {
 		<-graceful.Done()
 		expect("STOPPING=1")
 		return nil
-	}, signals); err != nil {
+	}, signals, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Not parallel: it sets the environment.
+func TestSystemdIsToldOfAReloadAndOfTheStatusAfterIt(t *testing.T) {
+	said := notifySocket(t)
+	signals, reloads := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	status := "old"
+	life := Life{Log: quiet(), Status: func() string { return status }, Reload: func() { status = "new" }}
+	if err := life.run(func(graceful, _ context.Context, ready func()) error {
+		reloads <- syscall.SIGHUP // it waits until the daemon is ready
+		ready()
+		for _, want := range []string{"READY=1", "STATUS=old", "RELOADING=1", "READY=1", "STATUS=new"} {
+			if got := <-said; got != want {
+				t.Errorf("systemd was told %q; want %q", got, want)
+			}
+		}
+		signals <- syscall.SIGTERM
+		<-graceful.Done()
+		return nil
+	}, signals, reloads); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -152,7 +176,7 @@ func TestWatchdogIsNotServedWhileTheDaemonIsIll(t *testing.T) {
 			<-asked
 		}
 		return nil
-	}, nil); err != nil {
+	}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	for len(said) > 0 {
@@ -215,7 +239,7 @@ func TestMetricsShowTheBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := ServeMetrics([]net.Listener{l}, NewRegistry("mailbag-policyd"), quiet())
+	m := ServeMetrics([]net.Listener{l}, NewRegistry("mailbag-policyd", settings.Default), quiet())
 	get := func(path string) (int, string) {
 		t.Helper()
 		r, err := http.Get("http://" + l.Addr().String() + path)

@@ -17,8 +17,8 @@ import (
 )
 
 // NewRegistry returns a registry that holds what every daemon shows: the Go runtime, the process,
-// and mailbag_build_info with the program, its version and Go's as labels.
-func NewRegistry(program string) *prometheus.Registry {
+// mailbag_build_info with the program, its version and Go's as labels, and by which settings it goes.
+func NewRegistry(program string, now Settings) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "mailbag_build_info",
@@ -26,9 +26,21 @@ func NewRegistry(program string) *prometheus.Registry {
 		ConstLabels: prometheus.Labels{"program": program, "version": version.String(), "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	r.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	hash := func(name, help string, of func(reload, restart float64) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return of(now().Hashes(program)) })
+	}
+	r.MustRegister(build,
+		hash(ReloadHash, "Hash of the settings in force that change with a reload.", func(reload, _ float64) float64 { return reload }),
+		hash(RestartHash, "Hash of the settings in force that change with a restart.", func(_, restart float64) float64 { return restart }),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
+
+// Metrics by which it is seen that a daemon goes by other settings than those of the file; see [settings.Settings.Hashes].
+const (
+	ReloadHash  = "mailbag_settings_reload_hash"
+	RestartHash = "mailbag_settings_restart_hash"
+)
 
 // A MetricsServer answers GET /metrics by HTTP, and nothing else.
 type MetricsServer struct {

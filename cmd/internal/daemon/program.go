@@ -23,8 +23,12 @@ import (
 type Program struct {
 	Name  string
 	Drain time.Duration // how long a graceful stop may take; 0: 30 s
-	New   func(s *settings.Settings, system mta.System, log *slog.Logger) Service
+	New   func(now Settings, system mta.System, log *slog.Logger) Service
 }
+
+// Settings are those in force whenever they are asked for. What they return is not changed by anybody. Of a daemon that runs
+// only those keys change that need no restart: where it asks, it takes them.
+type Settings func() *settings.Settings
 
 // A Service is one run of a daemon: see [Body] and [Life].
 type Service interface {
@@ -86,8 +90,10 @@ func (p Program) Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "settings are valid")
 		return Done
 	}
-	service := p.New(s, system, log)
-	life := Life{Log: log, Drain: p.Drain, Health: service.Health, Status: service.Status}
+	force := newForce(p.Name, *config, s, log)
+	service := p.New(force.now, system, log)
+	life := Life{Log: log, Drain: p.Drain, Health: service.Health, Reload: force.renew,
+		Status: func() string { return service.Status() + force.remark() }}
 	if err := life.Run(service.Serve); err != nil {
 		showEnd(err)
 		if errors.As(err, new(finalError)) {
@@ -102,7 +108,11 @@ func (p Program) Main(args []string, stdout, stderr io.Writer) int {
 
 // showEnd has systemctl status show why the daemon ended.
 func showEnd(err error) {
-	sd.SdNotify(false, "STATUS="+strings.NewReplacer(":\n", ": ", "\n", "; ").Replace(err.Error())) // the log has it, too
+	sd.SdNotify(false, "STATUS="+oneLine(err)) // the log has it, too
+}
+
+func oneLine(err error) string {
+	return strings.NewReplacer(":\n", ": ", "\n", "; ").Replace(err.Error())
 }
 
 // Main is [Program.Main] on this process's arguments and streams; it does not return.

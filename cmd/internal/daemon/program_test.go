@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"mailbag/cmd/internal/mta"
-	"mailbag/cmd/internal/settings"
 )
 
 func TestExitStatusTellsWhetherAnotherStartIsOfUse(t *testing.T) {
@@ -79,7 +78,7 @@ func TestFailureThatLastsIsToldFromOneThatMayPass(t *testing.T) {
 		{errors.New("the port is taken"), Failed, ""},
 	} {
 		var complaint bytes.Buffer
-		p := Program{Name: "mailbag-testd", New: func(*settings.Settings, mta.System, *slog.Logger) Service { return failing{c.err} }}
+		p := Program{Name: "mailbag-testd", New: func(Settings, mta.System, *slog.Logger) Service { return failing{c.err} }}
 		if status := p.Main([]string{"--config", config}, new(bytes.Buffer), &complaint); status != c.status || !strings.Contains(complaint.String(), c.advice) {
 			t.Errorf("%v: status %d, want %d; logged %q", c.err, status, c.status, complaint.String())
 		}

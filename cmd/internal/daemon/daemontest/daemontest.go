@@ -21,6 +21,9 @@ func Address(t *testing.T) settings.Address {
 	return settings.Address{Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", port)}
 }
 
+// Settings are those of a daemon whose file nobody changes.
+func Settings(s *settings.Settings) daemon.Settings { return func() *settings.Settings { return s } }
+
 // Start starts a service, which says before that it starts, and waits until it serves. stop has it stop gracefully;
 // ended then has what Serve returned.
 func Start(t *testing.T, s daemon.Service) (stop func(), ended <-chan error) {
