@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"mailbag/meter"
 )
@@ -56,6 +57,7 @@ func (p *Policy) openTurn(ctx context.Context, r *request, a *meter.Account, dom
 		switch w, err := p.cfg.Waiting.Waiting(ctx, a.ID, domain); {
 		case err != nil: // a turn tells
 		case w.Messages == 0:
+			p.askedInVain(ctx, a)
 			return granted(r, "251 2.0.0 OK, no messages waiting for node %s", domain)
 		default:
 			reply = fmt.Sprintf("253 2.0.0 OK, %d pending messages for node %s started", w.Messages, domain)
@@ -71,6 +73,18 @@ func (p *Policy) openTurn(ctx context.Context, r *request, a *meter.Account, dom
 		return notOpened
 	}
 	return granted(r, "%s", reply)
+}
+
+// vainTime is for the ledger to take that somebody asked in vain, who waits for the answer.
+const vainTime = time.Second
+
+// askedInVain notes that the account's customer asked, which no turn tells.
+func (p *Policy) askedInVain(ctx context.Context, a *meter.Account) {
+	ctx, cancel := context.WithTimeout(ctx, vainTime)
+	defer cancel()
+	if err := p.cfg.Waiting.Called(ctx, a.ID); err != nil { // why is in the log of who follows the ledger
+		p.log.Debug("a call in vain could not be recorded", "account", a.Name, "error", err)
+	}
 }
 
 // tryNow answers ETRN for a backup account. One attempt at a time is made for a domain, however often a client asks.

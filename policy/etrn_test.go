@@ -3,8 +3,12 @@ package policy
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"mailbag/meter"
 )
 
 // A flusher tries nothing.
@@ -63,6 +67,12 @@ func TestEximsETRNIsAnsweredAsRFC1985HasIt(t *testing.T) {
 			}
 			if opened := test.turns.asked(); (len(opened) > 0) != (strings.HasPrefix(test.action, "253") || test.turns == &noTurn) {
 				t.Errorf("answered %q after opening %q", test.action, opened)
+			}
+			acme := d.follower.Directory().Account("acme")
+			silences, err := d.ledger.Silent(t.Context(), time.Now().Add(time.Hour))
+			i := slices.IndexFunc(silences, func(s meter.Silence) bool { return s.Account == acme.ID })
+			if err != nil || i < 0 || silences[i].Since.After(acme.Created) != strings.HasPrefix(test.action, "251") {
+				t.Errorf("answered %q to acme, of whom is known %+v, %v", test.action, silences, err)
 			}
 		})
 	}

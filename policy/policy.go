@@ -81,6 +81,8 @@ type Turns interface {
 // Waiting tells what waits for an account in domains of its, usually a [meter.Ledger].
 type Waiting interface {
 	Waiting(ctx context.Context, accountID int64, domains ...string) (meter.Waiting, error)
+	// Called records that the account's customer asked for mail while none waited.
+	Called(ctx context.Context, accountID int64) error
 }
 
 // A Flusher has the MTA try now what it has for a domain.

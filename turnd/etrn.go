@@ -57,7 +57,7 @@ func (c *session) dial(a *meter.Account, domains []string, n node) reply {
 		return say(252, "2.0.0", "OK, pending messages for node %s started", n)
 	}
 	nothing := say(251, "2.0.0", "OK, no messages waiting for node %s", n)
-	waits, err := turns.Waits(c.server.door.Context(), a, domains)
+	waits, err := turns.Asked(c.server.door.Context(), a, domains)
 	switch {
 	case err != nil:
 		return c.notFlushed(a, n, err)

@@ -56,8 +56,9 @@ type Turns interface {
 	Dial(ctx context.Context, a *meter.Account, c turn.Client) error
 	// Flush has the MTA try the account's mail now.
 	Flush(ctx context.Context, a *meter.Account) error
-	// Waits reports whether mail waits for the account, in those of its domains or in all. It costs little, however much does.
-	Waits(ctx context.Context, a *meter.Account, domains []string) (bool, error)
+	// Asked reports whether mail waits for the account, in those of its domains or in all, of which its customer asks. It
+	// costs little, however much does.
+	Asked(ctx context.Context, a *meter.Account, domains []string) (bool, error)
 	// Waiting is how much that is.
 	Waiting(ctx context.Context, a *meter.Account, domains []string) (meter.Waiting, error)
 	// Open reports whether a turn to the account of that name is open.

@@ -230,7 +230,7 @@ func (m *heldMail) Flush(_ context.Context, a *meter.Account) error {
 	return nil
 }
 
-func (m *heldMail) Waits(ctx context.Context, a *meter.Account, domains []string) (bool, error) {
+func (m *heldMail) Asked(ctx context.Context, a *meter.Account, domains []string) (bool, error) {
 	w, err := m.Waiting(ctx, a, domains)
 	return w.Messages > 0, err
 }

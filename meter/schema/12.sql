@@ -96,6 +96,7 @@ SELECT id, at, who, account, action, before, after FROM change_11;
 DROP TABLE change_11;
 
 CREATE INDEX change_account ON change (account, id);
+CREATE INDEX change_at ON change (at);
 CREATE INDEX change_plan ON change (plan, id) WHERE plan IS NOT NULL;
 
 -- A notice may be of several accounts, to the operator.

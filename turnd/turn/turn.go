@@ -58,6 +58,7 @@ func (t *turn) reserve(ctx context.Context) error {
 	case err != nil:
 		return err
 	case !waits:
+		t.inVain()
 		return ErrNothingWaits
 	}
 	t.Turns.mu.Lock()
@@ -73,6 +74,13 @@ func (t *turn) reserve(ctx context.Context) error {
 	t.open[t.account.Name] = t
 	t.running.Add(1)
 	return nil
+}
+
+// inVain notes that nothing waits for who asked for the turn, unless that was an operator, who has no address.
+func (t *turn) inVain() {
+	if t.record.Client != "" {
+		t.askedInVain(t.account)
+	}
 }
 
 // many reports whether more than one message waits.
@@ -152,6 +160,9 @@ func (t *turn) end(outcome string, err error) {
 	t.mu.Unlock()
 	if err := t.write(record); err != nil {
 		t.log.Error("the end of a turn could not be recorded", "account", record.Account, "error", err)
+	}
+	if errors.Is(err, ErrNothingWaits) {
+		t.inVain()
 	}
 	t.metrics.ended(record, err)
 	attributes := append(t.attributes(), "messages", record.Messages, "bytes", record.Bytes, "connections", record.Connections,

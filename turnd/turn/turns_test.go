@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -577,6 +578,54 @@ func TestShutdownCutsOffAtItsEnd(t *testing.T) {
 	}
 }
 
+// wasThere reports whether the ledger has that the account's customer was there since it was added.
+func (h *house) wasThere(account string) bool {
+	h.t.Helper()
+	silences, err := h.ledger.Silent(h.t.Context(), time.Now().Add(time.Hour))
+	i := slices.IndexFunc(silences, func(s meter.Silence) bool { return s.Name == account })
+	if err != nil || i < 0 {
+		h.t.Fatalf("whether %s was there cannot be seen: %v", account, err)
+	}
+	return silences[i].Since.After(h.account(account).Created)
+}
+
+func TestWhoAsksInVainWasThere(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, account string
+		ask           func(h *house, a *meter.Account, c Client) error
+		client        string
+		want          bool
+	}{
+		{"by ATRN", "globex", func(h *house, a *meter.Account, c Client) error {
+			_, err := h.turns.Reverse(h.t.Context(), a, nil, c)
+			return err
+		}, "192.0.2.1", true},
+		{"through the MTA", "hooli", func(h *house, a *meter.Account, c Client) error { return h.turns.Dial(h.t.Context(), a, c) }, "192.0.2.1", true},
+		{"by ETRN", "hooli", func(h *house, a *meter.Account, _ Client) error {
+			if waits, err := h.turns.Asked(h.t.Context(), a, []string{"hooli.example"}); waits || err != nil {
+				return err
+			}
+			return ErrNothingWaits
+		}, "192.0.2.1", true},
+		{"an operator", "hooli", func(h *house, a *meter.Account, c Client) error { return h.turns.Dial(h.t.Context(), a, c) }, "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, nil)
+			if h.wasThere(test.account) {
+				t.Fatal("somebody was there before")
+			}
+			if err := test.ask(h, h.account(test.account), Client{Addr: test.client}); !errors.Is(err, ErrNothingWaits) {
+				t.Errorf("asked for mail: %v", err)
+			}
+			if got := h.wasThere(test.account); got != test.want {
+				t.Errorf("the customer was there: %t", got)
+			}
+		})
+	}
+}
+
 func TestETRNTurnIsDialled(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, nil)
@@ -721,8 +770,8 @@ func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 	gone()
 	gone()
 	server := customer(t, nil)
-	if err := h.reverse("globex", server); !errors.Is(err, ErrNothingWaits) || h.waiting("globex") != 0 {
-		t.Errorf("%v; %d messages wait by the index", err, h.waiting("globex"))
+	if err := h.reverse("globex", server); !errors.Is(err, ErrNothingWaits) || h.waiting("globex") != 0 || !h.wasThere("globex") {
+		t.Errorf("%v; %d messages wait by the index; the customer was there: %t", err, h.waiting("globex"), h.wasThere("globex"))
 	}
 	h.bounds.FirstWait = 5 * time.Second // this turn is to come about, however busy the machine is
 	gone()
