@@ -148,8 +148,8 @@ func (l *Ledger) atOneMoment(ctx context.Context, read func(*sql.Conn) error) er
 	return unavailable(read(conn))
 }
 
-func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
-	d := &Directory{
+func emptyDirectory() *Directory {
+	return &Directory{
 		byName:     map[string]*Account{},
 		byID:       map[int64]*Account{},
 		domains:    map[string]*Account{},
@@ -157,6 +157,10 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 		mailboxes:  map[int64][]string{},
 		maildirs:   map[string]string{},
 	}
+}
+
+func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
+	d := emptyDirectory()
 	err := conn.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM change").Scan(&d.revision)
 	if err != nil {
 		return nil, err
@@ -170,19 +174,44 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 	if d.plans, err = loadPlans(ctx, conn); err != nil {
 		return nil, err
 	}
-	for rows, err := range query(ctx, conn, `
+	if err := d.loadAccounts(ctx, conn, "", ""); err != nil {
+		return nil, err
+	}
+	gather(d.recipients, pairs(ctx, conn, &err, `
+		SELECT account, address FROM recipient
+		WHERE account IN (SELECT id FROM account WHERE recipients = 'list')`))
+	return d, err
+}
+
+// LoadSome reads a Directory of these accounts alone, as far as they are there, for who shows them: it has their plans,
+// domains, networks and mailboxes, and neither lists of recipients nor log-ins.
+func (l *Ledger) LoadSome(ctx context.Context, ids ...int64) (*Directory, error) {
+	d := emptyDirectory()
+	err := l.atOneMoment(ctx, func(conn *sql.Conn) (err error) {
+		if d.plans, err = loadPlans(ctx, conn); err != nil {
+			return err
+		}
+		const these = " IN (SELECT value FROM json_each(?))"
+		return d.loadAccounts(ctx, conn, " AND id"+these, " WHERE account"+these, asJSON(ids))
+	})
+	return d, err
+}
+
+// loadAccounts reads accounts that are not deleted, or those of them that a condition has, and what is theirs by another.
+func (d *Directory) loadAccounts(ctx context.Context, q querier, accounts, theirs string, args ...any) (err error) {
+	for rows, err := range query(ctx, q, `
 		SELECT id, name, customer, note, coalesce(plan, ''), mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
 		       base_price, tier_price, waiting_messages, waiting_bytes, hold, contact, copies, catch_all, quota, cram_md5, tls, created
-		FROM account WHERE deleted IS NULL ORDER BY name`) {
+		FROM account WHERE deleted IS NULL`+accounts+` ORDER BY name`, args...) {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		var a Account
 		var hold, created int64
 		if err := rows.Scan(&a.ID, &a.Name, &a.Customer, &a.Note, &a.Plan, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
 			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &a.WaitingMessages, &a.WaitingBytes, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5,
 			&a.TLS, &created); err != nil {
-			return nil, err
+			return err
 		}
 		a.Hold = time.Duration(hold) * time.Second
 		a.Created = time.UnixMilli(created).UTC()
@@ -193,35 +222,32 @@ func load(ctx context.Context, conn *sql.Conn) (*Directory, error) {
 		d.byName[a.Name] = &a
 		d.byID[a.ID] = &a
 	}
-	for name, account := range pairs(ctx, conn, &err, "SELECT account, name FROM domain ORDER BY name") {
+	for name, account := range pairs(ctx, q, &err, "SELECT account, name FROM domain"+theirs+" ORDER BY name", args...) {
 		if a := d.byID[account]; a != nil {
 			a.Domains = append(a.Domains, name)
 			d.domains[name] = a
 		}
 	}
-	for prefix, account := range pairs(ctx, conn, &err, "SELECT account, prefix FROM network ORDER BY prefix") {
+	for prefix, account := range pairs(ctx, q, &err, "SELECT account, prefix FROM network"+theirs+" ORDER BY prefix", args...) {
 		p, parseErr := netip.ParsePrefix(prefix)
 		if parseErr != nil {
-			return nil, fmt.Errorf("the ledger has a network %q that cannot be read: %w", prefix, parseErr)
+			return fmt.Errorf("the ledger has a network %q that cannot be read: %w", prefix, parseErr)
 		}
 		if a := d.byID[account]; a != nil {
 			a.Networks = append(a.Networks, p)
 		}
 	}
-	gather(d.mailboxes, d.loadMailboxes(ctx, conn, &err))
-	gather(d.recipients, pairs(ctx, conn, &err, `
-		SELECT account, address FROM recipient
-		WHERE account IN (SELECT id FROM account WHERE recipients = 'list')`))
-	return d, err
+	gather(d.mailboxes, d.loadMailboxes(ctx, q, &err, theirs, args...))
+	return err
 }
 
 // loadMailboxes yields the mailboxes with their accounts as [pairs] does, and keeps where their mail is.
-func (d *Directory) loadMailboxes(ctx context.Context, q querier, err *error) iter.Seq2[string, int64] {
+func (d *Directory) loadMailboxes(ctx context.Context, q querier, err *error, theirs string, args ...any) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		if *err != nil {
 			return
 		}
-		for rows, e := range query(ctx, q, "SELECT account, address, maildir FROM mailbox") {
+		for rows, e := range query(ctx, q, "SELECT account, address, maildir FROM mailbox"+theirs, args...) {
 			var account int64
 			var address, maildir string
 			if e == nil {
@@ -287,12 +313,12 @@ type querier interface {
 }
 
 // pairs yields rows of (account, text) and leaves the first error of a chain of calls in *err.
-func pairs(ctx context.Context, q querier, err *error, text string) iter.Seq2[string, int64] {
+func pairs(ctx context.Context, q querier, err *error, text string, args ...any) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		if *err != nil {
 			return
 		}
-		for rows, e := range query(ctx, q, text) {
+		for rows, e := range query(ctx, q, text, args...) {
 			var account int64
 			var value string
 			if e == nil {

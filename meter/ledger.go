@@ -192,6 +192,9 @@ func (f *openFile) settle(ctx context.Context) error {
 	return nil
 }
 
+// maxReaders is how many reads there are at once.
+const maxReaders = 4
+
 func (l *Ledger) openFile(ctx context.Context) (*openFile, error) {
 	write, err := sql.Open(driverName, l.dsn("rw"))
 	if err != nil {
@@ -214,7 +217,7 @@ func (l *Ledger) openFile(ctx context.Context) (*openFile, error) {
 		write.Close()
 		return nil, unavailable(err)
 	}
-	read.SetMaxOpenConns(4)
+	read.SetMaxOpenConns(maxReaders)
 	read.SetConnMaxIdleTime(time.Minute)
 	return &openFile{write: write, read: read}, nil
 }

@@ -79,6 +79,9 @@ var allowed = []struct{ text, step string }{
 	{"FROM adjustment WHERE month = ?", "SCAN adjustment"},
 	// A row for each account, one account's mailboxes, and messages under which connections broke are sorted.
 	{"b JOIN account a ON a.id = b.id ORDER BY a.name", "USE TEMP B-TREE FOR ORDER BY"},
+	{"SELECT a.id FROM account a\n\t\tLEFT JOIN month_usage", "USE TEMP B-TREE FOR ORDER BY"},
+	// Of some thousand accounts, next to each other.
+	{"FROM waiting WHERE account BETWEEN ? AND ?", "USE TEMP B-TREE FOR GROUP BY"},
 	{"document FROM account_document", "USE TEMP B-TREE FOR ORDER BY"},
 	{"AND suspicion >= ?", "USE TEMP B-TREE FOR ORDER BY"},
 }
