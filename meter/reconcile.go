@@ -63,11 +63,12 @@ const page = 500
 // A listing of a queue in motion can miss a message that moves between two of its directories, so a
 // message goes only when two passes, one after the other, did not find it. A domain in which a message that was found
 // does not wait any more goes at once, and so does what is noted of accounts whose mail is not held. What was noted
-// after the pass began stays. Suspicion is none of its business.
+// after the pass began stays. Suspicion is none of its business. Of accounts whose mail is not held it keeps how much
+// the queue had for them ([Ledger.Queued]).
 //
 // Memory is constant: what the queue holds is gathered in a temporary file, in the order of the index.
 func (l *Ledger) Reconcile(ctx context.Context, d *Directory, queue iter.Seq2[QueuedMessage, error]) (Reconciled, error) {
-	p := pass{ledger: l, directory: d, began: l.opt.Now().UnixMilli()}
+	p := pass{ledger: l, directory: d, began: l.opt.Now().UnixMilli(), queued: map[int64]Waiting{}}
 	var err error
 	if p.seen, err = openScratch(ctx); err != nil {
 		return p.Reconciled, err
@@ -82,6 +83,9 @@ func (l *Ledger) Reconcile(ctx context.Context, d *Directory, queue iter.Seq2[Qu
 	}
 	p.whole = broken == nil
 	err = p.settle(ctx)
+	if p.whole && err == nil {
+		err = l.setQueued(ctx, p.queued)
+	}
 	return p.Reconciled, cmp.Or(broken, err)
 }
 
@@ -92,7 +96,8 @@ type pass struct {
 	directory *Directory
 	began     int64 // everything that was noted or delivered later is newer than the listing
 	seen      *scratch
-	whole     bool // the queue was listed to its end
+	queued    map[int64]Waiting // by account, where its mail is not held
+	whole     bool              // the queue was listed to its end
 }
 
 // list gathers what the queue holds for accounts. It returns why the listing broke off, and what else went wrong.
@@ -107,6 +112,8 @@ func (p *pass) list(ctx context.Context, queue iter.Seq2[QueuedMessage, error]) 
 		for _, a := range accounts {
 			if a.Held() {
 				rows = append(rows, waitingRows(a, domains, WaitingMessage{ID: m.ID, Size: m.Size, Since: m.Arrived}, p.began)...)
+			} else {
+				p.queued[a.ID] = p.queued[a.ID].with(m)
 			}
 		}
 		if len(rows) >= page {

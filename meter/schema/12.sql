@@ -23,6 +23,14 @@ CREATE INDEX account_plan ON account (plan) WHERE plan IS NOT NULL;
 ALTER TABLE account ADD COLUMN waiting_messages INTEGER NOT NULL DEFAULT 0 CHECK (waiting_messages >= 0);
 ALTER TABLE account ADD COLUMN waiting_bytes    INTEGER NOT NULL DEFAULT 0 CHECK (waiting_bytes >= 0);
 
+-- What the MTA's queue had, at the last pass over it, for accounts whose mail waits for no turn.
+CREATE TABLE queued (
+    account  INTEGER NOT NULL PRIMARY KEY REFERENCES account,
+    messages INTEGER NOT NULL,
+    bytes    INTEGER NOT NULL,
+    oldest   INTEGER NOT NULL -- arrival
+) STRICT;
+
 -- When an account's customer was last there: fetched is the end of the last turn or POP3 session that brought mail,
 -- called that of the last one that ended well, with mail or because there was none, or when the account came into
 -- service or into its mode, before which nobody could. 0: never. Turns and sessions are not kept for ever.

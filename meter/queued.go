@@ -1,0 +1,62 @@
+package meter
+
+import (
+	"context"
+	"maps"
+	"time"
+)
+
+// Queued returns what the MTA's queue had for an account at the last pass over it ([Ledger.Reconcile]), where the
+// account's mail waits for no turn: because its server was away, say, or on its way just then. It is nothing where the
+// account's mail is held, of which [Ledger.Waiting] knows.
+func (l *Ledger) Queued(ctx context.Context, account int64) (Waiting, error) {
+	queued, err := l.queued(ctx, "SELECT account, messages, bytes, oldest FROM queued WHERE account = ?", account)
+	return queued[account], err
+}
+
+func (l *Ledger) queued(ctx context.Context, sql string, args ...any) (map[int64]Waiting, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	queued := map[int64]Waiting{}
+	for rows, err := range query(ctx, db, sql, args...) {
+		var account, oldest int64
+		var w Waiting
+		if err == nil {
+			err = rows.Scan(&account, &w.Messages, &w.Bytes, &oldest)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		w.Oldest = time.UnixMilli(oldest).UTC()
+		queued[account] = w
+	}
+	return queued, nil
+}
+
+// setQueued writes nothing where nothing changed.
+func (l *Ledger) setQueued(ctx context.Context, queued map[int64]Waiting) error {
+	before, err := l.queued(ctx, "SELECT account, messages, bytes, oldest FROM queued")
+	if err != nil || maps.Equal(before, queued) {
+		return err
+	}
+	rows := [][]any{}
+	for account, w := range queued {
+		rows = append(rows, []any{account, w.Messages, w.Bytes, w.Oldest.UnixMilli()})
+	}
+	return l.batch(ctx, statement{sql: "DELETE FROM queued"}, statement{`
+		INSERT INTO queued (account, messages, bytes, oldest)
+		SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)`, []any{asJSON(rows)}})
+}
+
+// with is what waits with a message more.
+func (w Waiting) with(m QueuedMessage) Waiting {
+	// The ledger has milliseconds.
+	if arrived := time.UnixMilli(m.Arrived.UnixMilli()).UTC(); w.Messages == 0 || arrived.Before(w.Oldest) {
+		w.Oldest = arrived
+	}
+	w.Messages++
+	w.Bytes += m.Size
+	return w
+}
