@@ -22,6 +22,7 @@ var (
 	badRoute      = decision{rejected, "553 5.1.3 Address with routing is not accepted, write user@domain"}
 	limitDeferred = decision{limited, "452 4.2.2 The recipient's mail limit is reached, please try again later"}
 	limitRejected = decision{limited, "552 5.2.2 The recipient's mail limit is reached"}
+	waitsTooMuch  = decision{full, "452 4.2.2 Too much mail waits for the recipient, please try again later"} // X.2.2: it is the recipient's bound, not the system's (X.3.1)
 	verify        = decision{verified, "reject_unverified_recipient"}
 )
 
@@ -57,6 +58,9 @@ func (p *Policy) mayReceive(ctx context.Context, address string) decision {
 		return unknownUser
 	}
 	if d := p.withinLimit(ctx, a); d != dunno {
+		return d
+	}
+	if d := p.withinBound(ctx, a); d != dunno {
 		return d
 	}
 	if a.Recipients == meter.VerifiedRecipient {

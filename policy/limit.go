@@ -121,8 +121,7 @@ func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit, 
 			continue
 		}
 		if more := p.gate.underway[a.ID]; more.Messages > 0 {
-			with := meter.Usage{Messages: used.Messages + more.Messages + this.Messages, Bytes: used.Bytes + more.Bytes + this.Bytes}
-			uncertain = uncertain || l.tariff.Reached(with, l.tiers)
+			uncertain = uncertain || l.tariff.Reached(sum(used, sum(more, this)), l.tiers)
 		}
 	}
 	switch {
@@ -136,15 +135,16 @@ func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit, 
 
 func (g *gate) add(limited map[*meter.Account]*limit, u meter.Usage) {
 	for a := range limited {
-		sum := g.underway[a.ID]
-		sum.Messages += u.Messages
-		sum.Bytes += u.Bytes
-		if sum.Messages == 0 {
+		if with := sum(g.underway[a.ID], u); with.Messages == 0 {
 			delete(g.underway, a.ID)
 		} else {
-			g.underway[a.ID] = sum
+			g.underway[a.ID] = with
 		}
 	}
+}
+
+func sum(a, b meter.Usage) meter.Usage {
+	return meter.Usage{Messages: a.Messages + b.Messages, Bytes: a.Bytes + b.Bytes}
 }
 
 func (g *gate) settle(limited map[*meter.Account]*limit, u meter.Usage) {

@@ -14,15 +14,16 @@ const (
 	rejected             // for good
 	deferred             // for now
 	limited              // the account's limit is reached
+	full                 // as much waits for the account as may
 	verified             // left to Postfix's recipient verification
 	flushed              // ETRN accepted
 )
 
 var (
-	kinds    = []string{"passed", "rejected", "deferred", "limited", "verified", "flushed"}
+	kinds    = []string{"passed", "rejected", "deferred", "limited", "full", "verified", "flushed"}
 	states   = []string{"RCPT", "VRFY", "ETRN", endOfMessage, cancel, "other"}
 	sockets  = []string{"policy", "milter"}
-	outcomes = []string{"recorded", "repeated", "foreign", "deferred", "limited", "unheard"}
+	outcomes = []string{"recorded", "repeated", "foreign", "deferred", "limited", "full", "unheard"}
 )
 
 // metrics are resolved beforehand: a request costs one addition.

@@ -78,11 +78,13 @@ type Turns interface {
 	TurnOpen(ctx context.Context, a *meter.Account) bool
 }
 
-// Waiting tells what waits for an account in domains of its, usually a [meter.Ledger].
+// Waiting tells what waits for an account in domains of its, and what the MTA's queue last had for one whose mail is
+// relayed, usually a [meter.Ledger].
 type Waiting interface {
 	Waiting(ctx context.Context, accountID int64, domains ...string) (meter.Waiting, error)
 	// Called records that the account's customer asked for mail while none waited.
 	Called(ctx context.Context, accountID int64) error
+	Queued(ctx context.Context, accountID int64) (meter.Waiting, error)
 }
 
 // A Flusher has the MTA try now what it has for a domain.
@@ -125,6 +127,8 @@ type Policy struct {
 	now     func() time.Time
 	metrics *metrics
 	gate    *gate
+
+	backlogs sync.Map // *backlog, by the ID of its account
 
 	requests *server
 	milters  *server

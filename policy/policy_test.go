@@ -44,6 +44,7 @@ type faults struct {
 	unread      atomic.Bool // the ledger was never read
 	unavailable atomic.Bool // it cannot be written, or read by a query
 	usageAsked  atomic.Int64
+	waitingRead atomic.Int64
 }
 
 func (f *faults) Directory() *meter.Directory {
@@ -83,6 +84,21 @@ func (f *faults) Usage(ctx context.Context, account int64, month meter.Month) (m
 	}
 	return f.ledger.Usage(ctx, account, month)
 }
+
+func (f *faults) Waiting(ctx context.Context, account int64, domains ...string) (meter.Waiting, error) {
+	f.waitingRead.Add(1)
+	if f.unavailable.Load() {
+		return meter.Waiting{}, meter.ErrUnavailable
+	}
+	return f.ledger.Waiting(ctx, account, domains...)
+}
+
+func (f *faults) Queued(ctx context.Context, account int64) (meter.Waiting, error) {
+	f.waitingRead.Add(1)
+	return f.ledger.Queued(ctx, account)
+}
+
+func (f *faults) Called(ctx context.Context, account int64) error { return f.ledger.Called(ctx, account) }
 
 // logText is a log to look into.
 type logText struct {
@@ -163,7 +179,7 @@ func openDesk(t testing.TB, accounts []meter.Account, configure func(*Config)) *
 
 	var looks atomic.Int64
 	cfg := Config{
-		Accounts: d.faults, Recorder: d.faults, Usage: d.faults, Waiting: ledger,
+		Accounts: d.faults, Recorder: d.faults, Usage: d.faults, Waiting: d.faults,
 		Now: func() time.Time {
 			look := looks.Add(1)
 			if look == 1 {
