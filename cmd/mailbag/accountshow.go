@@ -42,6 +42,7 @@ type listedAccount struct {
 	CRAMMD5    bool                 `json:"cram_md5"`
 	Created    time.Time            `json:"created"`
 	Effective  effective            `json:"effective"`
+	waitingBound
 }
 
 type effective struct {
@@ -52,6 +53,24 @@ type effective struct {
 	TierPrice string        `json:"tier_price"`
 	Currency  string        `json:"currency"`
 	Hold      int64         `json:"hold"`
+	waitingBound
+}
+
+// waitingBound is how much may wait in the MTA's queue; 0: no bound.
+type waitingBound struct {
+	WaitingMessages int64 `json:"waiting_messages"`
+	WaitingBytes    int64 `json:"waiting_bytes"`
+}
+
+func (b waitingBound) String() string {
+	var parts []string
+	if b.WaitingMessages > 0 {
+		parts = append(parts, amountOf(int(b.WaitingMessages)))
+	}
+	if b.WaitingBytes > 0 {
+		parts = append(parts, units.FormatSize(b.WaitingBytes))
+	}
+	return strings.Join(parts, " or ")
 }
 
 // shownAccount is what account show adds to it.
@@ -74,7 +93,9 @@ func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
 		Messages: a.Messages, Bytes: a.Bytes, OnLimit: a.OnLimit, MaxTiers: a.MaxTiers,
 		BasePrice: ownPrice(a.BasePrice), TierPrice: ownPrice(a.TierPrice), Hold: int64(a.Hold / time.Second),
 		Contact: a.Contact, Copies: a.Copies, CatchAll: a.CatchAll, Quota: a.Quota, CRAMMD5: a.CRAMMD5, Created: a.Created,
-		Effective: effective{t.Messages, t.Bytes, t.OnLimit, t.BasePrice.String(), t.TierPrice.String(), t.Currency, int64(a.HoldTime() / time.Second)},
+		Effective: effective{t.Messages, t.Bytes, t.OnLimit, t.BasePrice.String(), t.TierPrice.String(), t.Currency, int64(a.HoldTime() / time.Second),
+			waitingBound{a.InForce().WaitingMessages, a.InForce().WaitingBytes}},
+		waitingBound: waitingBound{a.WaitingMessages, a.WaitingBytes},
 	}
 	for _, network := range a.Networks {
 		l.Networks = append(l.Networks, network.String())
@@ -180,7 +201,12 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 	if s.Usage, err = d.ledger.Usage(ctx, a.ID, month); err != nil {
 		return nil, err
 	}
-	if s.Waiting, err = d.ledger.Waiting(ctx, a.ID); err != nil {
+	if a.Held() {
+		s.Waiting, err = d.ledger.Waiting(ctx, a.ID)
+	} else {
+		s.Waiting, err = d.ledger.Queued(ctx, a.ID)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if s.Stored, s.Orphaned, err = d.counted(all, a.Name); err != nil {
@@ -272,6 +298,9 @@ func (d *desk) showAccount(s *shownAccount) {
 			d.stamp(s.Waiting.Oldest))
 	} else if s.Mode.Held() || s.Suspended {
 		line("waiting", "nothing")
+	}
+	if most := s.Effective.waitingBound.String(); most != "" && s.Mode != meter.POP3 {
+		line("may wait", "at most %s", most)
 	}
 	d.say("%s", s.Name)
 	d.table(&t)

@@ -86,7 +86,12 @@ type statementPage struct {
 	Adjustments                  []struct{ Reason, At, Messages, Size string }
 	Plots                        []plot           // of which the page shows the one that fits
 	Days                         [][]statementDay // in lists that stand side by side where there is room
+	ByDomain                     []statementDomain
+	Shared                       bool // messages for several domains are among them
 }
+
+// statementDomain is a line of the list of domains.
+type statementDomain struct{ Domain, Messages, Size string }
 
 // statementDay is a line of the list of days.
 type statementDay struct {
@@ -158,6 +163,16 @@ func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([
 	p.Days = slices.Collect(slices.Chunk(lines, dayRows))
 	for _, f := range frames {
 		p.Plots = append(p.Plots, newPlot(f, i, byDay[:days], month.Days()))
+	}
+	domains, err := d.ledger.DomainUsage(ctx, month, i.ID)
+	if err != nil {
+		return nil, err
+	}
+	if used := domains[i.ID]; len(used) > 1 {
+		for _, u := range used {
+			p.ByDomain = append(p.ByDomain, statementDomain{inOwnLetters([]string{u.Domain})[0], grouped(u.Messages), units.RoundSize(u.Bytes)})
+		}
+		p.Shared = sumOf(used).Messages > i.Counted.Messages
 	}
 	var text bytes.Buffer
 	err = page("statement.html").Execute(&text, p)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -220,7 +221,7 @@ func storyLedger(ts *testscript.TestScript) *meter.Ledger {
 	return l
 }
 
-// accept DAY MESSAGES SIZE ACCOUNT... counts so many messages of that size.
+// accept DAY MESSAGES SIZE ACCOUNT[@DOMAIN]... counts so many messages of that size.
 func accept(ts *testscript.TestScript, _ bool, args []string) {
 	l := storyLedger(ts)
 	d, err := l.Load(context.Background())
@@ -236,8 +237,14 @@ func accept(ts *testscript.TestScript, _ bool, args []string) {
 	var group sync.WaitGroup
 	for i := range n {
 		m := meter.Message{Instance: fmt.Sprintf("%s.%d.%v", args[0], i, args[3:]), QueueID: fmt.Sprintf("Q%06d", i), Size: octets, Client: "192.0.2.1", At: at}
-		for _, name := range args[3:] {
-			m.Accounts = append(m.Accounts, d.Account(name))
+		for _, to := range args[3:] {
+			name, domain, known := strings.Cut(to, "@")
+			if a := d.Account(name); !slices.Contains(m.Accounts, a) {
+				m.Accounts = append(m.Accounts, a)
+			}
+			if known {
+				m.Domains = append(m.Domains, domain)
+			}
 		}
 		group.Go(func() {
 			if err := r.Record(m, nil); err != nil {

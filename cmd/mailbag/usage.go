@@ -23,12 +23,14 @@ type usedMonth struct {
 	Deleted  bool             `json:"deleted"`
 	Days     []meter.DayUsage `json:"days,omitzero"` // with --daily: those on which anything came
 
+	Domains []meter.DomainUsage `json:"domains,omitzero"` // with --by-domain: without adjustments
+
 	invoice meter.Invoice
 }
 
 func (c *console) usageCommand() *cobra.Command {
 	var month monthFlag
-	var daily, evidence, asJSON bool
+	var daily, byDomain, evidence, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "usage [NAME]",
 		Short: "Show what the accounts used in a month, and what it costs",
@@ -36,12 +38,18 @@ func (c *console) usageCommand() *cobra.Command {
 zone, its share of the first tier, the tiers begun and the charge. Accounts that were deleted since
 are shown where they used anything.
 
+With --by-domain the account's domains are listed with what was counted for each, also those that it had when that came and
+has no more. A message for several domains of an account counts in each of them and once for the account, so they can
+have more than the account together; or less, because what operators adjusted, and what was counted before the domains of
+messages were kept, counts for the account alone.
+
 With --daily a chart shows how the month came nearer to the limit: each day's bar goes on from that of the
 day before, and a line marks the limit. With --messages-csv every message that was counted for the
 account is listed, as far back as [retention] messages keeps them, with its time, queue ID, size and client.
 The list is read as it is written, some messages at a time: what is counted meanwhile may be on it or not.`,
 		Example: `  mailbag usage
   mailbag usage acme --daily
+  mailbag usage acme --by-domain
   mailbag usage --month 2026-02 --json
   mailbag usage acme --month 2026-02 --messages-csv > acme-2026-02.csv`,
 		Args:              arguments("[NAME]"),
@@ -49,12 +57,18 @@ The list is read as it is written, some messages at a time: what is counted mean
 	}
 	month.add(cmd)
 	cmd.Flags().BoolVar(&daily, "daily", false, "draw each day and the limit")
+	cmd.Flags().BoolVar(&byDomain, "by-domain", false, "list the domains of each account")
 	cmd.Flags().BoolVar(&evidence, "messages-csv", false, "list the account's messages as CSV (RFC 4180)")
 	jsonFlag(cmd, &asJSON)
 	cmd.AddCommand(c.usageAdjustCommand())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := together(cmd, "messages-csv", "daily", "json"); err != nil {
+		if err := together(cmd, "messages-csv", "daily", "by-domain", "json"); err != nil {
 			return err
+		}
+		if !asJSON {
+			if err := together(cmd, "by-domain", "daily"); err != nil {
+				return err
+			}
 		}
 		if evidence && len(args) == 0 {
 			return wrongUsage(cmd, "--messages-csv lists the messages of one account; name it")
@@ -65,6 +79,9 @@ The list is read as it is written, some messages at a time: what is counted mean
 				return err
 			}
 			used, err := d.used(ctx, m, daily, args...)
+			if err == nil && byDomain {
+				err = d.addDomains(ctx, used, m)
+			}
 			switch {
 			case err != nil:
 				return err
@@ -76,6 +93,8 @@ The list is read as it is written, some messages at a time: what is counted mean
 				d.note(`there is no account in %s; "mailbag account add" adds one`, m)
 			case daily:
 				d.showDays(used, m)
+			case byDomain:
+				d.showDomains(used)
 			default:
 				d.showMonth(used)
 			}
