@@ -34,6 +34,7 @@ var keys = []key{
 	{"billing.currency", "USD", command, into(func(s *Settings) *string { return &s.Billing.Currency }, currency)},
 	{"billing.base_price", "10.00", command, into(func(s *Settings) *int64 { return &s.Billing.BasePrice }, money)},
 	{"billing.tier_price", "10.00", command, into(func(s *Settings) *int64 { return &s.Billing.TierPrice }, money)},
+	{"billing.prorate", false, command, into(func(s *Settings) *bool { return &s.Billing.Prorate }, boolean)},
 	{"billing.timezone", "UTC", restart(policyd, turnd, popd), into(location, timezone)},
 
 	{"retention.messages", "62d", command, into(func(s *Settings) *duration { return &s.Retention.Messages }, retention)},

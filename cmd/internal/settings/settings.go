@@ -78,6 +78,7 @@ type Billing struct {
 	Currency  string // three upper-case letters, ISO 4217
 	BasePrice int64
 	TierPrice int64
+	Prorate   bool           // of an account's first month the base price is by days
 	Location  *time.Location // in which days and months begin
 }
 

@@ -109,6 +109,7 @@ limits.on_limit = "reject"
 currency = "EUR"
 base_price = "7"
 tier_price = "0.05"
+prorate = true
 timezone = "Europe/Berlin"
 [retention]
 messages = "1d"
@@ -131,7 +132,7 @@ release = "exim -M {id}"
 	if err != nil {
 		t.Fatal(err)
 	}
-	want.Billing = Billing{Currency: "EUR", BasePrice: 700, TierPrice: 5, Location: berlin}
+	want.Billing = Billing{Currency: "EUR", BasePrice: 700, TierPrice: 5, Prorate: true, Location: berlin}
 	want.Retention.Messages = 24 * time.Hour
 	want.Policy.Metrics = Address{}
 	want.Policy.Listen = Address{"unix", "/run/policy"}
