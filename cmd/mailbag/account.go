@@ -41,20 +41,23 @@ An atrn account, and a pop3 account with a catch-all, has a log-in of the accoun
 password is asked for at the terminal unless a flag gives another way. The ledger is made where it
 is missing.
 
+` + termsMeaning + `
+
 ` + tlsMeaning,
 		Example: `  mailbag account add acme --mode backup --domain acme.example --host mail.acme.example --recipients verify
   mailbag account add bolt --mode etrn --domain bolt.example --host 192.0.2.7:2525 --network 192.0.2.0/24
   mailbag account add corp --mode atrn --domain corp.example --domain corp.test --generate-password
-  mailbag account add dent --mode pop3 --domain dent.example --catch-all no --bytes 5GB --on-limit defer`,
+  mailbag account add dent --mode pop3 --domain dent.example --catch-all no --bytes 5GB --on-limit defer
+  mailbag account add ford --mode backup --domain ford.example --plan gold --customer K-4711`,
 		Args: arguments("NAME"),
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringArrayVar(&domains, "domain", nil, "`DOMAIN` of the account; give it again for each")
-	addFields(cmd, &given)
+	addFields(cmd, fields, &given)
 	forceFlag(cmd, &forced)
 	cmd.Flags().StringArrayVar(&networks, "network", nil, "`CIDR` or address from which ETRN, or ATRN and its log-in, may come; give it again for each")
 	flags.add(cmd)
-	completeFields(cmd)
+	c.completeAccountFields(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a, err := newAccount(cmd, args[0], &given, domains, networks)
 		if err != nil {
@@ -88,7 +91,7 @@ func newAccount(cmd *cobra.Command, name string, given *meter.Account, domains, 
 		Name: name, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient, CatchAll: true, TLS: meter.TLSOpportunistic,
 		CRAMMD5: given.Mode == meter.ATRN, // RFC 2645, section 5.1: an ATRN server has to offer CRAM-MD5
 	}
-	copyFields(cmd, a, given)
+	copyFields(cmd, fields, a, given)
 	for _, text := range domains {
 		domain, err := meter.NormalizeDomain(text)
 		if err != nil {

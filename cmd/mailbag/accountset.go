@@ -18,19 +18,22 @@ func (c *console) accountSetCommand() *cobra.Command {
 		Long: `Change what the flags name, and nothing else. An empty text or 0 brings back the default where the
 flag says so. With another --mode, what waits in the MTA's queue moves to the new way of delivery.
 
+` + termsMeaning + `
+
 Domains, networks and passwords have commands of their own: mailbag domain, network and passwd.
 
 ` + tlsMeaning,
 		Example: `  mailbag account set acme --bytes 5GB --on-limit defer
   mailbag account set acme --bytes 0
-  mailbag account set acme --mode pop3`,
+  mailbag account set acme --mode pop3
+  mailbag account set acme --plan gold --customer K-4711 --note 'invoices to the parent company'`,
 		Args:              arguments("NAME"),
 		ValidArgsFunction: c.completeAccounts,
 	}
 	cmd.Flags().SortFlags = false
-	addFields(cmd, &given)
+	addFields(cmd, fields, &given)
 	forceFlag(cmd, &forced)
-	completeFields(cmd)
+	c.completeAccountFields(cmd)
 	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, cmd *cobra.Command, args []string) error {
 		return d.setAccount(ctx, cmd, args[0], &given, forced)
 	})
@@ -38,16 +41,12 @@ Domains, networks and passwords have commands of their own: mailbag domain, netw
 }
 
 func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, given *meter.Account, forced bool) error {
-	changes := false
-	for _, f := range fields {
-		changes = changes || cmd.Flags().Changed(f.flag)
-	}
-	if !changes {
+	if !anyGiven(cmd, fields) {
 		return wrongUsage(cmd, "nothing is given that %s should be changed to", name)
 	}
 	before, after, err := d.ledger.EditAccount(ctx, name, "account set", func(a *meter.Account) error {
 		turned := *a
-		copyFields(cmd, &turned, given)
+		copyFields(cmd, fields, &turned, given)
 		if turned.Mode != a.Mode && turned.Mode == meter.ATRN && !cmd.Flags().Changed("cram-md5") {
 			turned.CRAMMD5 = true // the default of the mode, as when it is added
 		}

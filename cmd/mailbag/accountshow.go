@@ -16,10 +16,12 @@ import (
 	"mailbag/popd"
 )
 
-// listedAccount is an account in --json. The limits are the account's own, 0 or empty where the
-// settings apply; effective is what is in force. Sizes are octets, hold is seconds.
+// listedAccount is an account in --json. The terms are the account's own; effective is what is in force. Sizes are
+// octets, hold is seconds.
 type listedAccount struct {
 	Name       string               `json:"name"`
+	Customer   string               `json:"customer"`
+	Note       string               `json:"note"`
 	Mode       meter.Mode           `json:"mode"`
 	Suspended  bool                 `json:"suspended"`
 	Domains    []string             `json:"domains"`
@@ -28,49 +30,21 @@ type listedAccount struct {
 	Networks   []string             `json:"networks"`
 	Recipients meter.RecipientCheck `json:"recipients"`
 	Mailboxes  []string             `json:"mailboxes"`
-	Messages   int64                `json:"messages"`
-	Bytes      int64                `json:"bytes"`
-	OnLimit    meter.OnLimit        `json:"on_limit"`
-	MaxTiers   int64                `json:"max_tiers"`
-	BasePrice  *string              `json:"base_price"` // null: as in the settings
-	TierPrice  *string              `json:"tier_price"`
-	Hold       int64                `json:"hold"`
-	Contact    string               `json:"contact"`
-	Copies     meter.Copies         `json:"copies"`
-	CatchAll   bool                 `json:"catch_all"`
-	Quota      int64                `json:"quota"`
-	CRAMMD5    bool                 `json:"cram_md5"`
-	Created    time.Time            `json:"created"`
-	Effective  effective            `json:"effective"`
-	waitingBound
+	Plan       string               `json:"plan"` // empty: none
+	termsDocument
+	Hold      int64        `json:"hold"`
+	Contact   string       `json:"contact"`
+	Copies    meter.Copies `json:"copies"`
+	CatchAll  bool         `json:"catch_all"`
+	Quota     int64        `json:"quota"`
+	CRAMMD5   bool         `json:"cram_md5"`
+	Created   time.Time    `json:"created"`
+	Effective effective    `json:"effective"`
 }
 
 type effective struct {
-	Messages  int64         `json:"messages"`
-	Bytes     int64         `json:"bytes"`
-	OnLimit   meter.OnLimit `json:"on_limit"`
-	BasePrice string        `json:"base_price"`
-	TierPrice string        `json:"tier_price"`
-	Currency  string        `json:"currency"`
-	Hold      int64         `json:"hold"`
-	waitingBound
-}
-
-// waitingBound is how much may wait in the MTA's queue; 0: no bound.
-type waitingBound struct {
-	WaitingMessages int64 `json:"waiting_messages"`
-	WaitingBytes    int64 `json:"waiting_bytes"`
-}
-
-func (b waitingBound) String() string {
-	var parts []string
-	if b.WaitingMessages > 0 {
-		parts = append(parts, amountOf(int(b.WaitingMessages)))
-	}
-	if b.WaitingBytes > 0 {
-		parts = append(parts, units.FormatSize(b.WaitingBytes))
-	}
-	return strings.Join(parts, " or ")
+	effectiveTerms
+	Hold int64 `json:"hold"`
 }
 
 // shownAccount is what account show adds to it.
@@ -83,32 +57,22 @@ type shownAccount struct {
 	Waiting        meter.Waiting `json:"waiting"`
 	Stored         *popd.Stored  `json:"stored"`   // null: it cannot be counted
 	Orphaned       *popd.Stored  `json:"orphaned"` // what nobody can fetch any more; null likewise
+
+	account *meter.Account
 }
 
 func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
-	t := d.tariff().For(a)
 	l := listedAccount{
-		Name: a.Name, Mode: a.Mode, Suspended: a.Suspended, Domains: append([]string{}, a.Domains...), Host: a.Host,
+		Name: a.Name, Customer: a.Customer, Note: a.Note, Mode: a.Mode, Suspended: a.Suspended, Domains: append([]string{}, a.Domains...), Host: a.Host,
 		TLS: a.TLS, Networks: []string{}, Recipients: a.Recipients, Mailboxes: written(all.Mailboxes(a)),
-		Messages: a.Messages, Bytes: a.Bytes, OnLimit: a.OnLimit, MaxTiers: a.MaxTiers,
-		BasePrice: ownPrice(a.BasePrice), TierPrice: ownPrice(a.TierPrice), Hold: int64(a.Hold / time.Second),
+		Plan: a.Plan, termsDocument: documentOf(a.Terms), Hold: int64(a.Hold / time.Second),
 		Contact: a.Contact, Copies: a.Copies, CatchAll: a.CatchAll, Quota: a.Quota, CRAMMD5: a.CRAMMD5, Created: a.Created,
-		Effective: effective{t.Messages, t.Bytes, t.OnLimit, t.BasePrice.String(), t.TierPrice.String(), t.Currency, int64(a.HoldTime() / time.Second),
-			waitingBound{a.InForce().WaitingMessages, a.InForce().WaitingBytes}},
-		waitingBound: waitingBound{a.WaitingMessages, a.WaitingBytes},
+		Effective: effective{d.effective(a), int64(a.HoldTime() / time.Second)},
 	}
 	for _, network := range a.Networks {
 		l.Networks = append(l.Networks, network.String())
 	}
 	return l
-}
-
-func ownPrice(p meter.Price) *string {
-	if !p.Set {
-		return nil
-	}
-	text := p.Cents.String()
-	return &text
 }
 
 func (c *console) accountListCommand() *cobra.Command {
@@ -189,7 +153,7 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 		return nil, err
 	}
 	month := d.thisMonth()
-	s := &shownAccount{listedAccount: d.document(all, a), Month: month.String()}
+	s := &shownAccount{listedAccount: d.document(all, a), Month: month.String(), account: a}
 	if s.RecipientCount, err = d.listed(ctx, a); err != nil {
 		return nil, err
 	}
@@ -237,8 +201,11 @@ func (d *desk) counted(all *meter.Directory, name string) (stored, orphaned *pop
 func (d *desk) showAccount(s *shownAccount) {
 	t := table{heads: []string{"", ""}}
 	line := func(name, format string, args ...any) { t.add(name, fmt.Sprintf(format, args...)) }
-	own := func(set bool) string {
-		return map[bool]string{true: "", false: " (default)"}[set]
+	if s.Customer != "" {
+		line("customer", "%s", s.Customer)
+	}
+	if s.Note != "" {
+		line("note", "%s", s.Note)
 	}
 	line("mode", "%s, %s", s.Mode, map[bool]string{true: "suspended", false: "in service"}[s.Suspended])
 	for i, domain := range s.Domains {
@@ -279,15 +246,11 @@ func (d *desk) showAccount(s *shownAccount) {
 		line("password", "%s%s", map[bool]string{true: "set", false: "none"}[s.PasswordSet],
 			map[bool]string{true: ", with CRAM-MD5"}[s.CRAMMD5])
 	}
-	line("tier", "%s messages%s or %s%s", grouped(s.Effective.Messages), own(s.Messages > 0),
-		units.FormatSize(s.Effective.Bytes), own(s.Bytes > 0))
-	line("above it", "%s%s", s.Effective.OnLimit, own(s.OnLimit != ""))
-	if s.MaxTiers > 0 {
-		line("tiers", "at most %d", s.MaxTiers)
+	if s.Plan != "" {
+		line("plan", "%s", s.Plan)
 	}
-	line("prices", "%s%s and %s%s for each further tier, %s", s.Effective.BasePrice, own(s.BasePrice != nil),
-		s.Effective.TierPrice, own(s.TierPrice != nil), s.Effective.Currency)
-	line("hold", "%s%s", units.FormatDuration(time.Duration(s.Effective.Hold)*time.Second), own(s.Hold > 0))
+	d.showTerms(&t, s.account)
+	line("hold", "%s%s", units.FormatDuration(time.Duration(s.Effective.Hold)*time.Second), map[bool]string{true: " (own)", false: " (default)"}[s.Hold > 0])
 	if s.Contact != "" {
 		line("contact", "%s", s.Contact)
 	}
@@ -298,9 +261,6 @@ func (d *desk) showAccount(s *shownAccount) {
 			d.stamp(s.Waiting.Oldest))
 	} else if s.Mode.Held() || s.Suspended {
 		line("waiting", "nothing")
-	}
-	if most := s.Effective.waitingBound.String(); most != "" && s.Mode != meter.POP3 {
-		line("may wait", "at most %s", most)
 	}
 	d.say("%s", s.Name)
 	d.table(&t)

@@ -158,7 +158,7 @@ func names(all *meter.Directory) []string {
 }
 
 // completeFields completes the flags that take one of a few words.
-func completeFields(cmd *cobra.Command) {
+func completeFields[Of any](cmd *cobra.Command, fields []field[Of]) {
 	for _, f := range fields {
 		if f.words == nil {
 			continue
@@ -166,5 +166,13 @@ func completeFields(cmd *cobra.Command) {
 		if err := cmd.RegisterFlagCompletionFunc(f.flag, cobra.FixedCompletions(f.words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 			panic(err) // only where the flag does not exist
 		}
+	}
+}
+
+// completeAccountFields completes the flags of an account's fields.
+func (c *console) completeAccountFields(cmd *cobra.Command) {
+	completeFields(cmd, fields)
+	if err := cmd.RegisterFlagCompletionFunc("plan", c.completePlans); err != nil {
+		panic(err) // only where the flag does not exist
 	}
 }

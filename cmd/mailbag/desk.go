@@ -107,5 +107,6 @@ func (d *desk) tariff() meter.Tariff {
 		TierPrice: meter.Cents(d.settings.Billing.TierPrice),
 		Currency:  d.settings.Billing.Currency,
 		OnLimit:   d.settings.Limits.OnLimit,
+		Prorate:   d.settings.Billing.Prorate,
 	}
 }

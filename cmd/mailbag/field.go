@@ -15,19 +15,19 @@ import (
 	"mailbag/meter"
 )
 
-// A field is a property of an account that a flag gives to it.
-type field struct {
+// A field is a property of an account or of a plan that a flag gives to it.
+type field[Of any] struct {
 	flag  string
 	help  string
 	modes []meter.Mode // that have this property; nil: all
 	words []string     // that can be its value; nil: others
-	property
+	property[Of]
 }
 
 // A property is where a field is kept.
-type property struct {
-	value func(*meter.Account) pflag.Value
-	copy  func(to, from *meter.Account)
+type property[Of any] struct {
+	value func(*Of) pflag.Value
+	copy  func(to, from *Of)
 }
 
 // The words that some properties take.
@@ -39,7 +39,7 @@ var (
 )
 
 // fields are all properties of an account but its name, its domains and its networks.
-var fields = []field{
+var fields = slices.Concat([]field[meter.Account]{
 	{"mode", "what happens to the mail: backup (relayed), etrn or atrn (held until asked for), pop3 (mailboxes)", nil,
 		texts(meter.Modes), value("MODE", choice(meter.Modes...), func(a *meter.Account) *meter.Mode { return &a.Mode })},
 	{"host", "the customer's server, as HOST or HOST:PORT; empty for a backup account: by MX", []meter.Mode{meter.Backup, meter.ETRN},
@@ -48,22 +48,9 @@ var fields = []field{
 		texts(meter.TLSLevels), value("LEVEL", choice(meter.TLSLevels...), func(a *meter.Account) *meter.TLSLevel { return &a.TLS })},
 	{"recipients", "which are accepted: any, list (see mailbag recipient), verify (the customer's server is asked; backup only)", nil,
 		texts(recipientChecks), value("CHECK", choice(recipientChecks...), func(a *meter.Account) *meter.RecipientCheck { return &a.Recipients })},
-	{"messages", "messages in a monthly tier; 0: as in the settings", nil,
-		nil, value("N", orEmpty(count), func(a *meter.Account) *int64 { return &a.Messages })},
-	{"bytes", "size of a monthly tier, such as 500MB, 1GB, 2GiB; 0: as in the settings", nil,
-		nil, value("SIZE", orEmpty(units.ParseSize), func(a *meter.Account) *int64 { return &a.Bytes })},
-	{"on-limit", "what happens above the first tier: bill, defer (452), reject (552); empty: as in the settings", nil,
-		texts(limitActions), value("ACTION", orEmpty(choice(limitActions...)), func(a *meter.Account) *meter.OnLimit { return &a.OnLimit })},
-	{"max-tiers", "with bill: defer (452) above so many tiers; 0: no bound", nil,
-		nil, value("N", orEmpty(count), func(a *meter.Account) *int64 { return &a.MaxTiers })},
-	{"base-price", "price of a month with its first tier, such as 10.00; empty: as in the settings", nil,
-		nil, value("AMOUNT", orEmpty(price), func(a *meter.Account) *meter.Price { return &a.BasePrice })},
-	{"tier-price", "price of each further tier, such as 10.00; empty: as in the settings", nil,
-		nil, value("AMOUNT", orEmpty(price), func(a *meter.Account) *meter.Price { return &a.TierPrice })},
-	{"waiting-messages", "how many messages may wait in the MTA's queue; above that mail is deferred (452); 0: no bound", []meter.Mode{meter.Backup, meter.ETRN, meter.ATRN},
-		nil, value("N", orEmpty(count), func(a *meter.Account) *int64 { return &a.WaitingMessages })},
-	{"waiting-bytes", "how much of it, such as 500MB, 1GB; 0: no bound", []meter.Mode{meter.Backup, meter.ETRN, meter.ATRN},
-		nil, value("SIZE", orEmpty(units.ParseSize), func(a *meter.Account) *int64 { return &a.WaitingBytes })},
+	{"plan", "price plan whose terms it has where it has none of its own (see mailbag plan); empty: none", nil,
+		nil, value("PLAN", orEmpty(planName), func(a *meter.Account) *string { return &a.Plan })},
+}, in(termFields, func(a *meter.Account) *meter.Terms { return &a.Terms }), []field[meter.Account]{
 	{"hold", "how long mail may wait before it goes back to its sender, such as 12h, 30d (at most 100d); 0: 5d for backup and pop3, 30d for etrn and atrn", nil,
 		nil, value("DURATION", orEmpty(duration), func(a *meter.Account) *time.Duration { return &a.Hold })},
 	{"contact", "where notices go; empty: nowhere", nil,
@@ -76,10 +63,26 @@ var fields = []field{
 		texts(copiesKept), value("HOW", choice(copiesKept...), func(a *meter.Account) *meter.Copies { return &a.Copies })},
 	{"quota", "how much mail may be stored, such as 5GB; 0: no bound", []meter.Mode{meter.POP3},
 		nil, value("SIZE", orEmpty(units.ParseSize), func(a *meter.Account) *int64 { return &a.Quota })},
+	{"customer", "what your books call the customer, such as a number; on bills", nil,
+		nil, value("TEXT", textLine, func(a *meter.Account) *string { return &a.Customer })},
+	{"note", "what else you should know of it; on no page that a customer sees", nil,
+		nil, value("TEXT", textLine, func(a *meter.Account) *string { return &a.Note })},
+})
+
+// in makes the fields of a part those of what has it.
+func in[Whole, Part any](fields []field[Part], part func(*Whole) *Part) []field[Whole] {
+	var all []field[Whole]
+	for _, f := range fields {
+		all = append(all, field[Whole]{f.flag, f.help, f.modes, f.words, property[Whole]{
+			value: func(w *Whole) pflag.Value { return f.value(part(w)) },
+			copy:  func(to, from *Whole) { f.copy(part(to), part(from)) },
+		}})
+	}
+	return all
 }
 
 // addFields gives a command a flag for every field, which set given.
-func addFields(cmd *cobra.Command, given *meter.Account) {
+func addFields[Of any](cmd *cobra.Command, fields []field[Of], given *Of) {
 	for _, f := range fields {
 		v := cmd.Flags().VarPF(f.value(given), f.flag, "", f.help)
 		if f.flag == "cram-md5" {
@@ -98,8 +101,13 @@ func checkFields(cmd *cobra.Command, mode meter.Mode) error {
 	return nil
 }
 
+// anyGiven reports whether the command line gives any of the fields.
+func anyGiven[Of any](cmd *cobra.Command, fields []field[Of]) bool {
+	return slices.ContainsFunc(fields, func(f field[Of]) bool { return cmd.Flags().Changed(f.flag) })
+}
+
 // copyFields copies what the command line gives.
-func copyFields(cmd *cobra.Command, to, given *meter.Account) {
+func copyFields[Of any](cmd *cobra.Command, fields []field[Of], to, given *Of) {
 	for _, f := range fields {
 		if cmd.Flags().Changed(f.flag) {
 			f.copy(to, given)
@@ -115,11 +123,11 @@ type parsed[T any] struct {
 	text  string
 }
 
-// value is the property at a place in the account, read by parse; kind stands for it in help texts.
-func value[T any](kind string, parse func(string) (T, error), at func(*meter.Account) *T) property {
-	return property{
-		value: func(a *meter.Account) pflag.Value { return &parsed[T]{to: at(a), parse: parse, kind: kind} },
-		copy:  func(to, from *meter.Account) { *at(to) = *at(from) },
+// value is the property at a place, read by parse; kind stands for it in help texts.
+func value[Of, T any](kind string, parse func(string) (T, error), at func(*Of) *T) property[Of] {
+	return property[Of]{
+		value: func(of *Of) pflag.Value { return &parsed[T]{to: at(of), parse: parse, kind: kind} },
+		copy:  func(to, from *Of) { *at(to) = *at(from) },
 	}
 }
 
@@ -211,3 +219,13 @@ func contact(s string) (string, error) {
 	a, err := meter.ParseAddress(s)
 	return a.String(), err
 }
+
+func planName(s string) (string, error) {
+	if !meter.ValidName(s) {
+		return "", errors.New("it is not the name of a plan: 1 to 32 of a-z, 0-9 and hyphen")
+	}
+	return s, nil
+}
+
+// textLine is a line of text, without the spaces around it.
+func textLine(s string) (string, error) { return strings.TrimSpace(s), nil }

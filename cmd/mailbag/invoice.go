@@ -69,9 +69,10 @@ func (c *console) invoiceCommand() *cobra.Command {
 		Long: `Bill the accounts for a month: what each used, the tiers, which of the two limits made them, and the
 amount. Adjustments have lines of their own; the account's numbers have them in. With --on-limit defer or reject,
 or --max-tiers, of an account, its last message begins no further tier; what an earlier setting let in, or
-an adjustment added, does.
+an adjustment added, does. Where [billing] prorate is set, an account's first month has the base price of the days from
+its first one on.
 
-A bill is provisional until --close keeps the month's bills for ever, with the prices and limits in force
+A bill is provisional until --close keeps the month's bills for ever, with the prices, limits and plans in force
 then. A month can be closed once it is over. A closed month cannot be adjusted any more, and prints
 the same whatever changes later.`,
 		Example: `  mailbag invoice --month 2026-02
@@ -127,6 +128,8 @@ the same whatever changes later.`,
 // billDocument is a bill in --json. Amounts are in the currency's unit.
 type billDocument struct {
 	Account      string               `json:"account"`
+	Customer     string               `json:"customer"`
+	Plan         string               `json:"plan"` // empty: none
 	Month        string               `json:"month"`
 	Status       string               `json:"status"` // "provisional" or "closed"
 	Closed       time.Time            `json:"closed,omitzero"`
@@ -141,7 +144,9 @@ type billDocument struct {
 	TierBytes    int64                `json:"tier_bytes"`
 	Tiers        int64                `json:"tiers"`
 	DecidedBy    string               `json:"decided_by"` // "messages", "bytes", "both"; empty: neither limit was passed
-	Base         string               `json:"base"`
+	BasePrice    string               `json:"base_price"` // of a whole month
+	Days         int                  `json:"days"`       // of the month that it is billed for
+	Base         string               `json:"base"`       // and what that is
 	TierPrice    string               `json:"tier_price"`
 	Additional   string               `json:"additional"`
 	Total        string               `json:"total"`
@@ -167,10 +172,10 @@ func (d *desk) billDocuments(all *meter.Invoices) []billDocument {
 	for _, i := range all.Accounts {
 		u := i.Usage()
 		b := billDocument{
-			Account: i.Account, Month: all.Month.String(), Status: billStatus(all), Closed: all.Closed, Mode: i.Mode, Deleted: i.Deleted,
+			Account: i.Account, Customer: i.Customer, Plan: i.Plan, Month: all.Month.String(), Status: billStatus(all), Closed: all.Closed, Mode: i.Mode, Deleted: i.Deleted,
 			Domains: i.Domains, Messages: u.Messages, Bytes: u.Bytes, Counted: i.Counted, Adjustments: []adjustmentDocument{},
 			TierMessages: i.Tariff.Messages, TierBytes: i.Tariff.Bytes, Tiers: i.Tiers(), DecidedBy: i.Decided(),
-			Base: i.Tariff.BasePrice.String(), TierPrice: i.Tariff.TierPrice.String(), Additional: i.Additional().String(),
+			BasePrice: i.Tariff.BasePrice.String(), Days: i.Days, Base: i.Base().String(), TierPrice: i.Tariff.TierPrice.String(), Additional: i.Additional().String(),
 			Total: i.Total().String(), Currency: i.Tariff.Currency,
 		}
 		for _, a := range i.Adjustments {
@@ -187,16 +192,17 @@ func (d *desk) billCSV(all *meter.Invoices) error {
 	w := csv.NewWriter(d.out)
 	w.UseCRLF = true // RFC 4180, section 2
 	records := [][]string{{"month", "status", "line", "account", "domains", "messages", "bytes", "tiers", "decided_by",
-		"base", "additional", "total", "currency", "reason"}}
+		"base", "additional", "total", "currency", "reason", "customer", "plan", "days"}}
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	for _, i := range all.Accounts {
 		u := i.Usage()
 		records = append(records, []string{all.Month.String(), billStatus(all), "account", i.Account, strings.Join(i.Domains, " "),
 			number(u.Messages), number(u.Bytes), number(i.Tiers()), i.Decided(),
-			i.Tariff.BasePrice.String(), i.Additional().String(), i.Total().String(), i.Tariff.Currency, ""})
+			i.Base().String(), i.Additional().String(), i.Total().String(), i.Tariff.Currency, "",
+			freeText(i.Customer), i.Plan, strconv.Itoa(i.Days)})
 		for _, a := range i.Adjustments {
 			records = append(records, []string{all.Month.String(), billStatus(all), "adjustment", i.Account, "",
-				number(a.Messages), number(a.Bytes), "", "", "", "", "", "", freeText(a.Reason)})
+				number(a.Messages), number(a.Bytes), "", "", "", "", "", "", freeText(a.Reason), freeText(i.Customer), i.Plan, ""})
 		}
 	}
 	return outputError(w.WriteAll(records))
@@ -216,21 +222,30 @@ func (d *desk) showBills(all *meter.Invoices) {
 	} else {
 		d.say("%s, closed on %s by %s", all.Month, d.moment(all.Closed), all.ClosedBy)
 	}
-	t := table{heads: []string{"ACCOUNT", "DOMAINS", ">MESSAGES", ">SIZE", ">TIERS", "BY", ">BASE", ">ADDITIONAL", ">TOTAL", ""}}
+	t := table{heads: []string{"ACCOUNT", "CUSTOMER", "DOMAINS", ">MESSAGES", ">SIZE", ">TIERS", "BY", ">BASE", ">ADDITIONAL", ">TOTAL", ""}}
 	totals := map[string]meter.Cents{}
 	for _, i := range all.Accounts {
 		u := i.Usage()
-		t.add(called(i), few(i.Domains), grouped(u.Messages), units.RoundSize(u.Bytes), grouped(i.Tiers()), i.Decided(),
-			money(i.Tariff.BasePrice), money(i.Additional()), money(i.Total()), i.Tariff.Currency)
+		t.add(called(i), i.Customer, few(i.Domains), grouped(u.Messages), units.RoundSize(u.Bytes), grouped(i.Tiers()), i.Decided(),
+			money(i.Base()), money(i.Additional()), money(i.Total()), i.Tariff.Currency)
 		totals[i.Tariff.Currency] = totals[i.Tariff.Currency].Plus(i.Total())
+		if i.Prorated() {
+			t.add("", "", "  "+partOf(i), "", "", "", "", "", "", "", "")
+		}
 		for _, a := range i.Adjustments {
-			t.add("", "  adjusted: "+a.Reason, signed(a.Messages, grouped), signed(a.Bytes, units.RoundSize), "", "", "", "", "", "")
+			t.add("", "", "  adjusted: "+a.Reason, signed(a.Messages, grouped), signed(a.Bytes, units.RoundSize), "", "", "", "", "", "")
 		}
 	}
 	if len(all.Accounts) > 1 {
 		for _, currency := range slices.Sorted(maps.Keys(totals)) {
-			t.add("", "", "", "", "", "", "", "", money(totals[currency]), currency)
+			t.add("", "", "", "", "", "", "", "", "", money(totals[currency]), currency)
 		}
 	}
+	t.dropEmpty("CUSTOMER")
 	d.table(&t)
+}
+
+// partOf is which part of its base price an account's first month is billed by.
+func partOf(i meter.Invoice) string {
+	return fmt.Sprintf("%d of %d days of %s", i.Days, i.MonthDays, money(i.Tariff.BasePrice))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -64,6 +65,18 @@ func (t *table) add(cells ...string) {
 		cells[i] = visible(cell)
 	}
 	t.rows = append(t.rows, cells)
+}
+
+// dropEmpty leaves out the column of that head where nothing is in it.
+func (t *table) dropEmpty(head string) {
+	column := slices.Index(t.heads, head)
+	if slices.ContainsFunc(t.rows, func(row []string) bool { return row[column] != "" }) {
+		return
+	}
+	t.heads = slices.Delete(t.heads, column, column+1)
+	for i, row := range t.rows {
+		t.rows[i] = slices.Delete(row, column, column+1)
+	}
 }
 
 // visible writes what a terminal would not show, or obey, as Go does in strings.

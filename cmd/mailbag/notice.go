@@ -26,6 +26,7 @@ var builtIn embed.FS
 // limitNotice is what limit.txt may name. Numbers are written as a reader has them.
 type limitNotice struct {
 	Account, Domains, Hostname string // of many domains the first and how many there are besides
+	Customer                   string // in the operator's books; may be empty
 	Month                      string // "February 2026"
 	Over                       bool   // and not present any more
 	Until                      string // when the next month begins
@@ -44,6 +45,7 @@ type limitNotice struct {
 // waitingNotice is what waiting.txt may name.
 type waitingNotice struct {
 	Account, Domains, Hostname string
+	Customer                   string
 	Messages                   string // "3 messages"
 	Size                       string
 	Since                      string // arrival of the oldest
@@ -186,13 +188,13 @@ func (d *desk) limitNotice(a *meter.Account, i meter.Invoice, month meter.Month,
 	u := i.Usage()
 	used, limit, _ := i.Tariff.Nearer(u)
 	return limitNotice{
-		Account: a.Name, Domains: few(inOwnLetters(a.Domains)), Hostname: hostname,
+		Account: a.Name, Customer: a.Customer, Domains: few(inOwnLetters(a.Domains)), Hostname: hostname,
 		Month: monthName(month), Over: month.Before(d.thisMonth()), Until: d.moment(month.Next().Start(d.settings.Billing.Location)),
 		Messages: grouped(u.Messages), MessageLimit: grouped(i.Tariff.Messages),
 		Size: units.RoundSize(u.Bytes), SizeLimit: exactSize(i.Tariff.Bytes),
 		Percent: int64(100 * float64(used) / float64(limit)), Reached: i.Tariff.Reached(u, 1), Stopped: stopped(i.Tariff, u),
 		OnLimit: string(i.Tariff.OnLimit), Tiers: i.Tiers(), MaxTiers: i.Tariff.MaxTiers, Charge: money(i.Total()),
-		BasePrice: money(i.Tariff.BasePrice), TierPrice: money(i.Tariff.TierPrice), Currency: i.Tariff.Currency,
+		BasePrice: money(i.Base()), TierPrice: money(i.Tariff.TierPrice), Currency: i.Tariff.Currency,
 	}
 }
 
@@ -204,7 +206,7 @@ func (d *desk) waitingNotice(a *meter.Account, w meter.Waiting, hostname string)
 	}
 	port, _ := d.turnPort()
 	return waitingNotice{
-		Account: a.Name, Domains: few(inOwnLetters(a.Domains)), Hostname: hostname,
+		Account: a.Name, Customer: a.Customer, Domains: few(inOwnLetters(a.Domains)), Hostname: hostname,
 		Messages: amountOf(int(w.Messages)), Size: units.RoundSize(w.Bytes), Since: d.moment(w.Oldest),
 		Hold: span(a.HoldTime()), Returns: d.moment(w.Oldest.Add(a.HoldTime())),
 		Mode: string(a.Mode), Fetched: a.Mode.Held(), Suspended: a.Suspended, Host: host, TurnPort: port,

@@ -81,7 +81,11 @@ func (d *desk) facts(s *customerSheet, all *meter.Directory, a *meter.Account, w
 		fact("Networks", with.Networks...)
 	}
 	fact("Monthly limit", fmt.Sprintf("%s messages or %s, whichever comes first", grouped(t.Messages), exactSize(t.Bytes)), aboveLimit(t))
-	fact("Price", fmt.Sprintf("%s %s a month up to the limit", money(t.BasePrice), t.Currency))
+	prices := []string{fmt.Sprintf("%s %s a month up to the limit", money(t.BasePrice), t.Currency)}
+	if t.Prorate {
+		prices = append(prices, "of the first month, for the days from the first one on")
+	}
+	fact("Price", prices...)
 	fact("Hold time", span(a.HoldTime())+"; what waits for longer goes back to its sender")
 	if a.Mode == meter.POP3 && a.Quota > 0 {
 		fact("Storage", exactSize(a.Quota)+"; while it is full, mail waits for the hold time")

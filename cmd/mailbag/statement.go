@@ -73,6 +73,7 @@ a closed month stays the same whenever it is written.
 // statementPage is what statement.html has, written as a customer reads it.
 type statementPage struct {
 	Title, Account, Month        string
+	Customer                     string // in the operator's books
 	Domains                      []string
 	Few                          string // of many domains, which are then listed at the end
 	Closed, AsOf                 string // of a closed month and of an open one
@@ -80,6 +81,7 @@ type statementPage struct {
 	TierMessages, TierSize       string
 	Decided                      string
 	Base, TierPrice, Further     string
+	Part                         string // of the base price, of a first month
 	Spared                       string // size above the bound that is not billed
 	Additional, Total, Currency  string
 	CountedMessages, CountedSize string
@@ -117,11 +119,11 @@ func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([
 	}
 	u := i.Usage()
 	p := statementPage{
-		Account: i.Account, Month: monthName(month), Domains: inOwnLetters(i.Domains),
+		Account: i.Account, Customer: i.Customer, Month: monthName(month), Domains: inOwnLetters(i.Domains),
 		Messages: grouped(u.Messages), Size: units.RoundSize(u.Bytes), Tiers: grouped(i.Tiers()),
 		TierMessages: grouped(i.Tariff.Messages), TierSize: exactSize(i.Tariff.Bytes),
 		Decided: map[string]string{"messages": "messages", "bytes": "size", "both": "messages and size"}[i.Decided()],
-		Base:    money(i.Tariff.BasePrice), TierPrice: money(i.Tariff.TierPrice),
+		Base:    money(i.Base()), TierPrice: money(i.Tariff.TierPrice),
 		Additional: money(i.Additional()), Total: money(i.Total()), Currency: i.Tariff.Currency,
 		CountedMessages: grouped(i.Counted.Messages), CountedSize: units.RoundSize(i.Counted.Bytes),
 	}
@@ -129,6 +131,9 @@ func (d *desk) statement(ctx context.Context, name string, month meter.Month) ([
 		p.Few = few(p.Domains)
 	}
 	p.Title = p.Account + ", " + p.Month
+	if i.Prorated() {
+		p.Part = partOf(i)
+	}
 	if further := i.Tiers() - 1; further > 0 {
 		p.Further = grouped(further)
 	}

@@ -85,6 +85,9 @@ func advice(err error) string {
 		{meter.ErrNoNetwork, `"mailbag account show" lists the account's networks`},
 		{meter.ErrMailboxTaken, `"mailbag passwd" gives it a new password`},
 		{meter.ErrMonthClosed, `adjust a month that is open`},
+		{meter.ErrNoPlan, `"mailbag plan list" shows all, "mailbag plan add" adds one`},
+		{meter.ErrPlanTaken, `"mailbag plan show" shows it, "mailbag plan set" changes it`},
+		{meter.ErrPlanInUse, `"mailbag account set NAME --plan OTHER" gives one another, --plan '' none`},
 		{meter.ErrNoMailbox, `"mailbag mailbox list" shows those of an account`},
 	} {
 		if errors.Is(err, known.err) {

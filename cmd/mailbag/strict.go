@@ -81,8 +81,8 @@ type fault struct {
 }
 
 // strictly reads an object into a struct whose fields are tagged with its keys, and returns all that is wrong. Other
-// than encoding/json it takes no key for another that looks like it, wants every key that has no omitempty, each once, and
-// no null but for a pointer.
+// than encoding/json it takes no key for another that looks like it, wants every key that has no omitempty and that older
+// files do not lack, each once, and no null but for a pointer.
 func strictly(v jsonValue, into any) []fault {
 	if v.text[0] != '{' {
 		return []fault{{v.at, fmt.Errorf("%s is there in place of an object in {}", short(v.text))}}
@@ -92,9 +92,16 @@ func strictly(v jsonValue, into any) []fault {
 	given := map[string]bool{}
 	to := reflect.ValueOf(into).Elem()
 	known := map[string]reflect.Value{}
-	for i := range to.NumField() {
-		key, _, _ := strings.Cut(to.Type().Field(i).Tag.Get("json"), ",")
-		known[key] = to.Field(i)
+	var needed []string
+	for _, f := range reflect.VisibleFields(to.Type()) {
+		if f.Anonymous {
+			continue // what is in it follows
+		}
+		key, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		known[key] = to.FieldByIndex(f.Index)
+		if options != "omitempty" && f.Tag.Get("older") != "lacks" {
+			needed = append(needed, key)
+		}
 	}
 	for key, v := range v.members() {
 		field, found := known[key]
@@ -110,9 +117,8 @@ func strictly(v jsonValue, into any) []fault {
 		}
 		given[key] = true
 	}
-	for i := range to.NumField() {
-		key, options, _ := strings.Cut(to.Type().Field(i).Tag.Get("json"), ",")
-		if !given[key] && options != "omitempty" {
+	for _, key := range needed {
+		if !given[key] {
 			missing = append(missing, key)
 		}
 	}

@@ -16,37 +16,43 @@ import (
 // transferDocument is the file that accounts go from one ledger to another in.
 type transferDocument struct {
 	Version  int               `json:"mailbag_accounts"` // of this format
+	Plans    []transferPlan    `json:"plans"`
 	Accounts []transferAccount `json:"accounts"`
 }
 
 const transferVersion = 1
 
-// transferAccount has the keys of account list --json where they mean the same. A file has all of them but those with omitempty.
+// transferPlan is a price plan in it.
+type transferPlan struct {
+	Name string `json:"name"`
+	termsDocument
+}
+
+// transferAccount has the keys of account list --json where they mean the same. A file has all of them but those with omitempty,
+// and those that older files lack.
 type transferAccount struct {
-	Name       string                      `json:"name"`
-	Mode       meter.Mode                  `json:"mode"`
-	Suspended  bool                        `json:"suspended"`
-	Domains    []string                    `json:"domains"`
-	Host       string                      `json:"host"`
-	TLS        meter.TLSLevel              `json:"tls,omitempty"` // missing in files of older versions: opportunistic
-	Networks   []string                    `json:"networks"`
-	Recipients meter.RecipientCheck        `json:"recipients"`
-	Listed     []string                    `json:"recipient_list"`
-	Mailboxes  []string                    `json:"mailboxes"`
-	Maildirs   map[string]string           `json:"maildirs,omitempty"` // by mailbox, where its address had one before
-	Messages   int64                       `json:"messages"`
-	Bytes      int64                       `json:"bytes"`
-	OnLimit    meter.OnLimit               `json:"on_limit"`
-	MaxTiers   int64                       `json:"max_tiers"`
-	BasePrice  *string                     `json:"base_price"`
-	TierPrice  *string                     `json:"tier_price"`
-	Hold       int64                       `json:"hold"` // seconds
-	Contact    string                      `json:"contact"`
-	Copies     meter.Copies                `json:"copies"`
-	CatchAll   bool                        `json:"catch_all"`
-	Quota      int64                       `json:"quota"`
-	CRAMMD5    bool                        `json:"cram_md5"`
-	Verifiers  map[string]transferVerifier `json:"verifiers"` // by log-in
+	Name       string               `json:"name"`
+	Customer   string               `json:"customer" older:"lacks"`
+	Note       string               `json:"note" older:"lacks"`
+	Plan       string               `json:"plan" older:"lacks"`
+	Mode       meter.Mode           `json:"mode"`
+	Suspended  bool                 `json:"suspended"`
+	Domains    []string             `json:"domains"`
+	Host       string               `json:"host"`
+	TLS        meter.TLSLevel       `json:"tls,omitempty"` // missing in files of older versions: opportunistic
+	Networks   []string             `json:"networks"`
+	Recipients meter.RecipientCheck `json:"recipients"`
+	Listed     []string             `json:"recipient_list"`
+	Mailboxes  []string             `json:"mailboxes"`
+	Maildirs   map[string]string    `json:"maildirs,omitempty"` // by mailbox, where its address had one before
+	termsDocument
+	Hold      int64                       `json:"hold"` // seconds
+	Contact   string                      `json:"contact"`
+	Copies    meter.Copies                `json:"copies"`
+	CatchAll  bool                        `json:"catch_all"`
+	Quota     int64                       `json:"quota"`
+	CRAMMD5   bool                        `json:"cram_md5"`
+	Verifiers map[string]transferVerifier `json:"verifiers"` // by log-in
 }
 
 // transferVerifier is what is kept of a password, in base64.
@@ -63,7 +69,7 @@ func (c *console) accountExportCommand() *cobra.Command {
 		Use:   "export [FILE]",
 		Short: "Write all accounts as JSON, with the verifiers of their passwords",
 		Long: `Write all accounts as JSON to a file that only you can read, or to stdout: what they are, their domains,
-networks, mailboxes, recipient lists, and the verifiers of their passwords. Keep it as secret as the ledger.
+networks, mailboxes, recipient lists, price plans, and the verifiers of their passwords. Keep it as secret as the ledger.
 Usage and history are not in it ("mailbag database backup" copies all), nor is mail.
 
 ` + outputMeaning,
@@ -72,11 +78,14 @@ Usage and history are not in it ("mailbag database backup" copies all), nor is m
 		Args:              arguments("[FILE]"),
 		ValidArgsFunction: completeFile,
 		RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
-			all, _, err := d.ledger.Transfers(ctx)
+			all, plans, err := d.ledger.Transfers(ctx)
 			if err != nil {
 				return err
 			}
-			document := transferDocument{Version: transferVersion, Accounts: []transferAccount{}}
+			document := transferDocument{Version: transferVersion, Plans: []transferPlan{}, Accounts: []transferAccount{}}
+			for _, p := range plans {
+				document.Plans = append(document.Plans, transferPlan{p.Name, documentOf(p.Terms)})
+			}
 			for _, t := range all {
 				document.Accounts = append(document.Accounts, packed(t))
 			}
@@ -104,7 +113,7 @@ func (c *console) accountImportCommand() *cobra.Command {
 		Long: `Add the accounts that "mailbag account export" wrote, all of them or none; - is stdin. Names and domains
 must be free, and each account has to have every key that an export writes, so that nothing is left to chance;
 what is wrong is said all at once. Passwords go on working. The accounts are billed here from now on. The ledger
-is made where it is missing.
+is made where it is missing. Price plans come along; one that has other terms here stops the import.
 
 Mail is not in the file: copy the Maildirs, too. Where mail lies there before the accounts do, which may be that of
 others, --with-mail has to say that it is theirs.`,
@@ -116,19 +125,19 @@ others, --with-mail has to say that it is theirs.`,
 	cmd.Flags().BoolVar(&forced, "force", false, "take contacts in their accounts' own domains")
 	cmd.Flags().BoolVar(&withMail, "with-mail", false, "take mail that is in the accounts' Maildirs for theirs")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		transfers, faults := c.readTransfers(args[0])
+		transfers, plans, faults := c.readTransfers(args[0])
 		if len(faults) > 0 {
 			return notImported(faults)
 		}
 		return c.atNewLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
-			return d.importAccounts(ctx, transfers, dryRun, forced, withMail)
+			return d.importAccounts(ctx, transfers, plans, dryRun, forced, withMail)
 		})(cmd, args)
 	}
 	return cmd
 }
 
-func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, dryRun, forced, withMail bool) error {
-	faults, err := d.ledger.Clashes(ctx, transfers)
+func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, plans []*meter.Plan, dryRun, forced, withMail bool) error {
+	faults, err := d.ledger.Clashes(ctx, transfers, plans...)
 	if err != nil {
 		return err
 	}
@@ -156,7 +165,7 @@ func (d *desk) importAccounts(ctx context.Context, transfers []meter.Transfer, d
 		d.say("%s can be imported", accountsOf(len(transfers)))
 		return nil
 	}
-	if err := d.ledger.Import(ctx, transfers); err != nil {
+	if err := d.ledger.Import(ctx, transfers, plans...); err != nil {
 		return notImported([]error{err})
 	}
 	d.say("imported %s", accountsOf(len(transfers)))
@@ -200,10 +209,9 @@ func accountsOf(n int) string { return grouped(int64(n)) + " " + verb(int64(n), 
 // packed is an account as the file has it.
 func packed(t meter.Transfer) transferAccount {
 	p := transferAccount{
-		Name: t.Name, Mode: t.Mode, Suspended: t.Suspended, Domains: append([]string{}, t.Domains...), Host: t.Host, TLS: t.TLS, Networks: []string{},
+		Name: t.Name, Customer: t.Customer, Note: t.Note, Plan: t.Plan, Mode: t.Mode, Suspended: t.Suspended, Domains: append([]string{}, t.Domains...), Host: t.Host, TLS: t.TLS, Networks: []string{},
 		Recipients: t.Recipients, Listed: append([]string{}, t.Listed...), Mailboxes: append([]string{}, t.Mailboxes...), Maildirs: t.Maildirs,
-		Messages: t.Messages, Bytes: t.Bytes, OnLimit: t.OnLimit, MaxTiers: t.MaxTiers,
-		BasePrice: ownPrice(t.BasePrice), TierPrice: ownPrice(t.TierPrice), Hold: int64(t.Hold / time.Second),
+		termsDocument: documentOf(t.Terms), Hold: int64(t.Hold / time.Second),
 		Contact: t.Contact, Copies: t.Copies, CatchAll: t.CatchAll, Quota: t.Quota, CRAMMD5: t.CRAMMD5, Verifiers: map[string]transferVerifier{},
 	}
 	for _, network := range t.Networks {

@@ -16,33 +16,33 @@ import (
 const maxTransfer = 1 << 30
 
 // readTransfers reads a file whole and strictly: what is not understood could be what keeps mail out.
-func (c *console) readTransfers(name string) ([]meter.Transfer, []error) {
+func (c *console) readTransfers(name string) ([]meter.Transfer, []*meter.Plan, []error) {
 	in := c.in
 	if name == "-" {
 		name = "stdin"
 	} else {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, []error{err}
+			return nil, nil, []error{err}
 		}
 		defer f.Close()
 		in = f
 	}
 	text, err := io.ReadAll(io.LimitReader(in, maxTransfer+1))
 	if err != nil {
-		return nil, []error{err}
+		return nil, nil, []error{err}
 	}
 	if len(text) > maxTransfer {
-		return nil, []error{fmt.Errorf("%s is larger than 1 GiB", name)}
+		return nil, nil, []error{fmt.Errorf("%s is larger than 1 GiB", name)}
 	}
 	return parseTransfers(name, text)
 }
 
-// parseTransfers reads the text of a file of that name. It returns all that is wrong, or else the accounts.
-func parseTransfers(name string, text []byte) ([]meter.Transfer, []error) {
-	all, faults := transfersIn(text)
+// parseTransfers reads the text of a file of that name. It returns all that is wrong, or else the accounts and the plans.
+func parseTransfers(name string, text []byte) ([]meter.Transfer, []*meter.Plan, []error) {
+	all, plans, faults := transfersIn(text)
 	if len(faults) == 0 {
-		return all, nil
+		return all, plans, nil
 	}
 	told := make([]error, 0, len(faults))
 	line, at := 1, 0
@@ -56,28 +56,34 @@ func parseTransfers(name string, text []byte) ([]meter.Transfer, []error) {
 		}
 		told = append(told, fmt.Errorf("%s:%d: %w", name, line, f.err))
 	}
-	return nil, told
+	return nil, nil, told
 }
 
-func transfersIn(text []byte) ([]meter.Transfer, []fault) {
+func transfersIn(text []byte) ([]meter.Transfer, []*meter.Plan, []fault) {
 	const foreign = `it is not what "mailbag account export" writes: %w`
 	whole, broken := sound(text)
 	if broken != nil {
-		return nil, []fault{{broken.at, fmt.Errorf(foreign, broken.err)}}
+		return nil, nil, []fault{{broken.at, fmt.Errorf(foreign, broken.err)}}
 	}
 	var document struct {
 		Version  int         `json:"mailbag_accounts"`
+		Plans    []jsonValue `json:"plans" older:"lacks"`
 		Accounts []jsonValue `json:"accounts"`
 	}
-	faults := strictly(whole, &document)
+	wrong := strictly(whole, &document)
 	switch {
-	case len(faults) > 0:
-		for i, f := range faults {
-			faults[i].err = fmt.Errorf(foreign, f.err)
+	case len(wrong) > 0:
+		for i, f := range wrong {
+			wrong[i].err = fmt.Errorf(foreign, f.err)
 		}
-		return nil, faults
+		return nil, nil, wrong
 	case document.Version != transferVersion:
-		return nil, []fault{{0, fmt.Errorf("it is of version %d, and this mailbag reads %d", document.Version, transferVersion)}}
+		return nil, nil, []fault{{0, fmt.Errorf("it is of version %d, and this mailbag reads %d", document.Version, transferVersion)}}
+	}
+	plans, faults := plansIn(document.Plans)
+	planned := map[string]bool{"": true}
+	for _, p := range plans {
+		planned[p.Name] = true
 	}
 	var all []meter.Transfer
 	named, owners := map[string]bool{}, map[string]string{}
@@ -99,6 +105,9 @@ func transfersIn(text []byte) ([]meter.Transfer, []fault) {
 			wrong = append(wrong, fault{v.at, errors.New("the file has it twice")})
 		}
 		named[p.Name] = true
+		if !planned[p.Plan] {
+			wrong = append(wrong, fault{v.at, fmt.Errorf("its plan %q is none of the file's", p.Plan)})
+		}
 		for _, domain := range t.Domains {
 			if owner, found := owners[domain]; found {
 				wrong = append(wrong, fault{v.at, fmt.Errorf("the file gives its domain %s to %s already", domain, owner)})
@@ -110,37 +119,51 @@ func transfersIn(text []byte) ([]meter.Transfer, []fault) {
 		}
 		all = append(all, t)
 	}
-	return all, faults
+	return all, plans, faults
+}
+
+// plansIn reads the plans of a file.
+func plansIn(values []jsonValue) (plans []*meter.Plan, faults []fault) {
+	named := map[string]bool{}
+	for _, v := range values {
+		var p transferPlan
+		wrong := strictly(v, &p)
+		terms, errs := p.terms()
+		plan := &meter.Plan{Name: p.Name, Terms: terms}
+		if len(wrong)+len(errs) == 0 {
+			if err := plan.Validate(); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if named[p.Name] {
+			errs = append(errs, errors.New("the file has it twice"))
+		}
+		named[p.Name] = true
+		for _, err := range errs {
+			wrong = append(wrong, fault{v.at, err})
+		}
+		for _, f := range wrong {
+			faults = append(faults, fault{f.at, fmt.Errorf("the plan %q: %w", p.Name, errors.New(sentence(f.err)))})
+		}
+		plans = append(plans, plan)
+	}
+	return plans, faults
 }
 
 // unpacked is the account that the file has, as far as it can be understood, and what of it cannot.
 func (p transferAccount) unpacked() (meter.Transfer, []error) {
+	terms, faults := p.terms()
 	t := meter.Transfer{
 		Account: meter.Account{
-			Name: p.Name, Mode: p.Mode, Suspended: p.Suspended, Host: p.Host, TLS: p.TLS, Recipients: p.Recipients,
-			Terms:   meter.Terms{Messages: p.Messages, Bytes: p.Bytes, OnLimit: p.OnLimit, MaxTiers: p.MaxTiers},
-			Contact: p.Contact, Copies: p.Copies, CatchAll: p.CatchAll, Quota: p.Quota, CRAMMD5: p.CRAMMD5,
+			Name: p.Name, Customer: p.Customer, Note: p.Note, Plan: p.Plan, Mode: p.Mode, Suspended: p.Suspended, Host: p.Host, TLS: p.TLS, Recipients: p.Recipients,
+			Terms: terms, Contact: p.Contact, Copies: p.Copies, CatchAll: p.CatchAll, Quota: p.Quota, CRAMMD5: p.CRAMMD5,
 		},
 		Listed: p.Listed, Mailboxes: p.Mailboxes, Maildirs: p.Maildirs, Verifiers: map[string]*meter.Verifier{},
 	}
-	var faults []error
 	if p.Hold < 0 || p.Hold > int64(meter.MaxHold/time.Second) {
 		faults = append(faults, fmt.Errorf("a hold of %d seconds is not 0 to %s", p.Hold, units.FormatDuration(meter.MaxHold)))
 	} else {
 		t.Hold = time.Duration(p.Hold) * time.Second
-	}
-	for _, price := range []struct {
-		text *string
-		to   *meter.Price
-	}{{p.BasePrice, &t.BasePrice}, {p.TierPrice, &t.TierPrice}} {
-		if price.text == nil {
-			continue
-		}
-		cents, err := units.ParseMoney(*price.text)
-		if err != nil {
-			faults = append(faults, err)
-		}
-		*price.to = meter.Price{Set: true, Cents: meter.Cents(cents)}
 	}
 	for _, text := range p.Domains {
 		domain, err := meter.NormalizeDomain(text)

@@ -14,6 +14,8 @@ import (
 // Both numbers have the adjustments in them.
 type usedMonth struct {
 	Account  string           `json:"account"`
+	Customer string           `json:"customer"`
+	Plan     string           `json:"plan"` // empty: none
 	Month    string           `json:"month"`
 	Messages int64            `json:"messages"`
 	Bytes    int64            `json:"bytes"`
@@ -114,7 +116,7 @@ func (d *desk) used(ctx context.Context, month meter.Month, daily bool, names ..
 	for _, i := range invoices.Accounts {
 		u := i.Usage()
 		m := usedMonth{
-			Account: i.Account, Month: month.String(), Messages: u.Messages, Bytes: u.Bytes,
+			Account: i.Account, Customer: i.Customer, Plan: i.Plan, Month: month.String(), Messages: u.Messages, Bytes: u.Bytes,
 			Tiers: i.Tiers(), Charge: i.Total().String(), Currency: i.Tariff.Currency,
 			Deleted: i.Deleted, invoice: i,
 		}
@@ -132,15 +134,16 @@ func (d *desk) used(ctx context.Context, month meter.Month, daily bool, names ..
 const shareBar = 20
 
 func (d *desk) showMonth(used []usedMonth) {
-	t := table{heads: []string{"ACCOUNT", "MODE", ">MESSAGES", ">SIZE", "OF THE FIRST TIER", "", ">TIERS", ">CHARGE"}}
+	t := table{heads: []string{"ACCOUNT", "CUSTOMER", "MODE", ">MESSAGES", ">SIZE", "OF THE FIRST TIER", "", ">TIERS", ">CHARGE"}}
 	for _, m := range used {
 		// The limit that is nearer counts, whichever comes first.
 		part, whole, _ := m.invoice.Tariff.Nearer(m.invoice.Usage())
 		share := 100 * float64(part) / float64(whole)
-		t.add(called(m.invoice), string(m.invoice.Mode), grouped(m.Messages), units.RoundSize(m.Bytes),
+		t.add(called(m.invoice), m.Customer, string(m.invoice.Mode), grouped(m.Messages), units.RoundSize(m.Bytes),
 			"▕"+bar(part, whole, shareBar)+"▏", fmt.Sprintf("%5.0f%%", share),
 			grouped(m.Tiers), money(m.invoice.Total())+" "+m.Currency)
 	}
+	t.dropEmpty("CUSTOMER")
 	d.table(&t)
 }
 
