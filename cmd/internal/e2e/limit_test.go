@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
@@ -39,6 +40,37 @@ func TestALimitBySizeIsBilledAsItIs(t *testing.T) {
 	}
 }
 
+// together has so many senders past RCPT at the same time, then sends what is left of their messages, and returns the
+// replies to it.
+func (s *story) together(senders int, to string) []string {
+	s.t.Helper()
+	connections := make([]*postfixtest.Client, senders)
+	for i := range connections {
+		c, err := postfixtest.Dial(s.mta.Addr(), "")
+		s.must(err)
+		defer c.Close()
+		connections[i] = c
+		s.must(say(c, "EHLO client.example", "250"))
+		s.must(say(c, "MAIL FROM:<x@elsewhere.example>", "250"))
+		s.must(say(c, "RCPT TO:<"+to+">", "250"))
+		s.must(say(c, "DATA", "354"))
+	}
+	var group sync.WaitGroup
+	replies := make([]string, senders)
+	for i, c := range connections {
+		group.Go(func() {
+			reply, err := c.Say("Subject: together\r\n\r\n.")
+			if err != nil {
+				s.t.Error(err)
+			}
+			replies[i] = reply
+			c.Say("QUIT")
+		})
+	}
+	group.Wait()
+	return replies
+}
+
 // TestALimitOfThreeMessages has twelve senders for each account past RCPT at the same time, and then sends
 // what is left of their messages.
 func TestALimitOfThreeMessages(t *testing.T) {
@@ -58,30 +90,7 @@ func TestALimitOfThreeMessages(t *testing.T) {
 	} {
 		to := "a@" + a.name + ".example"
 		s.etrn(a.name, a.name+".example", append(a.flags, "--messages", "3")...)
-		connections := make([]*postfixtest.Client, senders)
-		for i := range connections {
-			c, err := postfixtest.Dial(s.mta.Addr(), "")
-			s.must(err)
-			defer c.Close()
-			connections[i] = c
-			s.must(say(c, "EHLO client.example", "250"))
-			s.must(say(c, "MAIL FROM:<x@elsewhere.example>", "250"))
-			s.must(say(c, "RCPT TO:<"+to+">", "250"))
-			s.must(say(c, "DATA", "354"))
-		}
-		var group sync.WaitGroup
-		replies := make([]string, senders)
-		for i, c := range connections {
-			group.Go(func() {
-				reply, err := c.Say("Subject: together\r\n\r\n.")
-				if err != nil {
-					t.Error(err)
-				}
-				replies[i] = reply
-				c.Say("QUIT")
-			})
-		}
-		group.Wait()
+		replies := s.together(senders, to)
 		accepted := int64(0)
 		for _, reply := range replies {
 			if strings.HasPrefix(reply, "250") {
@@ -111,4 +120,64 @@ func TestALimitOfThreeMessages(t *testing.T) {
 	}
 	s.wantUsage("defers", used{4, s.usage("defers").Bytes})
 	s.wantUsage("rejects", used{3, s.usage("rejects").Bytes})
+}
+
+// tooMuchWaits reports whether a reply says so; Postfix has the recipient in that to RCPT.
+func tooMuchWaits(reply string) bool {
+	return strings.HasPrefix(reply, "452 4.2.2 ") && strings.Contains(reply, "Too much mail waits for the recipient")
+}
+
+func TestNoMoreWaitsThanMay(t *testing.T) {
+	s := begin(t, mtatest.Config{})
+	s.etrn("acme", "acme.example", "--waiting-messages", "3")
+	accepted := 0
+	for _, reply := range s.together(12, "a@acme.example") {
+		if strings.HasPrefix(reply, "250") {
+			accepted++
+		} else if !tooMuchWaits(reply) {
+			t.Errorf("a message is answered %q", reply)
+		}
+	}
+	if used := s.usage("acme"); accepted != 3 || used.Messages != 3 {
+		t.Errorf("%d messages were accepted and %+v is counted, want 3", accepted, used)
+	}
+	s.etrn("globex", "globex.example")
+	data, _ := letter("one more", 1)
+	outcome := s.send("x@elsewhere.example", data, "a@acme.example", "a@globex.example")
+	if !tooMuchWaits(outcome.Recipients[0]) || !outcome.Accepted() {
+		t.Errorf("the next message is answered %+v", outcome)
+	}
+	s.mailbag("account", "set", "acme", "--waiting-messages", "4")
+	s.waitFor("there is room for one more", func() bool {
+		return s.send("x@elsewhere.example", data, "a@acme.example").Accepted()
+	})
+	if outcome := s.send("x@elsewhere.example", data, "a@acme.example"); !tooMuchWaits(outcome.Recipients[0]) {
+		t.Errorf("above the new bound it is answered %+v", outcome)
+	}
+}
+
+func TestNoMoreWaitsForAServerThatIsAway(t *testing.T) {
+	s := begin(t, restless)
+	server, err := postfixtest.NewSink()
+	s.must(err)
+	t.Cleanup(server.Stop)
+	s.account("acme", "backup", "acme.example", "--host", server.Addr(), "--waiting-bytes", "20")
+	data, _ := letter("for the server", 1)
+	outcome := func() string { return s.send("x@elsewhere.example", data, "a@acme.example").Recipients[0] }
+	pass := func() { // one is made at every start
+		s.must(s.Stop())
+		s.must(s.Start())
+	}
+	s.waits(1, "a@acme.example")
+	pass()
+	s.waitFor("the bound is reached", func() bool { return tooMuchWaits(outcome()) })
+	if show := s.mailbag("account", "show", "acme"); !strings.Contains(show, "at most 20B") {
+		t.Errorf("the account is shown as\n%s", show)
+	}
+	s.must(server.Start())
+	_, err = server.WaitMessages(30*time.Second, 1)
+	s.must(err)
+	s.waitFor("the queue is empty", func() bool { return s.queued() == 0 })
+	pass()
+	s.waitFor("there is room", func() bool { return strings.HasPrefix(outcome(), "250") })
 }
