@@ -75,46 +75,6 @@ func (d *desk) document(all *meter.Directory, a *meter.Account) listedAccount {
 	return l
 }
 
-func (c *console) accountListCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the accounts",
-		Example: "  mailbag account list\n  mailbag account list --json",
-		Args:    arguments(),
-	}
-	jsonFlag(cmd, &asJSON)
-	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, _ []string) error {
-		all, err := d.ledger.Load(ctx)
-		if err != nil {
-			return err
-		}
-		documents := []listedAccount{}
-		t := table{heads: []string{"ACCOUNT", "MODE", "STATE", "DOMAINS", "HOST", "RECIPIENTS"}}
-		for a := range all.Accounts() {
-			documents = append(documents, d.document(all, a))
-			t.add(a.Name, string(a.Mode), state(a), few(a.Domains), a.Host, string(a.Recipients))
-		}
-		if asJSON {
-			return d.json(documents)
-		}
-		if len(documents) == 0 {
-			d.note(`there is no account yet; "mailbag account add" adds one`)
-			return nil
-		}
-		d.table(&t)
-		return nil
-	})
-	return cmd
-}
-
-func state(a *meter.Account) string {
-	if a.Suspended {
-		return "suspended"
-	}
-	return "in service"
-}
-
 // few names the first of a list and how many there are besides.
 func few(names []string) string {
 	if len(names) <= 2 {

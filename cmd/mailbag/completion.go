@@ -38,49 +38,57 @@ func (c *console) completionCommand() *cobra.Command {
 	return cmd
 }
 
-// suggest makes a completion of one argument from the ledger. Where that cannot be read there is
-// nothing to suggest, and no error: the line being typed is not the place for one.
-func (c *console) suggest(position int, words func(context.Context, *desk, *meter.Directory, []string) []string) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		const none = cobra.ShellCompDirectiveNoFileComp
-		if len(args) < position {
-			return c.completeAccounts(cmd, args, prefix)
-		}
-		d, err := c.open(cmd.Context(), false)
-		if err != nil {
-			return nil, none
-		}
+// maxSuggested bounds how many words are suggested, and how many recipients are looked through: there may be millions.
+const maxSuggested = 10_000
+
+// beginning completes from the ledger with the words of a kind that begin as what is typed. Where the ledger cannot be read
+// there is nothing to suggest, and no error: the line being typed is not the place for one.
+func (c *console) beginning(cmd *cobra.Command, kind meter.Kind, prefix string) ([]string, cobra.ShellCompDirective) {
+	var words []string
+	if d, err := c.open(cmd.Context(), false); err == nil {
 		defer d.ledger.Close()
-		all, err := d.ledger.Load(cmd.Context())
-		if err != nil {
-			return nil, none
+		words, _ = d.ledger.Beginning(cmd.Context(), kind, prefix, maxSuggested)
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeOnly completes the one argument of a command with words of a kind.
+func (c *console) completeOnly(kind meter.Kind) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		fitting := slices.DeleteFunc(slices.Clone(words(cmd.Context(), d, all, args)),
-			func(w string) bool { return !strings.HasPrefix(w, prefix) })
-		return fitting, none
+		return c.beginning(cmd, kind, prefix)
 	}
 }
 
 func (c *console) completeAccounts(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	return c.suggest(0, func(_ context.Context, _ *desk, all *meter.Directory, args []string) []string {
-		if len(args) > 0 {
-			return nil
-		}
-		return names(all)
-	})(cmd, args, prefix)
+	return c.completeOnly(meter.AccountNames)(cmd, args, prefix)
 }
 
 // completeFlushable completes accounts whose mail can be delivered on request.
 func (c *console) completeFlushable(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	return c.suggest(0, func(_ context.Context, _ *desk, all *meter.Directory, args []string) []string {
-		var names []string
-		for a := range all.Accounts() {
-			if len(args) == 0 && flushable(a) {
-				names = append(names, a.Name)
-			}
+	return c.completeOnly(meter.FlushNames)(cmd, args, prefix)
+}
+
+// completeSelection completes the flags of a listing of accounts.
+func (c *console) completeSelection(cmd *cobra.Command) {
+	fixed := func(words []string) cobra.CompletionFunc {
+		return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
+	}
+	from := func(kind meter.Kind) cobra.CompletionFunc {
+		return func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			return c.beginning(cmd, kind, prefix)
 		}
-		return names
-	})(cmd, args, prefix)
+	}
+	for flag, complete := range map[string]cobra.CompletionFunc{
+		"mode": fixed(texts(meter.Modes)), "sort": fixed(texts(meter.SortKeys)), "domain": from(meter.DomainNames),
+		"customer": from(meter.CustomerWords), "plan": from(meter.PlanNames),
+	} {
+		if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+			panic(err) // only where the flag does not exist
+		}
+	}
 }
 
 // completeFile leaves it to the shell to suggest files.
@@ -89,16 +97,8 @@ func completeFile(*cobra.Command, []string, string) ([]string, cobra.ShellCompDi
 }
 
 func (c *console) completeLogins(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	return c.suggest(0, func(_ context.Context, _ *desk, all *meter.Directory, args []string) []string {
-		if len(args) > 0 {
-			return nil
-		}
-		logins := names(all)
-		for a := range all.Accounts() {
-			logins = append(logins, written(all.Mailboxes(a))...)
-		}
-		return logins
-	})(cmd, args, prefix)
+	words, directive := c.completeOnly(meter.Logins)(cmd, args, strings.TrimPrefix(prefix, `"`)) // which the ledger does not have
+	return slices.DeleteFunc(written(words), func(w string) bool { return !strings.HasPrefix(w, prefix) }), directive
 }
 
 func (c *console) completeDomains(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
@@ -121,9 +121,6 @@ func (c *console) completeMailboxes(cmd *cobra.Command, args []string, prefix st
 	})
 }
 
-// maxSuggested bounds how many recipients are looked through: lists may have millions.
-const maxSuggested = 10_000
-
 func (c *console) completeRecipients(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	return c.suggestOf(cmd, args, prefix, func(ctx context.Context, d *desk, _ *meter.Directory, a *meter.Account) []string {
 		var addresses []string
@@ -140,21 +137,26 @@ func (c *console) completeRecipients(cmd *cobra.Command, args []string, prefix s
 // suggestOf completes an argument behind the account's name with what the account has.
 func (c *console) suggestOf(cmd *cobra.Command, args []string, prefix string,
 	has func(context.Context, *desk, *meter.Directory, *meter.Account) []string) ([]string, cobra.ShellCompDirective) {
-	return c.suggest(1, func(ctx context.Context, d *desk, all *meter.Directory, args []string) []string {
-		a := all.Account(args[0])
-		if a == nil {
-			return nil
-		}
-		return has(ctx, d, all, a)
-	})(cmd, args, prefix)
-}
-
-func names(all *meter.Directory) []string {
-	var names []string
-	for a := range all.Accounts() {
-		names = append(names, a.Name)
+	const none = cobra.ShellCompDirectiveNoFileComp
+	if len(args) == 0 {
+		return c.completeAccounts(cmd, args, prefix)
 	}
-	return names
+	d, err := c.open(cmd.Context(), false)
+	if err != nil {
+		return nil, none
+	}
+	defer d.ledger.Close()
+	ctx := cmd.Context()
+	id, err := d.ledger.AccountID(ctx, args[0])
+	if err != nil {
+		return nil, none
+	}
+	some, err := d.ledger.LoadSome(ctx, id)
+	if err != nil || some.AccountByID(id) == nil {
+		return nil, none
+	}
+	words := slices.Clone(has(ctx, d, some, some.AccountByID(id)))
+	return slices.DeleteFunc(words, func(w string) bool { return !strings.HasPrefix(w, prefix) }), none
 }
 
 // completeFields completes the flags that take one of a few words.

@@ -110,13 +110,13 @@ func (c *console) table(t *table) {
 	}
 	for _, row := range rows {
 		for i, cell := range row {
-			width[i] = max(width[i], uniseg.StringWidth(cell))
+			width[i] = max(width[i], columnsOf(cell))
 		}
 	}
 	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
-			space := strings.Repeat(" ", width[i]-uniseg.StringWidth(cell))
+			space := strings.Repeat(" ", width[i]-columnsOf(cell))
 			if i > 0 {
 				line.WriteString("  ")
 			}
@@ -127,4 +127,14 @@ func (c *console) table(t *table) {
 		}
 		c.say("%s", strings.TrimRight(line.String(), " "))
 	}
+}
+
+// columnsOf is how many columns of a terminal a text takes. Letters that take one each, which are most, are not looked up.
+func columnsOf(s string) int {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return uniseg.StringWidth(s)
+		}
+	}
+	return len(s)
 }
