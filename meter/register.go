@@ -32,7 +32,7 @@ func (a *Account) Validate() error {
 	case !slices.Contains([]RecipientCheck{AnyRecipient, ListedRecipient, VerifiedRecipient}, a.Recipients):
 		return invalid("recipients %q is none of any, list, verify", a.Recipients)
 	case a.Recipients == VerifiedRecipient && a.Mode != Backup:
-		return invalid("only a backup account can verify recipients: the server of an %s account is not asked in between", a.Mode)
+		return invalid("only a backup account can verify recipients, because only its server is asked in between; set recipients to any or list")
 	case a.TLS != "" && !slices.Contains(TLSLevels, a.TLS):
 		return invalid("tls %q is none of opportunistic, require, verify", a.TLS)
 	case a.TLS.Mandatory() && a.Mode == ATRN && a.Host == "":

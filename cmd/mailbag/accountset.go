@@ -20,12 +20,18 @@ flag says so. With another --mode, what waits in the MTA's queue moves to the ne
 
 ` + termsMeaning + `
 
+The mail of a customer whose server is gone can be read while it waits: with --mode pop3 it goes into the
+account's catch-all, to be fetched with the account's own log-in, which "mailbag passwd" gives a password; an account that has
+its server asked about recipients needs --recipients any too. Back with the former --mode, mail goes to the server again. What
+was stored in between goes nowhere by itself: have it fetched first, by fetchmail(1) into the server, say. What is left is
+kept, and can be fetched after --mode pop3 again.
+
 Domains, networks and passwords have commands of their own: mailbag domain, network and passwd.
 
 ` + tlsMeaning,
 		Example: `  mailbag account set acme --bytes 5GB --on-limit defer
   mailbag account set acme --bytes 0
-  mailbag account set acme --mode pop3
+  mailbag account set acme --mode pop3 --recipients any
   mailbag account set acme --plan gold --customer K-4711 --note 'invoices to the parent company'`,
 		Args:              arguments("NAME"),
 		ValidArgsFunction: c.completeAccounts,
@@ -85,6 +91,9 @@ func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, 
 		d.note(`%s go on with what they know of the TLS of %s until they end; "%s" puts the change into force at once`, w.Lingers, name, w.Reload)
 	}
 	d.pointOutStored(ctx, before, after)
+	if before.Mode != meter.POP3 && hasLogin(after) && after.Mode == meter.POP3 {
+		d.note(`mail of %s is fetched by POP3 now; "mailbag account sheet %s" has what its customer sets up`, name, name)
+	}
 	if before.Mode == after.Mode {
 		return nil
 	}

@@ -101,19 +101,20 @@ func (d *desk) storedBefore(transfers []meter.Transfer) error {
 func (d *desk) pointOutStored(ctx context.Context, before, after *meter.Account) {
 	had, has := before.Mode == meter.POP3, after.Mode == meter.POP3
 	stored, err := d.fetchable(ctx, after)
-	of, out := "the Maildirs of "+after.Name, "the account is not a pop3 account"
+	of, out, again := "the Maildirs of "+after.Name, "the account is not a pop3 account", "--mode pop3"
 	if had && has {
 		if before.CatchAll == after.CatchAll {
 			return
 		}
 		had, has = before.CatchAll, after.CatchAll
 		stored, err = d.store().StoredIn(after.Name, "")
-		of, out = "the catch-all of "+after.Name, "the account has none"
+		of, out, again = "the catch-all of "+after.Name, "the account has none", "--catch-all yes"
 	}
 	switch {
 	case err != nil || stored.Messages == 0 || had == has:
 	case had:
-		d.note("%s %s in %s, and nobody can fetch it while %s", amount(stored.Messages, stored.Bytes), verb(stored.Messages, "stays", "stay"), of, out)
+		d.note(`%s %s in %s, and nobody can fetch it while %s; "mailbag account set %s %s" lets it be fetched again`,
+			amount(stored.Messages, stored.Bytes), verb(stored.Messages, "stays", "stay"), of, out, after.Name, again)
 	default:
 		d.note("%s in %s from before, and can be fetched again", isAmount(stored), of)
 	}
