@@ -104,6 +104,16 @@ func (d *Daemon) HoldSockets() error {
 // error.
 func (d *Daemon) Stop() error { return d.end(syscall.SIGTERM) }
 
+// Reload has the daemon read its settings again, and returns what it says of that.
+func (d *Daemon) Reload() (string, error) {
+	before := d.Log()
+	if err := syscall.Kill(d.PID(), syscall.SIGHUP); err != nil {
+		return "", err
+	}
+	err := postfixtest.Wait(patience, d.Program+" has read its settings", func() bool { return strings.Contains(d.Log()[len(before):], "msg=\"settings ") })
+	return d.Log()[len(before):], err
+}
+
 // Kill ends the daemon with no chance to finish anything.
 func (d *Daemon) Kill() { _ = d.end(syscall.SIGKILL) }
 

@@ -37,7 +37,7 @@ func (f *force) renew() {
 	file, _, err := host.Load(f.config)
 	if err != nil {
 		lacking = "; the former settings stay in force: " + oneLine(err)
-		f.log.Error("the settings were not taken, and those of before stay in force; once they are mended, run: systemctl reload "+f.program, "error", err)
+		f.log.Error("settings were not taken, and those of before stay in force; once they are mended, run: systemctl reload "+f.program, "error", err)
 		return
 	}
 	next, changes := f.now().Renew(f.program, file)
