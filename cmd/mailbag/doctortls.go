@@ -24,7 +24,7 @@ func (p *patient) comparePresented(program string, shown []presented) []diagnosi
 		return nil // of this enough is said where the files are looked at
 	}
 	var found []diagnosis
-	remedy := fmt.Sprintf("see: journalctl -u %s; new files are read at once, other settings with: systemctl restart %[1]s", program)
+	remedy := fmt.Sprintf("see: journalctl -u %s; new files are read at once, other names of them with: systemctl reload %[1]s", program)
 	for _, s := range shown {
 		switch {
 		case s.at.Network == "unix":
