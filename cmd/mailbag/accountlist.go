@@ -109,7 +109,7 @@ func (d *desk) listAccounts(accounts []meter.Listed) {
 	}
 	for _, a := range accounts {
 		cells := []string{a.Name, modeOf(a.Mode, a.Suspended), firstOf(a), grouped(a.Usage.Messages), units.RoundSize(a.Usage.Bytes),
-			waitingOf(a.Waiting), d.lastFetched(a)}
+			waitingOf(a.Waiting), d.fetchedOn(a)}
 		if customers {
 			cells = slices.Insert(cells, 1, a.Customer)
 		}
@@ -140,8 +140,8 @@ func waitingOf(w meter.Waiting) string {
 	return grouped(w.Messages)
 }
 
-// lastFetched is the day of an account that is fetched from.
-func (d *desk) lastFetched(a meter.Listed) string {
+// fetchedOn is the day when an account was last fetched from, of one that is fetched from.
+func (d *desk) fetchedOn(a meter.Listed) string {
 	switch {
 	case a.Mode == meter.Backup:
 		return ""

@@ -55,8 +55,9 @@ type shownAccount struct {
 	Month          string        `json:"month"`
 	Usage          meter.Usage   `json:"usage"`
 	Waiting        meter.Waiting `json:"waiting"`
-	Stored         *popd.Stored  `json:"stored"`   // null: it cannot be counted
-	Orphaned       *popd.Stored  `json:"orphaned"` // what nobody can fetch any more; null likewise
+	LastFetched    *time.Time    `json:"last_fetched"` // null: never, or nothing is fetched
+	Stored         *popd.Stored  `json:"stored"`       // null: it cannot be counted
+	Orphaned       *popd.Stored  `json:"orphaned"`     // what nobody can fetch any more; null likewise
 
 	account *meter.Account
 }
@@ -132,6 +133,13 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	fetched, err := d.ledger.LastFetched(ctx, a.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !fetched.IsZero() {
+		s.LastFetched = &fetched
 	}
 	if s.Stored, s.Orphaned, err = d.counted(all, a.Name); err != nil {
 		d.note("warning: %v", err)
@@ -221,6 +229,12 @@ func (d *desk) showAccount(s *shownAccount) {
 			d.stamp(s.Waiting.Oldest))
 	} else if s.Mode.Held() || s.Suspended {
 		line("waiting", "nothing")
+	}
+	switch {
+	case s.LastFetched != nil:
+		line("last fetched", "%s", d.stamp(*s.LastFetched))
+	case s.Mode != meter.Backup:
+		line("last fetched", "never")
 	}
 	d.say("%s", s.Name)
 	d.table(&t)

@@ -291,7 +291,7 @@ func (p *patient) examineNotices(context.Context) []diagnosis {
 	d := &desk{console: p.console, settings: p.settings, mta: p.mta}
 	if _, err := d.readNotices("mx.example"); err != nil {
 		return []diagnosis{{Part: "notices", Result: illness, Text: err.Error(), cause: badNotice,
-			Remedy: "correct it (mailbag notify --template limit and --template waiting show what was built in) or move it out of " + filepath.Clean(p.settings.Notices.Templates) + ", and run: systemctl start mailbag-notify"}}
+			Remedy: "correct it (mailbag notify --template NAME shows what was built in) or move it out of " + filepath.Clean(p.settings.Notices.Templates) + ", and run: systemctl start mailbag-notify"}}
 	}
 	return nil
 }

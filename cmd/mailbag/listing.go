@@ -96,8 +96,15 @@ func visible(s string) string {
 	return b.String()
 }
 
-// table writes a table with its columns two spaces apart.
+// table writes a table.
 func (c *console) table(t *table) {
+	for _, line := range t.lines() {
+		c.say("%s", line)
+	}
+}
+
+// lines are those of a table, with its columns two spaces apart.
+func (t *table) lines() (lines []string) {
 	rows := t.rows
 	columns := len(t.heads)
 	right, width := make([]bool, columns), make([]int, columns)
@@ -125,8 +132,9 @@ func (c *console) table(t *table) {
 			}
 			line.WriteString(cell + space)
 		}
-		c.say("%s", strings.TrimRight(line.String(), " "))
+		lines = append(lines, strings.TrimRight(line.String(), " "))
 	}
+	return lines
 }
 
 // columnsOf is how many columns of a terminal a text takes. Letters that take one each, which are most, are not looked up.

@@ -58,8 +58,11 @@ type waitingNotice struct {
 	TurnPort                   string // where ATRN is said
 }
 
+// noticeTexts are the texts of notices by their names.
+var noticeTexts = []string{"limit", "waiting", "silent", "digest"}
+
 // notices are the texts of notices.
-type notices struct{ limit, waiting *template.Template }
+type notices struct{ limit, waiting, silent, digest *template.Template }
 
 // readNotices reads the operator's texts, and the built-in ones where there are none, and tries them out:
 // a text with a mistake sends nothing.
@@ -72,6 +75,8 @@ func (d *desk) readNotices(hostname string) (*notices, error) {
 	}{
 		{"limit.txt", &n.limit, d.limitSamples(hostname)},
 		{"waiting.txt", &n.waiting, d.waitingSamples(hostname)},
+		{"silent.txt", &n.silent, d.silentSamples(hostname)},
+		{"digest.txt", &n.digest, d.digestSamples(hostname)},
 	} {
 		path := filepath.Join(d.settings.Notices.Templates, text.name)
 		source, err := os.ReadFile(path)

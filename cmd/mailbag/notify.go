@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,15 +22,19 @@ func (c *console) notifyCommand() *cobra.Command {
 	var show string
 	cmd := &cobra.Command{
 		Use:   "notify",
-		Short: "Mail customers about their limits and their waiting mail",
+		Short: "Mail customers about their limits and their waiting mail, and the operator about who does not fetch",
 		Long: `Mail the contact of an account that has used 80 % of a monthly limit, all of it, and each further tier,
 or gets no more mail by --on-limit or --max-tiers, and of one whose mail has waited for half of its hold time.
 Each is said once; of several that came at once the highest is. On the first day of a month the one before is looked
 at once more. Accounts without a contact are left out, or [notices] copy in the settings gets theirs.
 
-The notices go to the local MTA through sendmail(1), with the null sender. Your own texts, limit.txt and
-waiting.txt in the directory that [notices] templates names, take the place of the built-in ones. Run
-this by a timer, hourly.`,
+Of accounts for which nobody has asked, by a turn or by POP3, for as long as [notices] silent says, the operator gets one
+message with all that have become so: at [notices] copy, or as postmaster of this host. The contact of such an account is
+told as soon as mail is here for it. Each silence is told once, until the customer asks again.
+
+The notices go to the local MTA through sendmail(1), with the null sender. Your own texts, limit.txt, waiting.txt,
+silent.txt and, for the operator, digest.txt, in the directory that [notices] templates names, take the place of the
+built-in ones. Run this by a timer, hourly.`,
 		Example: `  mailbag notify --dry-run
   mailbag notify
   mailbag notify --template limit > /etc/mailbag/notices/limit.txt`,
@@ -37,16 +42,16 @@ this by a timer, hourly.`,
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "list what would be sent, and send nothing")
-	cmd.Flags().StringVar(&show, "template", "", "write the built-in text `NAME`, limit or waiting, and do nothing else")
+	cmd.Flags().StringVar(&show, "template", "", "write the built-in text `NAME`, one of "+strings.Join(noticeTexts, ", ")+", and do nothing else")
 	jsonFlag(cmd, &asJSON)
-	if err := cmd.RegisterFlagCompletionFunc("template", cobra.FixedCompletions([]string{"limit", "waiting"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+	if err := cmd.RegisterFlagCompletionFunc("template", cobra.FixedCompletions(noticeTexts, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // only where the flag does not exist
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().Changed("template") {
 			text, err := builtIn.ReadFile("notices/" + show + ".txt")
 			if err != nil {
-				return wrongUsage(cmd, "--template: %q is neither limit nor waiting", show)
+				return wrongUsage(cmd, "--template: %q is none of %s", show, strings.Join(noticeTexts, ", "))
 			}
 			_, err = c.out.Write(text)
 			return outputError(err)
@@ -57,7 +62,11 @@ this by a timer, hourly.`,
 				return errors.Join(err, d.json(append([]sentNotice{}, sent...)))
 			}
 			for _, n := range sent {
-				d.say("%s: %s, to %s", n.Account, n.Subject, strings.Join(n.Recipients, ", "))
+				about := n.Subject
+				if n.Account != "" {
+					about = n.Account + ": " + about
+				}
+				d.say("%s, to %s", about, strings.Join(n.Recipients, ", "))
 			}
 			return err
 		})(cmd, args)
@@ -67,9 +76,9 @@ this by a timer, hourly.`,
 
 // sentNotice is one that was sent, or would be.
 type sentNotice struct {
-	Account    string   `json:"account"`
+	Account    string   `json:"account"` // empty: of several, to the operator
 	Subject    string   `json:"subject"`
-	Level      int64    `json:"level"` // per cent of the limit, 50 more where mail stops, or per cent of the hold time
+	Level      int64    `json:"level"` // per cent of the limit, 50 more where mail stops, or per cent of the hold time; of silence who knows
 	Recipients []string `json:"recipients"`
 }
 
@@ -102,9 +111,14 @@ func (d *desk) notify(ctx context.Context, dryRun bool) ([]sentNotice, error) {
 	}
 	var sent []sentNotice
 	for _, n := range append(unsent, due...) {
-		name := "a deleted account"
+		if len(n.Recipients) == 0 { // in a dry run
+			continue
+		}
+		name := ""
 		if a := all.AccountByID(n.Account); a != nil {
 			name = a.Name
+		} else if n.Account != 0 {
+			name = "a deleted account"
 		}
 		if !dryRun {
 			err := d.mta.Submit(ctx, n.Message, n.Recipients...)
@@ -112,7 +126,7 @@ func (d *desk) notify(ctx context.Context, dryRun bool) ([]sentNotice, error) {
 				err = d.ledger.NoticeSent(ctx, n.ID, d.now())
 			}
 			if err != nil {
-				failures = append(failures, fmt.Errorf("the notice to %s about %s is not known to be sent; the next run tries again: %w", strings.Join(n.Recipients, ", "), name, err))
+				failures = append(failures, fmt.Errorf("the notice to %s about %s is not known to be sent; the next run tries again: %w", strings.Join(n.Recipients, ", "), cmp.Or(name, n.Subject), err))
 				if ctx.Err() != nil || errors.Is(err, meter.ErrUnavailable) {
 					break
 				}
@@ -166,6 +180,10 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 	if err != nil {
 		return nil, nil, err
 	}
+	silences, err := d.silences(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	post := postman{desk: d, hostname: hostname, noticed: noticed}
 	for _, invoices := range months {
 		month := invoices.Month
@@ -177,7 +195,7 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 			}
 			subject := fmt.Sprintf("%s, limits of %d messages and %d octets", month, t.Messages, t.Bytes)
 			if post.wants(a, subject, level) {
-				post.write(a, subject, level, texts.limit, d.limitNotice(a, i, month, hostname))
+				post.write(a.Name, meter.Notice{Account: a.ID, Subject: subject, Level: level, Recipients: post.recipients(a)}, texts.limit, d.limitNotice(a, i, month, hostname))
 			}
 		}
 	}
@@ -189,11 +207,12 @@ func (d *desk) dueNotices(ctx context.Context, all *meter.Directory, dryRun bool
 				over = append(over, a)
 			}
 		} else if post.wants(a, waitingSubject, halfHold) {
-			post.write(a, waitingSubject, halfHold, texts.waiting, d.waitingNotice(a, w, hostname))
+			post.write(a.Name, meter.Notice{Account: a.ID, Subject: waitingSubject, Level: halfHold, Recipients: post.recipients(a)}, texts.waiting, d.waitingNotice(a, w, hostname))
 		}
 	}
+	heard := post.tellSilence(texts, all, silences, waiting)
 	if !dryRun {
-		err = d.endOccasions(ctx, all, over)
+		err = errors.Join(d.endOccasions(ctx, all, over), d.ledger.EndOccasions(ctx, heard...))
 	}
 	return post.written, post.failures, err
 }
@@ -306,19 +325,20 @@ func (p *postman) recipients(a *meter.Account) []string {
 	return to
 }
 
-func (p *postman) write(a *meter.Account, subject string, level int64, text *template.Template, values any) {
+// write completes a notice with its message, and reports whether that could be written.
+func (p *postman) write(about string, n meter.Notice, text *template.Template, values any) bool {
 	heading, body, err := fill(text, values)
 	if err != nil {
-		p.failures = append(p.failures, fmt.Errorf("the notice about %s cannot be written: %w", a.Name, err))
-		return
+		p.failures = append(p.failures, fmt.Errorf("the notice about %s cannot be written: %w", about, err))
+		return false
 	}
 	from := p.settings.Notices.From
 	if from == "" {
 		from = "postmaster@" + p.hostname
 	}
-	to := p.recipients(a)
-	p.written = append(p.written, meter.Notice{Account: a.ID, Subject: subject, Level: level, Recipients: to,
-		Message: letter(from, to[0], p.hostname, heading, body, p.local(p.now()))})
+	n.Message = letter(from, n.Recipients[0], p.hostname, heading, body, p.local(p.now()))
+	p.written = append(p.written, n)
+	return true
 }
 
 // hostname is the name by which customers know this host: that of the settings, else the MTA's, else its

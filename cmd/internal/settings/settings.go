@@ -89,11 +89,12 @@ type Retention struct {
 	Sessions time.Duration
 }
 
-// Notices are mail to customers about their limits and their waiting mail.
+// Notices are mail to customers about their limits, their waiting mail and their silence, and of the last to the operator.
 type Notices struct {
-	From      string // address of the header From; empty: postmaster at the host name
-	Copy      string // address of the operator; empty: no copy
-	Templates string // directory of texts that take the place of the built-in ones
+	From      string        // address of the header From; empty: postmaster at the host name
+	Copy      string        // address of the operator; empty: no copy
+	Templates string        // directory of texts that take the place of the built-in ones
+	Silent    time.Duration // after which a customer who does not fetch is told of; 0: never
 }
 
 // Policy belongs to mailbag-policyd.

@@ -64,7 +64,7 @@ func TestDefaults(t *testing.T) {
 		Limits:    Limits{Messages: 100000, Bytes: 1e9, OnLimit: meter.Bill},
 		Billing:   Billing{Currency: "USD", BasePrice: 1000, TierPrice: 1000, Location: time.UTC},
 		Retention: Retention{Messages: 62 * day, Turns: 400 * day, Sessions: 90 * day},
-		Notices:   Notices{Templates: "/etc/mailbag/notices"},
+		Notices:   Notices{Templates: "/etc/mailbag/notices", Silent: 7 * day},
 		Policy: Policy{
 			Metrics: Address{"tcp4", "127.0.0.1:9366"},
 		},
@@ -170,6 +170,8 @@ func TestMistakesNameTheKeyAndTheLine(t *testing.T) {
 		{"unquoted price", "[billing]\nbase_price = 10.00\n", `line 2: billing.base_price: takes an amount such as "10.00" in quotes, not a number with a point`},
 		{"price with one digit", "[billing]\nbase_price = '10.5'\n", "line 2: billing.base_price: \"10.5\" is not an amount"},
 		{"copy to nobody", "[notices]\ncopy = 'ops'\n", "line 2: notices.copy: \"ops\" is not an address"},
+		{"short silence", "[notices]\nsilent = '12h'\n", "line 2: notices.silent: 12h is too short: at least 1d, or 0 for no notices"},
+		{"silence without unit", "[notices]\nsilent = 7\n", `line 2: notices.silent: takes a duration such as "7d" in quotes, not a number`},
 		{"negative price", "[billing]\nbase_price = '-10.50'\n", "line 2: billing.base_price: amount \"-10.50\" is negative"},
 		{"time zone", "[billing]\ntimezone = 'Europe/Bonn'\n", "line 2: billing.timezone: \"Europe/Bonn\" is not a known time zone"},
 		{"local time", "[billing]\ntimezone = 'Local'\n", "line 2: billing.timezone: the time zone must be named"},

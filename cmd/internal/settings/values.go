@@ -155,6 +155,24 @@ func retention(value any) (time.Duration, error) {
 	return d, err
 }
 
+// minSilence is far above what the ledger knows of who asks in vain, which is an hour old at the most.
+const minSilence = 24 * time.Hour
+
+func silence(value any) (time.Duration, error) {
+	if n, ok := value.(int64); ok && n == 0 {
+		return 0, nil
+	}
+	s, err := text(value, `a duration such as "7d"`)
+	if err != nil {
+		return 0, err
+	}
+	d, err := units.ParseDuration(s)
+	if err == nil && d > 0 && d < minSilence {
+		err = fmt.Errorf("%s is too short: at least %s, or 0 for no notices", units.FormatDuration(d), units.FormatDuration(minSilence))
+	}
+	return d, err
+}
+
 func absolutePath(value any) (string, error) {
 	s, err := text(value, "a path")
 	if err != nil {
