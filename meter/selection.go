@@ -48,7 +48,7 @@ func (l *Ledger) Select(ctx context.Context, s Selection) ([]Listed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.listed(ctx, s.Month, ids)
+	return l.Listed(ctx, s.Month, ids...)
 }
 
 // selected returns the IDs of the accounts of a selection, in its order.

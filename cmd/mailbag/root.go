@@ -77,8 +77,8 @@ server, retried while it is away), etrn and atrn (held until the customer asks f
 	if err := root.MarkPersistentFlagFilename("config", "toml"); err != nil {
 		panic(err) // only where the flag does not exist
 	}
-	root.AddCommand(c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(), c.mailboxCommand(),
-		c.recipientCommand(), c.planCommand(), c.usageCommand(), c.invoiceCommand(), c.statementCommand(),
+	root.AddCommand(c.findCommand(), c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(),
+		c.mailboxCommand(), c.recipientCommand(), c.planCommand(), c.usageCommand(), c.invoiceCommand(), c.statementCommand(),
 		c.queueCommand(), c.flushCommand(), c.turnsCommand(), c.sessionsCommand(), c.expireCommand(), c.notifyCommand(),
 		c.wiringCommand(onPostfix), c.wiringCommand(onExim), c.doctorCommand(), c.databaseCommand(), c.completionCommand(), c.manualCommand())
 	return root
