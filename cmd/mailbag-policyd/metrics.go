@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,6 +59,33 @@ func (m *metrics) showTables(current func() bool) {
 		return 0
 	}))
 }
+
+// showSilent shows how many accounts have not fetched for that time; 0: nothing.
+func (m *metrics) showSilent(ledger *meter.Ledger, after time.Duration) {
+	if after > 0 {
+		m.registry.MustRegister(&silent{prometheus.NewDesc("mailbag_accounts_silent", "Accounts in service whose customers have not asked for mail for as long as notices.silent says.", nil, nil), ledger, after})
+	}
+}
+
+// silent counts when it is asked. Without the ledger nothing is known, and nothing shown.
+type silent struct {
+	desc   *prometheus.Desc
+	ledger *meter.Ledger
+	after  time.Duration
+}
+
+func (s *silent) Describe(to chan<- *prometheus.Desc) { to <- s.desc }
+
+func (s *silent) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), countTime)
+	defer cancel()
+	if n, err := s.ledger.CountSilent(ctx, time.Now().Add(-s.after)); err == nil {
+		to <- prometheus.MustNewConstMetric(s.desc, prometheus.GaugeValue, float64(n))
+	}
+}
+
+// countTime is for a count of accounts, well within what Prometheus waits for an answer.
+const countTime = 3 * time.Second
 
 func (m *metrics) committed(batch int, took time.Duration, err error) {
 	m.seconds.Observe(took.Seconds())

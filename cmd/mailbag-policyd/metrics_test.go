@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -18,6 +20,7 @@ import (
 	"mailbag/cmd/internal/postfix"
 	"mailbag/cmd/internal/readings"
 	"mailbag/cmd/internal/settings"
+	"mailbag/meter"
 	"mailbag/meter/login"
 	"mailbag/policy"
 	"mailbag/popd"
@@ -92,8 +95,9 @@ func TestDashboardAndAlertsNameMetricsThatThereAre(t *testing.T) {
 	var ledger daemon.Ledger
 	s := settings.Default()
 	s.Database = filepath.Join(t.TempDir(), "mailbag.db")
-	ledger.Open(s, slog.New(slog.DiscardHandler), all, nil)
+	opened, _ := ledger.Open(s, slog.New(slog.DiscardHandler), all, nil)
 	defer ledger.Close()
+	own.showSilent(opened, s.Notices.Silent)
 	for _, register := range []func() error{
 		func() error { _, err := policy.New(policy.Config{Metrics: all}); return err },
 		func() error { _, err := odmr.New(odmr.Config{Metrics: all}); return err },
@@ -147,4 +151,39 @@ func descriptions(of *prometheus.Registry) string {
 		all.WriteString(d.String() + "\n")
 	}
 	return all.String()
+}
+
+func TestSilentAccountsAreCounted(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "mailbag.db")
+	ledger, err := meter.Open(t.Context(), path, meter.Options{Create: true, Now: func() time.Time { return time.Now().Add(-8 * 24 * time.Hour) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ledger.Close()
+	for name, mode := range map[string]meter.Mode{"away": meter.ATRN, "relay": meter.Backup} {
+		err := ledger.AddAccount(t.Context(), meter.Account{Name: name, Mode: mode, Domains: []string{name + ".example"}, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		path  string
+		after time.Duration
+		want  string
+	}{
+		{path, 7 * 24 * time.Hour, "1"}, {path, 9 * 24 * time.Hour, "0"}, {path, 0, "none"}, {path + "-away", 7 * 24 * time.Hour, "none"},
+	} {
+		m, got := newMetrics(), "none"
+		m.showSilent(meter.New(c.path, meter.Options{}), c.after)
+		families, err := m.registry.Gather()
+		for _, f := range families {
+			if f.GetName() == "mailbag_accounts_silent" {
+				got = fmt.Sprint(f.GetMetric()[0].GetGauge().GetValue())
+			}
+		}
+		if got != c.want || err != nil {
+			t.Errorf("for %v in %s: %s are silent, %v; want %s", c.after, c.path, got, err, c.want)
+		}
+	}
 }

@@ -3,11 +3,43 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"mailbag/cmd/internal/units"
 	"mailbag/meter"
 )
+
+// examineCustomers names the accounts that have been silent for longest.
+func (p *patient) examineCustomers(ctx context.Context) []diagnosis {
+	if p.desk == nil || p.settings.Notices.Silent == 0 {
+		return nil
+	}
+	silences, err := p.desk.silences(ctx)
+	after := units.FormatDuration(p.settings.Notices.Silent)
+	switch {
+	case err != nil:
+		return []diagnosis{p.ledgerAway(err)}
+	case len(silences) == 0:
+		return []diagnosis{{Part: "customers", Result: well, Text: "nobody who fetches mail has been away for " + after}}
+	}
+	var names []string
+	for _, s := range silences[:min(len(silences), maxSilentNamed)] {
+		name := s.Name + ", who never did"
+		if !s.Fetched.IsZero() {
+			name = s.Name + ", last on " + p.desk.stamp(s.Fetched)
+		}
+		names = append(names, name)
+	}
+	text := fmt.Sprintf("%s %s not asked for mail for %s: %s", accountsOf(len(silences)), verb(int64(len(silences)), "has", "have"), after, strings.Join(names, "; "))
+	if more := len(silences) - len(names); more > 0 {
+		text += fmt.Sprintf("; and %s more", grouped(int64(more)))
+	}
+	return []diagnosis{{Part: "customers", Result: doubt, Text: text, Remedy: "see what waits for them, and call them: mailbag account list --silent " + after}}
+}
+
+// maxSilentNamed is how many accounts the doctor names that are silent.
+const maxSilentNamed = 3
 
 // examineQueue names accounts whose mail waits for so long that it may soon go back to its senders.
 func (p *patient) examineQueue(ctx context.Context) []diagnosis {

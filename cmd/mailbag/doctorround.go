@@ -164,6 +164,7 @@ func (p *patient) looks() []look {
 		{"popd", p.examinePopd},
 		{"units", p.examineUnits},
 		{"notices", p.examineNotices},
+		{"customers", p.examineCustomers},
 		{p.words.Command, p.examineMTA},
 		{"smtp", p.examineSMTP},
 		{"certificate", p.examineCertificate},
