@@ -176,3 +176,45 @@ func TestWhatCannotBeRecordedTakesNoPlaceBelowTheLimit(t *testing.T) {
 		t.Errorf("the message below the limit is answered %q", got)
 	}
 }
+
+// Of a plan that is changed while mail comes, the new limit is in force for all its accounts that have none of their own.
+func TestALimitFollowsItsPlan(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, []meter.Account{account("acme", meter.ATRN, "acme.example"), account("bolt", meter.ATRN, "bolt.example")}, nil)
+	if err := d.ledger.AddPlan(t.Context(), meter.Plan{Name: "gold", Terms: meter.Terms{Messages: 1, OnLimit: meter.Defer}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, own := range map[string]int64{"acme": 0, "bolt": 5} {
+		_, _, err := d.ledger.EditAccount(t.Context(), name, "account set", func(a *meter.Account) error {
+			a.Plan, a.Messages = "gold", own
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	answered := func(want string) {
+		t.Helper()
+		waitFor(t, "the answer "+want, func() bool { return strings.HasPrefix(d.mayCome(t, "a@acme.example"), want) })
+	}
+	if got := d.ended(t, 1, 10, "a@acme.example", "a@bolt.example"); got != "c" {
+		t.Fatalf("the first message is answered %q", got)
+	}
+	answered("452 4.2.2 ")
+	for _, change := range []struct {
+		set  func(*meter.Terms)
+		want string
+	}{
+		{func(t *meter.Terms) { t.OnLimit = meter.Reject }, "552 5.2.2 "},
+		{func(t *meter.Terms) { t.Messages = 2 }, "DUNNO"},
+	} {
+		_, _, err := d.ledger.EditPlan(t.Context(), "gold", func(terms *meter.Terms) error { change.set(terms); return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		answered(change.want)
+	}
+	if got := d.mayCome(t, "a@bolt.example"); got != "DUNNO" {
+		t.Errorf("an account below its own limit is answered %q", got)
+	}
+}
