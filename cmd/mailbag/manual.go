@@ -127,7 +127,7 @@ func remarks(cmd *cobra.Command) []remark {
 // ownRemarks are by the command's path; most have none.
 var ownRemarks = map[string]struct{ security, diagnostics, limits string }{
 	"mailbag account add": {security: "A password is never an argument and is printed only when it was made here; a verifier of it is kept.",
-		limits: "A name has 1 to 32 characters, a password 128 octets, a hold 100 days at the most."},
+		limits: "A name has 1 to 32 characters, a password 128 octets, a customer 64, a note 500, a hold 100 days at the most."},
 	"mailbag account export":     {security: "What it writes has the verifiers of passwords, by which these can be guessed: keep it as secret as the ledger."},
 	"mailbag account import":     {limits: "The file has at most 1 GiB."},
 	"mailbag account sheet":      {security: "No password is on the sheet."},
