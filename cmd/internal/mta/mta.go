@@ -45,6 +45,9 @@ type System interface {
 	// Identity reads who this MTA is. The error is ErrMissing, ErrBroken or ErrUnreachable.
 	Identity(context.Context) (Identity, error)
 
+	// Log is where it says what became of messages, and how that is read.
+	Log(context.Context) Log
+
 	// Submit hands a message with the null sender (RFC 5321, section 4.5.5) to the MTA. It is in the MTA's queue when
 	// Submit returns nil, and there it is whole or not at all, also when this process is killed.
 	Submit(ctx context.Context, message string, to ...string) error
