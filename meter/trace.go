@@ -1,0 +1,140 @@
+package meter
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// A CountedMessage is the evidence of a message for one of its accounts.
+type CountedMessage struct {
+	Account string    `json:"account"`
+	QueueID string    `json:"queue_id"`
+	At      time.Time `json:"at"`
+	Bytes   int64     `json:"bytes"`
+}
+
+// Counted is the evidence there is of messages by their queue IDs. Other messages may have had one of these, too.
+func (l *Ledger) Counted(ctx context.Context, queueIDs []string) ([]CountedMessage, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []CountedMessage
+	// "A" is what follows "@".
+	for rows, err := range query(ctx, db, `
+		SELECT a.name, m.queue_id, m.at, m.size FROM json_each(?) AS id
+		CROSS JOIN message m ON m.instance >= id.value || '@' AND m.instance < id.value || 'A'
+		JOIN account a ON a.id = m.account`, asJSON(queueIDs)) {
+		var m CountedMessage
+		var at int64
+		if err == nil {
+			err = rows.Scan(&m.Account, &m.QueueID, &at, &m.Bytes)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		m.At = time.UnixMilli(at).UTC()
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// WaitingFor are the accounts for whose turns messages wait, by their queue IDs, as the index knows it.
+func (l *Ledger) WaitingFor(ctx context.Context, queueIDs []string) (map[string][]string, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	accounts := map[string][]string{}
+	for rows, err := range query(ctx, db, `
+		SELECT DISTINCT w.queue_id, a.name FROM json_each(?) AS id CROSS JOIN waiting w ON w.queue_id = id.value
+		JOIN account a ON a.id = w.account WHERE w.delivered IS NULL`, asJSON(queueIDs)) {
+		var id, name string
+		if err == nil {
+			err = rows.Scan(&id, &name)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		accounts[id] = append(accounts[id], name)
+	}
+	return accounts, nil
+}
+
+// Owners are the accounts that have domains, by the domains. What is nobody's is not among them.
+func (l *Ledger) Owners(ctx context.Context, domains []string) (map[string]string, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	owners := map[string]string{}
+	for rows, err := range query(ctx, db, `
+		SELECT d.name, a.name FROM json_each(?) AS j CROSS JOIN domain d ON d.name = j.value JOIN account a ON a.id = d.account`,
+		asJSON(domains)) {
+		var domain, name string
+		if err == nil {
+			err = rows.Scan(&domain, &name)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		owners[domain] = name
+	}
+	return owners, nil
+}
+
+// DomainsOf are an account's domains. The error is [ErrNoAccount].
+func (l *Ledger) DomainsOf(ctx context.Context, name string) ([]string, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var domains []string
+	for rows, err := range query(ctx, db, `
+		SELECT coalesce(d.name, '') FROM account a LEFT JOIN domain d ON d.account = a.id WHERE a.name = ? AND a.deleted IS NULL`, name) {
+		var domain string
+		if err == nil {
+			err = rows.Scan(&domain)
+		}
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		domains = append(domains, domain)
+	}
+	if len(domains) == 0 {
+		return nil, ErrNoAccount
+	}
+	if domains[0] == "" {
+		return nil, nil
+	}
+	return domains, nil
+}
+
+// TurnAt is the turn that an account had at a time, which is known to the second. It is nil where it had none, or one that is not kept any more.
+func (l *Ledger) TurnAt(ctx context.Context, account string, at time.Time) (*Turn, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const exact = time.Second
+	t := Turn{Account: account}
+	var began, ended int64
+	err = db.QueryRowContext(ctx, `
+		SELECT kind, client, peer, began, coalesce(ended, 0), messages, bytes, coalesce(outcome, '') FROM turn
+		WHERE account = (SELECT id FROM account WHERE name = ?) AND began <= ? ORDER BY began DESC LIMIT 1`,
+		account, at.Add(exact).UnixMilli()).
+		Scan(&t.Kind, &t.Client, &t.Peer, &began, &ended, &t.Messages, &t.Bytes, &t.Outcome)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	t.Began = time.UnixMilli(began).UTC()
+	if ended != 0 {
+		t.Ended = time.UnixMilli(ended).UTC()
+	}
+	if err != nil || !t.Ended.IsZero() && t.Ended.Add(exact).Before(at) {
+		return nil, unavailable(err)
+	}
+	return &t, nil
+}
