@@ -60,26 +60,28 @@ func (m *metrics) showTables(current func() bool) {
 	}))
 }
 
-// showSilent shows how many accounts have not fetched for that time; 0: nothing.
-func (m *metrics) showSilent(ledger *meter.Ledger, after time.Duration) {
-	if after > 0 {
-		m.registry.MustRegister(&silent{prometheus.NewDesc("mailbag_accounts_silent", "Accounts in service whose customers have not asked for mail for as long as notices.silent says.", nil, nil), ledger, after})
-	}
+// showSilent shows how many accounts have not fetched for the time that is said then; 0: nothing.
+func (m *metrics) showSilent(ledger *meter.Ledger, after func() time.Duration) {
+	m.registry.MustRegister(&silent{prometheus.NewDesc("mailbag_accounts_silent", "Accounts in service whose customers have not asked for mail for as long as notices.silent says.", nil, nil), ledger, after})
 }
 
 // silent counts when it is asked. Without the ledger nothing is known, and nothing shown.
 type silent struct {
 	desc   *prometheus.Desc
 	ledger *meter.Ledger
-	after  time.Duration
+	after  func() time.Duration
 }
 
 func (s *silent) Describe(to chan<- *prometheus.Desc) { to <- s.desc }
 
 func (s *silent) Collect(to chan<- prometheus.Metric) {
+	after := s.after()
+	if after == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), countTime)
 	defer cancel()
-	if n, err := s.ledger.CountSilent(ctx, time.Now().Add(-s.after)); err == nil {
+	if n, err := s.ledger.CountSilent(ctx, time.Now().Add(-after)); err == nil {
 		to <- prometheus.MustNewConstMetric(s.desc, prometheus.GaugeValue, float64(n))
 	}
 }

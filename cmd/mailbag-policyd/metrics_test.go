@@ -97,7 +97,7 @@ func TestDashboardAndAlertsNameMetricsThatThereAre(t *testing.T) {
 	s.Database = filepath.Join(t.TempDir(), "mailbag.db")
 	opened, _ := ledger.Open(s, slog.New(slog.DiscardHandler), all, nil)
 	defer ledger.Close()
-	own.showSilent(opened, s.Notices.Silent)
+	own.showSilent(opened, func() time.Duration { return s.Notices.Silent })
 	for _, register := range []func() error{
 		func() error { _, err := policy.New(policy.Config{Metrics: all}); return err },
 		func() error { _, err := odmr.New(odmr.Config{Metrics: all}); return err },
@@ -175,7 +175,7 @@ func TestSilentAccountsAreCounted(t *testing.T) {
 		{path, 7 * 24 * time.Hour, "1"}, {path, 9 * 24 * time.Hour, "0"}, {path, 0, "none"}, {path + "-away", 7 * 24 * time.Hour, "none"},
 	} {
 		m, got := newMetrics(), "none"
-		m.showSilent(meter.New(c.path, meter.Options{}), c.after)
+		m.showSilent(meter.New(c.path, meter.Options{}), func() time.Duration { return c.after })
 		families, err := m.registry.Gather()
 		for _, f := range families {
 			if f.GetName() == "mailbag_accounts_silent" {

@@ -56,7 +56,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 		accounts := follower.Directory()
 		return accounts != nil && d.tables.written.Load() == accounts
 	})
-	d.metrics.showSilent(ledger, d.settings.Notices.Silent)
+	d.metrics.showSilent(ledger, func() time.Duration { return d.settings().Notices.Silent })
 	recorder := meter.NewRecorder(ledger, d.metrics.committed)
 	defer recorder.Close()
 	p, err := policy.New(policy.Config{

@@ -79,7 +79,7 @@ server, retried while it is away), etrn and atrn (held until the customer asks f
 	}
 	root.AddCommand(c.findCommand(), c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(),
 		c.mailboxCommand(), c.recipientCommand(), c.planCommand(), c.usageCommand(), c.invoiceCommand(), c.statementCommand(),
-		c.queueCommand(), c.flushCommand(), c.turnsCommand(), c.sessionsCommand(), c.expireCommand(), c.notifyCommand(),
+		c.queueCommand(), c.flushCommand(), c.turnsCommand(), c.sessionsCommand(), c.traceCommand(), c.expireCommand(), c.notifyCommand(),
 		c.wiringCommand(onPostfix), c.wiringCommand(onExim), c.doctorCommand(), c.databaseCommand(), c.completionCommand(), c.manualCommand())
 	return root
 }

@@ -44,7 +44,7 @@ var keys = []key{
 	{"notices.from", "", command, into(func(s *Settings) *string { return &s.Notices.From }, optional(mailAddress))},
 	{"notices.copy", "", command, into(func(s *Settings) *string { return &s.Notices.Copy }, optional(mailAddress))},
 	{"notices.templates", "/etc/mailbag/notices", command, into(func(s *Settings) *string { return &s.Notices.Templates }, absolutePath)},
-	{"notices.silent", "7d", command, into(func(s *Settings) *duration { return &s.Notices.Silent }, silence)},
+	{"notices.silent", "7d", reload(policyd), into(func(s *Settings) *duration { return &s.Notices.Silent }, silence)},
 
 	{"policy.milter", "", restart(policyd), into(func(s *Settings) *Address { return &s.Policy.Milter }, optional(address))},
 	{"policy.listen", "", restart(policyd), into(func(s *Settings) *Address { return &s.Policy.Listen }, optional(address))},
