@@ -129,6 +129,9 @@ func tellLogged(m *trace.Message) *tracedMessage {
 		told.Client = cmp.Or(told.Client, e.Client)
 		told.Size = cmp.Or(told.Size, e.Size)
 		told.last = e.Last
+		for _, address := range strings.Fields(e.All) {
+			told.to(address)
+		}
 		event := tracedEvent{At: e.At, Kind: e.Kind, Text: e.Text, Relay: e.Relay}
 		if e.Times > 1 {
 			event.Times, event.Last = e.Times, e.Last
@@ -174,9 +177,11 @@ func (m *tracedMessage) waiting(e mta.Entry) {
 
 // settle finds the fates of recipients that are not in the queue.
 func (m *tracedMessage) settle() {
-	var end fate // of all that were not delivered
+	var end, begun fate // of all that were not delivered
 	for _, e := range m.Events {
 		switch e.Kind {
+		case mta.Queued:
+			begun = waits
 		case mta.Refused:
 			end = isRefused
 		case mta.Discarded:
@@ -191,7 +196,7 @@ func (m *tracedMessage) settle() {
 		if r.Fate != "" {
 			continue
 		}
-		r.Fate = isUnknown
+		r.Fate = cmp.Or(end, begun, isUnknown)
 		for _, e := range r.Events {
 			switch e.Kind {
 			case mta.Delivered:

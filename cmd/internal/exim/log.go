@@ -147,6 +147,9 @@ func readArrival(e *mta.Event, rest string) bool {
 	if e.Client = host(rest, " H="); e.Client == "" {
 		e.Client = "this host, user " + field(rest, " U=")
 	}
+	if _, all, ok := strings.Cut(rest, " for "); ok { // log_selector = +received_recipients
+		e.All = all
+	}
 	return e.Sender != ""
 }
 

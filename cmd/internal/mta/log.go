@@ -49,6 +49,7 @@ type Event struct {
 	Sender    string    // reverse-path; "<>" for the null one
 	Recipient string
 	Original  string // what the recipient was before an alias
+	All       string // recipients of a message that came, apart by spaces, where the MTA says so then
 	Client    string // host and address
 	Size      int64  // octets, as the MTA counts
 	MessageID string // the field's, with its brackets

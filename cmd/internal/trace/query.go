@@ -2,6 +2,7 @@ package trace
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +45,7 @@ func (q Query) criteria() []criterion {
 	}
 	if q.To != "" {
 		list = append(list, criterion{needles("", "", addressNeedle(q.To)), func(e mta.Event) bool {
-			return sameAddress(q.To, e.Recipient) || sameAddress(q.To, e.Original)
+			return anyRecipient(e, func(address string) bool { return sameAddress(q.To, address) })
 		}})
 	}
 	if len(q.Domains) > 0 {
@@ -52,7 +53,9 @@ func (q Query) criteria() []criterion {
 		for _, d := range q.Domains {
 			ours[strings.ToLower(d)] = true
 		}
-		c := criterion{needles("@", "", q.Domains...), func(e mta.Event) bool { return ours[domainOf(e.Recipient)] || ours[domainOf(e.Original)] }}
+		c := criterion{needles("@", "", q.Domains...), func(e mta.Event) bool {
+			return anyRecipient(e, func(address string) bool { return ours[domainOf(address)] })
+		}}
 		if len(q.Domains) > manyNeedles {
 			c.needles = needles("", "", "@")
 		}
@@ -63,6 +66,11 @@ func (q Query) criteria() []criterion {
 		list = append(list, criterion{needles("", "", id), func(e mta.Event) bool { return strings.EqualFold(strings.Trim(e.MessageID, "<>"), id) }})
 	}
 	return list
+}
+
+// anyRecipient asks about each that an event names.
+func anyRecipient(e mta.Event, fits func(string) bool) bool {
+	return fits(e.Recipient) || fits(e.Original) || slices.ContainsFunc(strings.Fields(e.All), fits)
 }
 
 // queueID is the queue ID that is asked for, if any.
