@@ -174,7 +174,7 @@ func TestSilentAccountsAreCounted(t *testing.T) {
 	}{
 		{path, 7 * 24 * time.Hour, "1"}, {path, 9 * 24 * time.Hour, "0"}, {path, 0, "none"}, {path + "-away", 7 * 24 * time.Hour, "none"},
 	} {
-		m, got := newMetrics(), "none"
+		m, got := newMetrics(settings.Default), "none"
 		m.showSilent(meter.New(c.path, meter.Options{}), func() time.Duration { return c.after })
 		families, err := m.registry.Gather()
 		for _, f := range families {

@@ -87,10 +87,7 @@ func newAccount(cmd *cobra.Command, name string, given *meter.Account, domains, 
 	if err := checkFields(cmd, given.Mode); err != nil {
 		return nil, err
 	}
-	a := &meter.Account{
-		Name: name, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient, CatchAll: true, TLS: meter.TLSOpportunistic,
-		CRAMMD5: given.Mode == meter.ATRN, // RFC 2645, section 5.1: an ATRN server has to offer CRAM-MD5
-	}
+	a := freshAccount(name, given.Mode)
 	copyFields(cmd, fields, a, given)
 	for _, text := range domains {
 		domain, err := meter.NormalizeDomain(text)
@@ -116,6 +113,14 @@ func newAccount(cmd *cobra.Command, name string, given *meter.Account, domains, 
 		return nil, usageError{cmd.CommandPath(), err}
 	}
 	return a, nil
+}
+
+// freshAccount has what an account of the mode has where nothing else is said.
+func freshAccount(name string, mode meter.Mode) *meter.Account {
+	return &meter.Account{
+		Name: name, Mode: mode, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient, CatchAll: true, TLS: meter.TLSOpportunistic,
+		CRAMMD5: mode == meter.ATRN, // RFC 2645, section 5.1: an ATRN server has to offer CRAM-MD5
+	}
 }
 
 func forceFlag(cmd *cobra.Command, to *bool) {

@@ -71,19 +71,21 @@ func (c *console) completeFlushable(cmd *cobra.Command, args []string, prefix st
 	return c.completeOnly(meter.FlushNames)(cmd, args, prefix)
 }
 
+// completeFlag completes a flag with words of a kind.
+func (c *console) completeFlag(kind meter.Kind) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		return c.beginning(cmd, kind, prefix)
+	}
+}
+
 // completeSelection completes the flags of a listing of accounts.
 func (c *console) completeSelection(cmd *cobra.Command) {
 	fixed := func(words []string) cobra.CompletionFunc {
 		return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 	}
-	from := func(kind meter.Kind) cobra.CompletionFunc {
-		return func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			return c.beginning(cmd, kind, prefix)
-		}
-	}
 	for flag, complete := range map[string]cobra.CompletionFunc{
-		"mode": fixed(texts(meter.Modes)), "sort": fixed(texts(meter.SortKeys)), "domain": from(meter.DomainNames),
-		"customer": from(meter.CustomerWords), "plan": from(meter.PlanNames),
+		"mode": fixed(texts(meter.Modes)), "sort": fixed(texts(meter.SortKeys)), "domain": c.completeFlag(meter.DomainNames),
+		"customer": c.completeFlag(meter.CustomerWords), "plan": c.completeFlag(meter.PlanNames),
 	} {
 		if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
 			panic(err) // only where the flag does not exist

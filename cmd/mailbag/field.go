@@ -143,6 +143,32 @@ func (p *parsed[T]) Set(s string) error {
 	return nil
 }
 
+// present writes the value that is there so that Set reads it as the same; empty: the default.
+func (p *parsed[T]) present() string { return fieldText(*p.to) }
+
+// fieldText writes the value of a field so that it is read as the same.
+func fieldText(value any) string {
+	switch v := value.(type) {
+	case int64:
+		if v == 0 {
+			return ""
+		}
+	case bool:
+		return map[bool]string{true: "yes", false: "no"}[v]
+	case time.Duration:
+		if v == 0 {
+			return ""
+		}
+		return units.FormatDuration(v)
+	case meter.Price:
+		if !v.Set {
+			return ""
+		}
+		return v.Cents.String()
+	}
+	return fmt.Sprint(value)
+}
+
 // orEmpty reads an empty text as the zero value, which stands for the default.
 func orEmpty[T any](parse func(string) (T, error)) func(string) (T, error) {
 	return func(s string) (T, error) {

@@ -210,10 +210,24 @@ func (d *desk) billCSV(all *meter.Invoices) error {
 
 // freeText keeps a spreadsheet from taking a text for a formula (OWASP, CSV Injection).
 func freeText(s string) string {
-	if first, _ := utf8.DecodeRuneInString(s); strings.ContainsRune("=+-@＝＋－＠", first) {
+	if formula(s) {
 		return "'" + s
 	}
 	return s
+}
+
+// freedText is the text that freeText was given.
+func freedText(s string) string {
+	if text, quoted := strings.CutPrefix(s, "'"); quoted && formula(s) {
+		return text
+	}
+	return s
+}
+
+// formula reports whether a text begins like a formula, quoted or not.
+func formula(s string) bool {
+	first, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, "'"))
+	return strings.ContainsRune("=+-@＝＋－＠", first)
 }
 
 func (d *desk) showBills(all *meter.Invoices) {

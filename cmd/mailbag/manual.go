@@ -128,8 +128,8 @@ func remarks(cmd *cobra.Command) []remark {
 var ownRemarks = map[string]struct{ security, diagnostics, limits string }{
 	"mailbag account add": {security: "A password is never an argument and is printed only when it was made here; a verifier of it is kept.",
 		limits: "A name has 1 to 32 characters, a password 128 octets, a customer 64, a note 500, a hold 100 days at the most."},
-	"mailbag account export":     {security: "What it writes has the verifiers of passwords, by which these can be guessed: keep it as secret as the ledger."},
-	"mailbag account import":     {limits: "The file has at most 1 GiB."},
+	"mailbag account export":     {security: "What it writes as JSON has the verifiers of passwords, by which these can be guessed: keep it as secret as the ledger."},
+	"mailbag account import":     {security: "What it writes by --passwords is readable by its owner alone, and the only place that has them: of a password a verifier is kept.", limits: "A JSON file has at most 1 GiB; a CSV file 64 MiB, 1,000,000 rows and 64 KiB in a cell."},
 	"mailbag account sheet":      {security: "No password is on the sheet."},
 	"mailbag completion":         {security: "It prints a script, and anybody may run it."},
 	"mailbag database backup":    {security: "The copy has the verifiers of passwords, and is readable by its owner alone."},

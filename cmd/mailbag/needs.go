@@ -82,18 +82,25 @@ func (d *desk) pointOutSetup(ctx context.Context, accounts ...*meter.Account) {
 // refuseConflicts refuses domains that the MTA would deliver in another way. Where none is installed there is nothing to be
 // in conflict with; of one that is broken its check will tell.
 func (d *desk) refuseConflicts(ctx context.Context, domains ...string) error {
+	conflicts, err := d.conflicts(ctx, domains...)
+	if len(conflicts) > 0 {
+		return fmt.Errorf("%s; take it out of %s first, nothing was changed", conflicts[0], conflicts[0].Parameter)
+	}
+	return err
+}
+
+// conflicts are the domains among these that the MTA would deliver in another way, as far as that can be seen.
+func (d *desk) conflicts(ctx context.Context, domains ...string) ([]mta.Conflict, error) {
 	conflicts, err := d.mta.Conflicts(ctx, domains...)
 	switch {
-	case errors.Is(err, mta.ErrMissing):
-		return nil
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return nil, ctx.Err()
+	case errors.Is(err, mta.ErrMissing):
+		return nil, nil
 	case err != nil:
 		w := d.mta.Words()
 		d.note(`warning: it cannot be seen whether %s has %s already, as its own or in another way: %v; "mailbag %s check" tells when that is repaired`, w.Name, few(domains), err, w.Command)
-		return nil
-	case len(conflicts) > 0:
-		return fmt.Errorf("%s; take it out of %s first, nothing was changed", conflicts[0], conflicts[0].Parameter)
+		return nil, nil
 	}
-	return nil
+	return conflicts, nil
 }

@@ -64,11 +64,9 @@ A MOMENT is a time such as "2026-02-03" or "2026-02-03 10:00", in the billing ti
 	f.IntVar(&limit, "limit", limit, "tell of the latest `NUMBER` of messages, 1,000 at the most")
 	jsonFlag(cmd, &asJSON)
 	for flag, complete := range map[string]cobra.CompletionFunc{
-		"account": func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			return c.completeAccounts(cmd, nil, prefix)
-		},
-		"to":  c.completeTraced,
-		"log": completeFile,
+		"account": c.completeFlag(meter.AccountNames),
+		"to":      c.completeFlag(meter.DomainNames),
+		"log":     completeFile,
 	} {
 		if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
 			panic(err) // only where the flag does not exist
@@ -110,17 +108,6 @@ A MOMENT is a time such as "2026-02-03" or "2026-02-03 10:00", in the billing ti
 		})(cmd, args)
 	}
 	return cmd
-}
-
-// completeTraced completes domains.
-func (c *console) completeTraced(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	return c.suggest(0, func(_ context.Context, _ *desk, all *meter.Directory, _ []string) []string {
-		var domains []string
-		for a := range all.Accounts() {
-			domains = append(domains, a.Domains...)
-		}
-		return domains
-	})(cmd, nil, prefix)
 }
 
 // instantFlag is a flag for a time, or for how long ago it was.

@@ -65,72 +65,124 @@ type transferVerifier struct {
 }
 
 func (c *console) accountExportCommand() *cobra.Command {
-	return &cobra.Command{
+	var asCSV bool
+	cmd := &cobra.Command{
 		Use:   "export [FILE]",
-		Short: "Write all accounts as JSON, with the verifiers of their passwords",
+		Short: "Write all accounts as JSON, with the verifiers of their passwords, or as CSV without",
 		Long: `Write all accounts as JSON to a file that only you can read, or to stdout: what they are, their domains,
 networks, mailboxes, recipient lists, price plans, and the verifiers of their passwords. Keep it as secret as the ledger.
 Usage and history are not in it ("mailbag database backup" copies all), nor is mail.
 
+Where the name ends in .csv, or with --csv, it is a table for spreadsheets, in CSV (RFC 4180) and UTF-8, with the
+columns of "mailbag account import": no passwords and no recipient lists are in it. Change cells or add rows, and import it.
+
 ` + outputMeaning,
 		Example: `  mailbag account export accounts.json
+  mailbag account export accounts.csv
   mailbag account export | ssh other.example mailbag account import -`,
 		Args:              arguments("[FILE]"),
 		ValidArgsFunction: completeFile,
-		RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
-			all, plans, err := d.ledger.Transfers(ctx)
-			if err != nil {
-				return err
-			}
-			document := transferDocument{Version: transferVersion, Plans: []transferPlan{}, Accounts: []transferAccount{}}
-			for _, p := range plans {
-				document.Plans = append(document.Plans, transferPlan{p.Name, documentOf(p.Terms)})
-			}
-			for _, t := range all {
-				document.Accounts = append(document.Accounts, packed(t))
-			}
-			if len(args) == 0 {
-				return d.json(document)
-			}
-			text, err := json.MarshalIndent(document, "", "  ")
-			if err != nil {
-				return err
-			}
-			if made, err := d.writeText(args[0], append(text, '\n'), 0o600); !made || err != nil {
-				return err
-			}
-			d.say("wrote %s to %s", accountsOf(len(all)), args[0])
-			return nil
-		}),
 	}
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "write CSV (RFC 4180), for spreadsheets")
+	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
+		file := strings.Join(append(args, "-")[:1], "")
+		export := d.exportJSON
+		if asCSV || isNamed(file, ".csv") {
+			export = d.exportCSV
+		}
+		n, text, err := export(ctx)
+		if err != nil {
+			return err
+		}
+		if made, err := d.writeText(file, text, 0o600); !made || err != nil {
+			return err
+		}
+		d.say("wrote %s to %s", accountsOf(n), file)
+		return nil
+	})
+	return cmd
+}
+
+// exportJSON is all accounts as one ledger gives them to another.
+func (d *desk) exportJSON(ctx context.Context) (n int, text []byte, err error) {
+	all, plans, err := d.ledger.Transfers(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	document := transferDocument{Version: transferVersion, Plans: []transferPlan{}, Accounts: []transferAccount{}}
+	for _, p := range plans {
+		document.Plans = append(document.Plans, transferPlan{p.Name, documentOf(p.Terms)})
+	}
+	for _, t := range all {
+		document.Accounts = append(document.Accounts, packed(t))
+	}
+	text, err = json.MarshalIndent(document, "", "  ")
+	return len(all), append(text, '\n'), err
 }
 
 func (c *console) accountImportCommand() *cobra.Command {
-	var dryRun, forced, withMail bool
+	var flags importFlags
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Add the accounts that an export wrote",
-		Long: `Add the accounts that "mailbag account export" wrote, all of them or none; - is stdin. Names and domains
-must be free, and each account has to have every key that an export writes, so that nothing is left to chance;
-what is wrong is said all at once. Passwords go on working. The accounts are billed here from now on. The ledger
-is made where it is missing. Price plans come along; one that has other terms here stops the import.
+		Short: "Add and change the accounts of a CSV file, or add those that an export wrote as JSON",
+		Long: `Add and change accounts as the rows of a CSV file say, or add those that "mailbag account export" wrote as JSON: all
+of them or none. - is stdin; what begins with { or is named .json is JSON. What is wrong is said all at once, with its
+line. The ledger is made where it is missing.
 
-Mail is not in the file: copy the Maildirs, too. Where mail lies there before the accounts do, which may be that of
+The first line of a CSV file names its columns, in any order: ` + columnNames() + `. Only name has to be there. They mean
+and take what the flags of account add and set do; domains, networks and mailboxes have several values in a cell, apart by
+spaces, commas or semicolons, and a cell of theirs is the whole list. A row whose name is new adds an account, which needs a
+mode and a domain. A row of an account that is there changes what differs. What a column that is missing or a cell that is
+empty is of stays as it is; a cell with - alone takes the value away, or brings back the default. --dry-run has a line for
+each difference. The file is UTF-8, with commas, semicolons or tabs between its cells, as spreadsheets save it ("CSV UTF-8").
+
+An account or a mailbox whose log-in is new gets a password. These are written to the file of --passwords, a new one that only
+you can read, with the columns name, login and password. A domain for which mail waits and a mailbox in which mail is stored
+are not taken away: mailbag domain and mailbox remove ask what becomes of the mail. With another mode, what waits moves to the
+new way of delivery.
+
+In JSON, names and domains must be free, and each account has to have every key that an export writes, so that nothing is
+left to chance. Passwords go on working. The accounts are billed here from now on. Price plans come along; one that has other
+terms here stops the import.
+
+Mail is not in a file: copy the Maildirs, too. Where mail lies there before the accounts do, which may be that of
 others, --with-mail has to say that it is theirs.`,
-		Example:           "  mailbag account import accounts.json --dry-run\n  mailbag account import accounts.json",
+		Example: `  mailbag account import accounts.csv --dry-run
+  mailbag account import accounts.csv --passwords passwords.csv
+  mailbag account import accounts.json`,
 		Args:              arguments("FILE"),
 		ValidArgsFunction: completeFile,
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "look whether it can be done, and change nothing")
-	cmd.Flags().BoolVar(&forced, "force", false, "take contacts in their accounts' own domains")
-	cmd.Flags().BoolVar(&withMail, "with-mail", false, "take mail that is in the accounts' Maildirs for theirs")
+	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "look whether it can be done and what would change, and change nothing")
+	cmd.Flags().BoolVar(&flags.forced, "force", false, "take contacts in their accounts' own domains")
+	cmd.Flags().StringVar(&flags.passwords, "passwords", "", "new `FILE` for the passwords of log-ins that a CSV file makes")
+	cmd.Flags().BoolVar(&flags.withMail, "with-mail", false, "take mail that is in the accounts' Maildirs for theirs")
+	if err := cmd.RegisterFlagCompletionFunc("passwords", completeFile); err != nil {
+		panic(err) // only where the flag does not exist
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		transfers, plans, faults := c.readTransfers(args[0])
+		if flags.passwords == "-" {
+			return wrongUsage(cmd, "--passwords needs a file: what is said on stdout is no place for them")
+		}
+		name, text, isJSON, err := c.readImport(args[0])
+		if err != nil {
+			return notImported([]error{err})
+		}
+		if !isJSON {
+			file := readCSV(name, text)
+			return c.atNewLedger(func(ctx context.Context, d *desk, _ *cobra.Command, _ []string) error {
+				return d.importCSV(ctx, file, flags)
+			})(cmd, args)
+		}
+		if flags.passwords != "" {
+			return wrongUsage(cmd, "--passwords is for a CSV file; the passwords of what an export wrote as JSON go on working")
+		}
+		transfers, plans, faults := parseTransfers(name, text)
 		if len(faults) > 0 {
 			return notImported(faults)
 		}
 		return c.atNewLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
-			return d.importAccounts(ctx, transfers, plans, dryRun, forced, withMail)
+			return d.importAccounts(ctx, transfers, plans, flags.dryRun, flags.forced, flags.withMail)
 		})(cmd, args)
 	}
 	return cmd

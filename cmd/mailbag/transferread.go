@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"mailbag/cmd/internal/units"
@@ -15,30 +17,37 @@ import (
 // maxTransfer bounds the file, in octets: ten million listed recipients fit.
 const maxTransfer = 1 << 30
 
-// readTransfers reads a file whole and strictly: what is not understood could be what keeps mail out.
-func (c *console) readTransfers(name string) ([]meter.Transfer, []*meter.Plan, []error) {
+// readImport reads a file whole. What an export wrote as JSON is known by its name or its beginning.
+func (c *console) readImport(name string) (shown string, text []byte, isJSON bool, err error) {
 	in := c.in
 	if name == "-" {
 		name = "stdin"
 	} else {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, nil, []error{err}
+			return name, nil, false, err
 		}
 		defer f.Close()
 		in = f
 	}
-	text, err := io.ReadAll(io.LimitReader(in, maxTransfer+1))
-	if err != nil {
-		return nil, nil, []error{err}
+	if text, err = io.ReadAll(io.LimitReader(in, maxTransfer+1)); err != nil {
+		return name, nil, false, err
 	}
-	if len(text) > maxTransfer {
-		return nil, nil, []error{fmt.Errorf("%s is larger than 1 GiB", name)}
+	isJSON = isNamed(name, ".json") || bytes.HasPrefix(bytes.TrimSpace(text), []byte("{"))
+	switch {
+	case isJSON && len(text) > maxTransfer:
+		err = fmt.Errorf("%s is larger than 1 GiB", name)
+	case !isJSON && len(text) > maxCSV:
+		err = fmt.Errorf("%s is larger than 64 MiB; make several files of it", name)
 	}
-	return parseTransfers(name, text)
+	return name, text, isJSON, err
 }
 
-// parseTransfers reads the text of a file of that name. It returns all that is wrong, or else the accounts and the plans.
+// isNamed reports whether a file's name ends so, in capitals or not.
+func isNamed(name, ending string) bool { return strings.EqualFold(filepath.Ext(name), ending) }
+
+// parseTransfers reads the text of a file of that name strictly: what is not understood could be what keeps mail out. It
+// returns all that is wrong, or else the accounts and the plans.
 func parseTransfers(name string, text []byte) ([]meter.Transfer, []*meter.Plan, []error) {
 	all, plans, faults := transfersIn(text)
 	if len(faults) == 0 {
