@@ -25,7 +25,9 @@ func (in Instance) Log(ctx context.Context) mta.Log {
 
 // loggedID finds the ID that stands behind the time, its zone and the process, as far as they are there.
 func loggedID(line []byte) []byte {
-	line, _ = behind(line, "]: ", syslogPrefix)
+	if !dated(line) {
+		line, _ = behind(line, "]: ", syslogPrefix)
+	}
 	for range 5 { // date, time, zone and process stand before it, or nothing
 		if id := leadingID(line); id != nil {
 			return id
@@ -65,23 +67,25 @@ func logEvent(line []byte, now time.Time) (e mta.Event, ok bool) {
 	if !ok {
 		return e, false
 	}
-	if own, syslog := behind(rest, "]: ", syslogPrefix); syslog && bytes.HasPrefix(own, []byte("20")) {
-		if then, after, dated := mta.ReadStamp(own, now); dated {
+	if !dated(line) {
+		rest, ok = behind(rest, "]: ", syslogPrefix)
+		if then, after, own := mta.ReadStamp(rest, now); own {
 			at, rest = then, after
 		}
-	} else if syslog && bytes.IndexByte(rest, '[') > 0 && !bytes.HasPrefix(rest, []byte("H=")) && leadingID(rest) == nil {
-		rest = own
 	}
 	if len(rest) > 0 && rest[0] == '[' { // log_selector = +pid
 		rest, _ = behind(rest, "] ", 16)
 	}
 	e.At = at
-	if id := leadingID(rest); id != nil {
+	if id := leadingID(rest); ok && id != nil && bytes.Equal(id, loggedID(line)) {
 		e.ID = string(id)
 		return e, readLogged(&e, string(rest[len(id)+1:]))
 	}
-	return e, readRefusal(&e, string(rest))
+	return e, ok && readRefusal(&e, string(rest))
 }
+
+// dated reports whether a line begins as Exim writes it, and not syslog.
+func dated(line []byte) bool { return len(line) > 10 && line[4] == '-' && line[10] == ' ' }
 
 // readLogged reads what Exim says of a message that has an ID.
 func readLogged(e *mta.Event, what string) bool {
@@ -93,7 +97,7 @@ func readLogged(e *mta.Event, what string) bool {
 		e.Kind = mta.Delivered
 		readRecipient(e, rest)
 		e.Text = quotedField(rest, ` C="`)
-		e.Relay = field(rest, " H=")
+		e.Relay = host(rest, " H=")
 		if strings.HasPrefix(rest, ":blackhole:") || rest == "blackhole" || strings.HasPrefix(rest, "blackhole ") {
 			e.Kind = mta.Discarded
 		}
@@ -101,7 +105,7 @@ func readLogged(e *mta.Event, what string) bool {
 	case "==":
 		e.Kind = mta.Deferred
 		readRecipient(e, rest)
-		e.Relay = field(rest, " H=")
+		e.Relay = host(rest, " H=")
 		if at := strings.Index(rest, " defer ("); at >= 0 {
 			e.Text = afterCode(rest[at:])
 		}

@@ -39,7 +39,7 @@ const longestID = 24
 
 // mayBeID takes short IDs, which are hexadecimal, and long ones, which have no vowels, as words of English do.
 func mayBeID(s []byte) bool {
-	if len(s) < 5 {
+	if len(s) < 5 || len(s) > longestID {
 		return false
 	}
 	for _, c := range s {
@@ -73,6 +73,9 @@ func logEvent(line []byte, now time.Time) (e mta.Event, ok bool) {
 	}
 	e.At, e.Instance = at, string(name[:first])
 	if string(id) != noQueue {
+		if !bytes.Equal(id, loggedID(line)) {
+			return e, false
+		}
 		e.ID = string(id)
 	}
 	return e, readLogged(&e, string(name[last+1:]), string(what))
