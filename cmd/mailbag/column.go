@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -53,7 +54,13 @@ var columns = func() []*column {
 			items: func(t *tabled) []string {
 				return []string{f.value(&t.Account).(interface{ present() string }).present()}
 			},
-			read: func(t *tabled, s string) error { return f.value(&t.Account).Set(s) }}
+			read: func(t *tabled, s string) error {
+				v := f.value(&t.Account)
+				if v.Type() == "SIZE" && separated.MatchString(s) { // 1.000 is 1 octet to a flag, and 1,000 in some spreadsheets
+					return errors.New("it is not clear what its point or comma separates")
+				}
+				return v.Set(s)
+			}}
 		if f.flag != "mode" {
 			c.clear = func(t, fresh *tabled) { f.copy(&t.Account, &fresh.Account) }
 		}
@@ -106,16 +113,22 @@ func (d *desk) exportCSV(ctx context.Context) (n int, text []byte, err error) {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
 	w.UseCRLF = true // RFC 4180, section 2
+	err = w.WriteAll(tableOf(all))
+	return all.Len(), b.Bytes(), err
+}
+
+// tableOf are the records of a file of all accounts.
+func tableOf(all *meter.Directory) [][]string {
 	records := [][]string{strings.Split(columnNames(), ", ")}
 	for a := range all.Accounts() {
-		var record []string
-		for _, c := range columns {
-			record = append(record, c.cell(tabledOf(all, a)))
+		t := tabledOf(all, a)
+		record := make([]string, len(columns))
+		for i, c := range columns {
+			record[i] = c.cell(t)
 		}
 		records = append(records, record)
 	}
-	err = w.WriteAll(records)
-	return all.Len(), b.Bytes(), err
+	return records
 }
 
 // fits reports whether accounts of the mode have the property.

@@ -146,7 +146,11 @@ func (f *csvFile) read(d *draft, cell csvCell) bool {
 		c.clear(t, &tabled{Account: *freshAccount(t.Name, t.Mode)})
 	default:
 		if err := c.read(t, freedText(cell.text)); err != nil {
-			f.fault(cell.line, "%s: %s: %s%s", c.name, quoted(cell.text), sentence(err), hint(cell.text))
+			why := sentence(err)
+			if !strings.Contains(why, quoted(cell.text)) {
+				why = quoted(cell.text) + ": " + why
+			}
+			f.fault(cell.line, "%s: %s%s", c.name, why, hint(cell.text))
 			return false
 		}
 	}

@@ -56,7 +56,7 @@ func (r *csvRow) at(c *column) csvCell {
 
 func (r *csvRow) of(c *column) string { return r.at(c).text }
 
-// foreign is the column of an unknown name.
+// foreign is a column that is not read, because of its name.
 var foreign = new(column)
 
 // A csvFault is what is wrong at a line of the file.
@@ -181,6 +181,7 @@ func (f *csvFile) header(line int, record []string) {
 			f.columns[i] = foreign
 			f.fault(line, "the column %q is not known; %s", cell, meant(name))
 		case slices.Contains(f.columns, columns[at]):
+			f.columns[i] = foreign
 			f.fault(line, "the column %s is there twice", name)
 		default:
 			f.columns[i] = columns[at]
