@@ -6,6 +6,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"mailbag/cmd/internal/mta"
 )
@@ -172,7 +173,7 @@ func (f *finder) fits(e mta.Event, line []byte) bits { return fitting(f.criteria
 
 func fitting(criteria []criterion, e mta.Event, line []byte) (fits bits) {
 	for i, c := range criteria {
-		if c.fits != nil && c.fits(e) || c.fits == nil && bytes.Contains(bytes.ToLower(line), c.needles[0]) {
+		if c.fits != nil && c.fits(e) || c.fits == nil && strings.Contains(lowerCase(string(line)), string(c.needles[0])) {
 			fits |= 1 << i
 		}
 	}

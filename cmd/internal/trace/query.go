@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"time"
@@ -9,7 +8,7 @@ import (
 	"mailbag/cmd/internal/mta"
 )
 
-// A Query is what a message has to fit, in all that is not empty. Case does not matter.
+// A Query is what a message has to fit, in all that is not empty. Case does not matter, as far as it is ASCII's.
 type Query struct {
 	From    string   // address, domain, or "<>"
 	To      string   // address or domain of a recipient
@@ -38,32 +37,32 @@ const manyNeedles = 4
 func (q Query) criteria() []criterion {
 	var list []criterion
 	if q.Text != "" {
-		list = append(list, criterion{needles("", "", q.Text), nil})
+		list = append(list, criterion{needles("", q.Text), nil})
 	}
 	if q.From != "" {
-		list = append(list, criterion{needles("", "", addressNeedle(q.From)), func(e mta.Event) bool { return sameAddress(q.From, e.Sender) }})
+		list = append(list, criterion{needles("", addressNeedle(q.From)), func(e mta.Event) bool { return sameAddress(q.From, e.Sender) }})
 	}
 	if q.To != "" {
-		list = append(list, criterion{needles("", "", addressNeedle(q.To)), func(e mta.Event) bool {
+		list = append(list, criterion{needles("", addressNeedle(q.To)), func(e mta.Event) bool {
 			return anyRecipient(e, func(address string) bool { return sameAddress(q.To, address) })
 		}})
 	}
 	if len(q.Domains) > 0 {
 		ours := map[string]bool{}
 		for _, d := range q.Domains {
-			ours[strings.ToLower(d)] = true
+			ours[lowerCase(d)] = true
 		}
-		c := criterion{needles("@", "", q.Domains...), func(e mta.Event) bool {
+		c := criterion{needles("@", q.Domains...), func(e mta.Event) bool {
 			return anyRecipient(e, func(address string) bool { return ours[domainOf(address)] })
 		}}
 		if len(q.Domains) > manyNeedles {
-			c.needles = needles("", "", "@")
+			c.needles = needles("", "@")
 		}
 		list = append(list, c)
 	}
 	if q.ID != "" && q.queueID() == "" {
 		id := strings.Trim(q.ID, "<>")
-		list = append(list, criterion{needles("", "", id), func(e mta.Event) bool { return strings.EqualFold(strings.Trim(e.MessageID, "<>"), id) }})
+		list = append(list, criterion{needles("", id), func(e mta.Event) bool { return lowerCase(strings.Trim(e.MessageID, "<>")) == lowerCase(id) }})
 	}
 	return list
 }
@@ -116,10 +115,10 @@ func (q Query) covers(t time.Time) bool {
 	return !t.Before(q.Since) && (q.Until.IsZero() || t.Before(q.Until))
 }
 
-func needles(before, behind string, texts ...string) [][]byte {
+func needles(before string, texts ...string) [][]byte {
 	var list [][]byte
 	for _, t := range texts {
-		list = append(list, bytes.ToLower([]byte(before+t+behind)))
+		list = append(list, []byte(lowerCase(before+t)))
 	}
 	return list
 }
@@ -135,11 +134,11 @@ func addressNeedle(wanted string) string {
 // sameAddress reports whether an address is the wanted one, or in the wanted domain.
 func sameAddress(wanted, address string) bool {
 	if domain, ok := strings.CutPrefix(addressNeedle(wanted), "@"); ok {
-		return domainOf(address) == strings.ToLower(domain)
+		return domainOf(address) == lowerCase(domain)
 	}
-	return strings.EqualFold(wanted, address)
+	return lowerCase(wanted) == lowerCase(address)
 }
 
 func domainOf(address string) string {
-	return strings.ToLower(address[strings.LastIndexByte(address, '@')+1:])
+	return lowerCase(address[strings.LastIndexByte(address, '@')+1:])
 }

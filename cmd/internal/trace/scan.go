@@ -145,6 +145,13 @@ func lowered(text []byte) *[]byte {
 	return to
 }
 
+// lowerCase is the same of a string.
+func lowerCase(s string) string {
+	to := lowered([]byte(s))
+	defer lowers.Put(to)
+	return string(*to)
+}
+
 var lower = func() (table [256]byte) {
 	for i := range table {
 		table[i] = byte(i)
