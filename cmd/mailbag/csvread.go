@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -162,9 +161,7 @@ func blank(record []string) bool {
 }
 
 // trimmed is a cell without the white space around it, which nobody sees in a spreadsheet.
-func trimmed(cell string) string {
-	return strings.TrimFunc(cell, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
-}
+func trimmed(cell string) string { return strings.TrimSpace(cell) }
 
 // header reads the names of the columns.
 func (f *csvFile) header(line int, record []string) {
