@@ -37,14 +37,18 @@ func foremost(f front, at []settings.Address) []front {
 }
 
 func (p *patient) examinePolicyd(ctx context.Context) []diagnosis {
-	return p.examineDaemon(ctx, "policyd", p.settings.Policy.Metrics, []front{
+	return p.examineDaemon(ctx, "policyd", p.settings.Policy.Metrics, p.policydFronts())
+}
+
+func (p *patient) policydFronts() []front {
+	return []front{
 		// VRFY, because a recipient of a message would be noted.
 		{at: p.settings.Policy.Listen, socket: "mailbag-policyd.socket", ask: packet{
 			text: "request=smtpd_access_policy\nprotocol_state=VRFY\nrecipient=postmaster@doctor.invalid\n\n", end: '\n', answer: "action="}.ask},
 		// Options that the MTA offers, and the end of the session (SMFIC_OPTNEG and SMFIC_QUIT).
 		{at: p.settings.Policy.Milter, socket: "mailbag-milter.socket", ask: packet{
 			text: framed("O\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff"), end: 'O', answer: "\x00\x00\x00", farewell: framed("Q")}.ask},
-	})
+	}
 }
 
 func (p *patient) examineTurnd(ctx context.Context) []diagnosis {

@@ -34,7 +34,7 @@ func run(args []string, in, out, errs *os.File, load loader, now func() time.Tim
 	defer stop()
 
 	stdout, _ := out.Stat() // without it no file is taken for stdout
-	c := &console{in: in, out: bufio.NewWriter(out), stdout: stdout, err: errs, progress: term.IsTerminal(int(errs.Fd())),
+	c := &console{in: in, out: bufio.NewWriter(out), stdout: stdout, screen: term.IsTerminal(int(out.Fd())), err: errs, progress: term.IsTerminal(int(errs.Fd())),
 		load: load, now: now}
 	if term.IsTerminal(int(in.Fd())) {
 		c.secret = terminal{in: in, prompts: errs}
@@ -77,7 +77,7 @@ server, retried while it is away), etrn and atrn (held until the customer asks f
 	if err := root.MarkPersistentFlagFilename("config", "toml"); err != nil {
 		panic(err) // only where the flag does not exist
 	}
-	root.AddCommand(c.findCommand(), c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(),
+	root.AddCommand(c.findCommand(), c.statusCommand(), c.accountCommand(), c.passwdCommand(), c.domainCommand(), c.networkCommand(),
 		c.mailboxCommand(), c.recipientCommand(), c.planCommand(), c.usageCommand(), c.invoiceCommand(), c.statementCommand(),
 		c.queueCommand(), c.flushCommand(), c.turnsCommand(), c.sessionsCommand(), c.traceCommand(), c.expireCommand(), c.notifyCommand(),
 		c.wiringCommand(onPostfix), c.wiringCommand(onExim), c.doctorCommand(), c.databaseCommand(), c.completionCommand(), c.manualCommand())
@@ -106,6 +106,7 @@ type console struct {
 	in       io.Reader
 	out      *bufio.Writer
 	stdout   fs.FileInfo // what out leads to
+	screen   bool        // which is a terminal
 	err      io.Writer
 	secret   secretReader // nil: nobody is there to be asked
 	progress bool         // somebody watches stderr
