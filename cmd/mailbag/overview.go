@@ -48,8 +48,8 @@ type someAccounts struct {
 const (
 	// silentAfter is for how long customers are not heard of that are someAccounts as silent.
 	silentAfter = 7 * 24 * time.Hour
-	// overviewTime is what daemons have to answer, with lastWord.
-	overviewTime = lastWord + 250*time.Millisecond
+	// overviewTime is what daemons have to answer. Those that are well take milliseconds.
+	overviewTime = 2 * time.Second
 	// shownFirst is how many accounts of a kind are named.
 	shownFirst = 3
 )
