@@ -208,9 +208,9 @@ func (d *desk) billCSV(all *meter.Invoices) error {
 	return outputError(w.WriteAll(records))
 }
 
-// freeText keeps a spreadsheet from taking a text for a formula (OWASP, CSV Injection).
+// freeText keeps a spreadsheet from taking a text for a formula (OWASP, CSV Injection), or for what it makes of others.
 func freeText(s string) string {
-	if formula(s) {
+	if mistaken(s) {
 		return "'" + s
 	}
 	return s
@@ -218,16 +218,17 @@ func freeText(s string) string {
 
 // freedText is the text that freeText was given.
 func freedText(s string) string {
-	if text, quoted := strings.CutPrefix(s, "'"); quoted && formula(s) {
+	if text, quoted := strings.CutPrefix(s, "'"); quoted && mistaken(s) {
 		return text
 	}
 	return s
 }
 
-// formula reports whether a text begins like a formula, quoted or not.
-func formula(s string) bool {
-	first, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, "'"))
-	return strings.ContainsRune("=+-@＝＋－＠", first)
+// mistaken reports whether a text, quoted or not, begins like a formula or is like one that a spreadsheet spoiled.
+func mistaken(s string) bool {
+	s = strings.TrimLeft(s, "'")
+	first, _ := utf8.DecodeRuneInString(s)
+	return strings.ContainsRune("=+-@＝＋－＠", first) || spoiled(s) != ""
 }
 
 func (d *desk) showBills(all *meter.Invoices) {
