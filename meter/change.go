@@ -2,11 +2,9 @@ package meter
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/mattn/go-sqlite3"
 )
@@ -26,66 +24,6 @@ var (
 	ErrInvalid      = errors.New("invalid")
 	ErrChanged      = errors.New("it was changed meanwhile")
 )
-
-// A Change is one line of an account's history.
-type Change struct {
-	At     time.Time       `json:"at"`
-	Who    string          `json:"who"`
-	Action string          `json:"action"`
-	Before json.RawMessage `json:"before,omitempty"` // the account as a JSON object; none for its first line
-	After  json.RawMessage `json:"after"`
-}
-
-// History returns all that operators changed on the account, oldest first. Deleted accounts have a
-// history too.
-func (l *Ledger) History(ctx context.Context, name string) ([]Change, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var list []Change
-	for rows, err := range query(ctx, db, `
-		SELECT at, who, action, coalesce(before, ''), coalesce(after, '') FROM change
-		WHERE account = (SELECT id FROM account WHERE name = ?) ORDER BY id`, name) {
-		var c Change
-		var at int64
-		var before, after string
-		if err == nil {
-			err = rows.Scan(&at, &c.Who, &c.Action, &before, &after)
-		}
-		if err != nil {
-			return nil, unavailable(err)
-		}
-		c.At, c.After = time.UnixMilli(at).UTC(), writtenMailboxes(after)
-		if before != "" {
-			c.Before = writtenMailboxes(before)
-		}
-		list = append(list, c)
-	}
-	if list == nil {
-		return nil, fmt.Errorf("%s: %w", name, ErrNoAccount)
-	}
-	return list, nil
-}
-
-// writtenMailboxes has an account's document name its mailboxes as SMTP writes them.
-func writtenMailboxes(document string) json.RawMessage {
-	var account map[string]json.RawMessage
-	var mailboxes []string
-	if json.Unmarshal([]byte(document), &account) != nil || json.Unmarshal(account["mailboxes"], &mailboxes) != nil {
-		return json.RawMessage(document)
-	}
-	changed := false
-	for i, key := range mailboxes {
-		mailboxes[i] = Written(key)
-		changed = changed || mailboxes[i] != key
-	}
-	if !changed {
-		return json.RawMessage(document)
-	}
-	account["mailboxes"] = json.RawMessage(asJSON(mailboxes))
-	return json.RawMessage(asJSON(account))
-}
 
 // change executes the statements on an existing account, with a line of its history around them:
 // the account before and after, taken by the database itself, so that the line is right whatever

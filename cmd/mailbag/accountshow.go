@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -246,58 +243,4 @@ func first(i int, name string) string {
 		return ""
 	}
 	return name
-}
-
-func (c *console) historyCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:               "history NAME",
-		Short:             "Show who changed an account, when, and what",
-		Long:              "Show who changed an account, when, and what. Deleted accounts have a history too.",
-		Example:           "  mailbag account history acme",
-		Args:              arguments("NAME"),
-		ValidArgsFunction: c.completeAccounts,
-	}
-	jsonFlag(cmd, &asJSON)
-	cmd.RunE = c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, args []string) error {
-		changes, err := d.ledger.History(ctx, args[0])
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return d.json(changes)
-		}
-		t := table{heads: []string{"WHEN", "WHO", "ACTION", "WHAT"}}
-		for _, change := range changes {
-			t.add(d.stamp(change.At), change.Who, change.Action, difference(change))
-		}
-		d.table(&t)
-		return nil
-	})
-	return cmd
-}
-
-// difference is what a change made of the account, key by key. An account's first line has nothing
-// to differ from.
-func difference(change meter.Change) string {
-	var before, after map[string]json.RawMessage
-	if change.Before == nil || json.Unmarshal(change.Before, &before) != nil || json.Unmarshal(change.After, &after) != nil {
-		return ""
-	}
-	var texts []string
-	for _, key := range slices.Sorted(maps.Keys(after)) {
-		if was, is := plain(before[key]), plain(after[key]); was != is {
-			texts = append(texts, fmt.Sprintf("%s %s -> %s", key, was, is))
-		}
-	}
-	return strings.Join(texts, "; ")
-}
-
-// plain is a value in JSON as people write it: of a list its members, so that addresses can be given back.
-func plain(value json.RawMessage) string {
-	var members []string
-	if json.Unmarshal(value, &members) != nil || members == nil {
-		return string(value)
-	}
-	return "[" + strings.Join(members, ", ") + "]"
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailbag/cmd/internal/settings"
 )
 
 // inZone puts the bills of a workplace into a time zone.
@@ -102,4 +104,25 @@ func TestFiguresForPeopleAreGrouped(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
+}
+
+func FuzzInstants(f *testing.F) {
+	for _, seed := range []string{"", "2026-02-03", "2026-02-03 10:00", "2026-02-03T10:00:01", "2026-02-03T10:00:01+05:45", "2h", "1d12h", "0", "yesterday", "-2h", "9999999d"} {
+		f.Add(seed)
+	}
+	now := time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC)
+	s := settings.Default()
+	d := &desk{console: &console{now: func() time.Time { return now }}, settings: s}
+	f.Fuzz(func(t *testing.T, text string) {
+		at, err := (&instantFlag{text}).at(d)
+		switch {
+		case err != nil && !at.IsZero(), text == "" && !at.IsZero():
+			t.Errorf("%q is %v, %v", text, at, err)
+		case err == nil && text != "":
+			again, err := (&instantFlag{at.Format(time.RFC3339)}).at(d)
+			if err == nil && !again.Equal(at.Truncate(time.Second)) {
+				t.Errorf("%q is %v, and what that is written as %v", text, at, again)
+			}
+		}
+	})
 }
