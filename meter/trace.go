@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -49,7 +50,7 @@ func (l *Ledger) WaitingFor(ctx context.Context, queueIDs []string) (map[string]
 	}
 	accounts := map[string][]string{}
 	for rows, err := range query(ctx, db, `
-		SELECT DISTINCT w.queue_id, a.name FROM json_each(?) AS id CROSS JOIN waiting w ON w.queue_id = id.value
+		SELECT w.queue_id, a.name FROM json_each(?) AS id CROSS JOIN waiting w ON w.queue_id = id.value
 		JOIN account a ON a.id = w.account WHERE w.delivered IS NULL`, asJSON(queueIDs)) {
 		var id, name string
 		if err == nil {
@@ -58,7 +59,9 @@ func (l *Ledger) WaitingFor(ctx context.Context, queueIDs []string) (map[string]
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		accounts[id] = append(accounts[id], name)
+		if !slices.Contains(accounts[id], name) { // it may wait in several domains of one
+			accounts[id] = append(accounts[id], name)
+		}
 	}
 	return accounts, nil
 }
