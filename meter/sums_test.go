@@ -10,7 +10,7 @@ func TestSumsAreThoseOfBillsAndOfWhatWaits(t *testing.T) {
 	t.Parallel()
 	l := customers(t)
 	mustInsert(t, l, "UPDATE plan SET on_limit = 'defer', base_price = 300")
-	mustInsert(t, l, "INSERT INTO usage (account, day, messages, bytes, last) VALUES (2, '2026-02-03', 1, 500, 500), (6, '2026-02-03', 31, 5, 5)")
+	mustInsert(t, l, "INSERT INTO usage (account, day, messages, bytes, last) VALUES (2, '2026-02-03', 1, 500, 500), (6, '2026-02-03', 3, 500, 450)")
 	mustInsert(t, l, "INSERT INTO usage (account, day, messages, bytes) VALUES (5, '2026-02-03', 45, 5)") // of a deleted account
 	mustInsert(t, l, "INSERT INTO adjustment (account, month, messages, bytes, reason, at, who) VALUES (1, '2026-02', 30, 0, '', 0, '')")
 	for _, tariff := range []Tariff{
