@@ -110,30 +110,6 @@ A MOMENT is a time such as "2026-02-03" or "2026-02-03 10:00", in the billing ti
 	return cmd
 }
 
-// instantFlag is a flag for a time, or for how long ago it was.
-type instantFlag struct{ text string }
-
-func (f *instantFlag) String() string     { return f.text }
-func (f *instantFlag) Type() string       { return "MOMENT" }
-func (f *instantFlag) Set(s string) error { f.text = s; return nil }
-
-// at is the time that is meant, zero for none.
-func (f *instantFlag) at(d *desk) (time.Time, error) {
-	if f.text == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, "2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339} {
-		if t, err := time.ParseInLocation(layout, f.text, d.settings.Billing.Location); err == nil {
-			return t.UTC(), nil
-		}
-	}
-	ago, err := units.ParseDuration(f.text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is no moment; write 2026-02-03, \"2026-02-03 10:00\", or how long ago it was, such as 2h", f.text)
-	}
-	return d.now().Add(-ago).UTC(), nil
-}
-
 // A tracer is one search, from the logs to what is shown.
 type tracer struct {
 	*desk
