@@ -150,6 +150,7 @@ var ownRemarks = map[string]struct{ security, diagnostics, limits string }{
 	"mailbag postfix setup":      {security: "It changes main.cf and master.cf by postconf, which needs root. Former values are kept beside them.", limits: "It does not see that somebody else edits main.cf in the same moment."},
 	"mailbag queue":              {security: "It lists the MTA's queue, which root may, and on Postfix the group postdrop.", limits: "Of an account it names 20 suspects at most."},
 	"mailbag recipient import":   {limits: "A list has at most 10,000,000 addresses, a line of it 1,024 octets."},
+	"mailbag trace":              {security: "It reads the MTA's log and queue, and the journal, which root may, or the group adm with the queue's. What they have from strangers is shown with every control character escaped.", limits: "Of 1,000 messages at the most it tells, 2,000 events of each; of the IDs that fit a part of what is asked for it keeps the latest 250,000 to 500,000. Lines of more than 16 KiB are passed over. A message that came more than 7 days before --since is told of without its arrival."},
 	"mailbag usage adjust":       {diagnostics: "An adjustment is a line of its own on the bill, with its reason.", limits: "A reason has at most 500 octets; closed months stay as they are."},
 }
 

@@ -74,6 +74,8 @@ type storyMail struct {
 
 func (s storyMail) Words() mta.Words { return postfix.Instance{}.Words() }
 
+func (s storyMail) Log(ctx context.Context) mta.Log { return postfix.Instance{}.Log(ctx) }
+
 func (s storyMail) Places() mta.Places { return postfix.Instance{}.Places() }
 
 func (s storyMail) Tables(at routes.Sockets, d *meter.Directory) ([]routes.Table, error) {

@@ -76,8 +76,10 @@ func (m *tracedMessage) arrival() string {
 	switch {
 	case len(accounts) > 0:
 		text += "; counted for " + strings.Join(accounts, ", ")
+	case m.Unkept:
+		text += "; evidence of that time is not kept any more"
 	case len(m.Uncounted) == 0:
-		text += "; not counted"
+		text += "; counted for nobody, as no recipient is an account's"
 	}
 	if len(m.Uncounted) > 0 {
 		text += "; not counted for " + strings.Join(m.Uncounted, ", ") + ": the ledger has no evidence of it under this queue ID"
@@ -133,5 +135,5 @@ func sessionWords(s *tracedSession) string {
 	case s.Deleted:
 		did = "deleted without being fetched"
 	}
-	return fmt.Sprintf("%s in a POP3 session from %s on %s", did, s.Client, cmp.Or(s.Mailbox, "the catch-all"))
+	return fmt.Sprintf("%s in a POP3 session from %s of %s", did, s.Client, cmp.Or(s.Mailbox, "the catch-all"))
 }

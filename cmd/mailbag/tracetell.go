@@ -23,7 +23,8 @@ type tracedMessage struct {
 	Size       int64                  `json:"size,omitempty"` // octets, as the MTA counts
 	Came       time.Time              `json:"came"`
 	Counted    []meter.CountedMessage `json:"counted"`
-	Uncounted  []string               `json:"uncounted,omitempty"` // accounts of recipients, of which the ledger has no evidence
+	Uncounted  []string               `json:"uncounted,omitempty"`     // accounts of recipients, of which the ledger has no evidence
+	Unkept     bool                   `json:"evidence_over,omitempty"` // of its time no evidence is kept any more
 	Recipients []*tracedRecipient     `json:"recipients"`
 	Events     []tracedEvent          `json:"events"` // of the message, for all recipients
 	Truncated  bool                   `json:"truncated,omitempty"`
@@ -85,7 +86,7 @@ const handedOver mta.EventKind = "handed over"
 
 // tell puts together what logs, queue and ledger have of the messages.
 func (t *tracer) tell(ctx context.Context, found *trace.Found) ([]*tracedMessage, error) {
-	var list []*tracedMessage
+	list := []*tracedMessage{}
 	seen := map[string]bool{}
 	for _, m := range found.Messages {
 		list = append(list, tellLogged(m))
@@ -169,7 +170,7 @@ func (m *tracedMessage) waiting(e mta.Entry) {
 		if e.OnHold {
 			to.Fate = onHold
 		}
-		if len(to.Events) == 0 {
+		if len(to.Events) == 0 && r.Reason != "" {
 			to.Events = append(to.Events, tracedEvent{At: e.Arrival, Kind: mta.Deferred, Text: r.Reason})
 		}
 	}
@@ -259,7 +260,8 @@ func (t *tracer) count(ctx context.Context, list []*tracedMessage) error {
 				m.Counted = append(m.Counted, c)
 			}
 		}
-		if m.QueueID == "" || m.Came.Before(t.now().Add(-t.settings.Retention.Messages)) {
+		m.Unkept = m.QueueID != "" && m.Came.Before(t.now().Add(-t.settings.Retention.Messages))
+		if m.QueueID == "" || m.Unkept {
 			continue
 		}
 		for _, r := range m.Recipients {
@@ -325,6 +327,9 @@ func (t *tracer) deliveries(ctx context.Context, list []*tracedMessage) error {
 	notes, err := t.notes(ctx, earliest.Add(-time.Minute))
 	if err != nil {
 		return err
+	}
+	if len(notes) == 0 && len(t.logs) > 0 {
+		t.note("the files of --log have no lines of mailbag-popd, so it cannot be seen whether mail was fetched from a mailbox")
 	}
 	for _, m := range list {
 		for _, r := range m.Recipients {
