@@ -160,7 +160,7 @@ func TestTheLatestAreToldOfAndThatThereAreMore(t *testing.T) {
 // TestLinesThatAreNoneOfTheMTAsArePassedOver has torn, long and hostile ones between, so long that blocks end in them.
 func TestLinesThatAreNoneOfTheMTAsArePassedOver(t *testing.T) {
 	d := newDesk(t)
-	var lines []string
+	lines := []string{strings.Repeat("x", 2*blockSize) + passage(5, "A00002", "x@elsewhere.example", "a@acme.example")[3]}
 	for i, line := range passage(10, "A00001", "x@elsewhere.example", "a@acme.example") {
 		lines = append(lines, line, line[:len(line)/2], "a@acme.example"+strings.Repeat("\x00", i*blockSize/3), strings.Repeat("a@acme.example ", 2*blockSize/14), "")
 	}
