@@ -38,6 +38,12 @@ func Files(patterns ...string) ([]Source, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q is no name of files: %w", pattern, err)
 		}
+		if len(names) == 0 {
+			// What may not be looked into is empty to Glob.
+			if _, err := os.ReadDir(filepath.Dir(pattern)); errors.Is(err, fs.ErrPermission) {
+				return nil, unreadable(pattern, err)
+			}
+		}
 		for _, name := range names {
 			source, err := File(name)
 			if err != nil {
@@ -86,11 +92,15 @@ func File(name string) (Source, error) {
 func unreadable(name string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the log %s may not be read by this user; run this as root, or as a member of the group adm", name)
+		return forbidden("the log " + name)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("the log %s does not exist", name)
 	}
 	return fmt.Errorf("the log cannot be read: %w", err)
+}
+
+func forbidden(log string) error {
+	return fmt.Errorf("%s may not be read by this user; run this as root, or as a member of the group adm", log)
 }
 
 func plain(r io.Reader) (io.Reader, error) { return r, nil }
@@ -122,7 +132,8 @@ func Journal(ctx context.Context, until time.Time, matches ...string) (Source, e
 		return Source{}, ErrNoJournal
 	}
 	return Source{Name: "the journal", Until: until, open: func(since time.Time, read func(int)) (io.ReadCloser, error) {
-		args := []string{"--output=short-unix", "--quiet", "--no-pager", "--all"}
+		// Without --system a user who may not read it is shown a journal of their own instead, where there is one.
+		args := []string{"--system", "--output=short-unix", "--quiet", "--no-pager", "--all"}
 		if !since.IsZero() {
 			args = append(args, "--since=@"+strconv.FormatInt(since.Unix(), 10))
 		}
@@ -166,8 +177,12 @@ func (l *listing) Close() error {
 		l.cmd.Wait()
 		return nil
 	}
-	if err := l.cmd.Wait(); err != nil && strings.TrimSpace(l.said.String()) != "" {
-		return fmt.Errorf("journalctl failed (%w): %s", err, strings.TrimSpace(l.said.String()))
+	err, said := l.cmd.Wait(), strings.TrimSpace(l.said.String())
+	switch {
+	case err == nil || said == "":
+		return nil
+	case strings.Contains(said, "insufficient permissions"):
+		return forbidden("the journal")
 	}
-	return nil
+	return fmt.Errorf("journalctl failed (%w): %s", err, said)
 }

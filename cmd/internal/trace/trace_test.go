@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -222,6 +224,27 @@ func TestFilesThatCannotBeReadAreNamed(t *testing.T) {
 		if _, err := File(name); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A log that is there is not to be looked for elsewhere.
+func TestDirectoryOfLogsThatMayNotBeReadIsNamed(t *testing.T) {
+	d := newDesk(t)
+	d.write("mainlog", 0, "a line")
+	if os.Geteuid() != 0 {
+		t.Skip("only root becomes another user")
+	}
+	if err := os.Chmod(d.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread() // for good, so that no other test gets this thread
+	if err := syscall.Setfsuid(65534); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Setfsuid(0) })
+	pattern := filepath.Join(d.dir, "mainlog*")
+	if all, err := Files(pattern); err == nil || !strings.Contains(err.Error(), pattern+" may not be read by this user") {
+		t.Errorf("%v, %v", all, err)
 	}
 }
 
