@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"mailbag/cmd/internal/units"
 	"mailbag/meter"
@@ -119,10 +120,14 @@ func (d *desk) showTerms(t *table, a *meter.Account) {
 	}
 	line("prices", "%s%s and %s%s for each further tier, %s", e.BasePrice, from(own.BasePrice.Set, plan.BasePrice.Set),
 		e.TierPrice, from(own.TierPrice.Set, plan.TierPrice.Set), e.Currency)
+	var bounds []string
 	if e.WaitingMessages > 0 && a.Mode != meter.POP3 {
-		line("may wait", "%s%s", amountOf(int(e.WaitingMessages)), from(own.WaitingMessages > 0, true))
+		bounds = append(bounds, amountOf(int(e.WaitingMessages))+from(own.WaitingMessages > 0, true))
 	}
 	if e.WaitingBytes > 0 && a.Mode != meter.POP3 {
-		line("may wait", "%s%s", units.FormatSize(e.WaitingBytes), from(own.WaitingBytes > 0, true))
+		bounds = append(bounds, units.FormatSize(e.WaitingBytes)+from(own.WaitingBytes > 0, true))
+	}
+	if len(bounds) > 0 {
+		line("may wait", "at most %s", strings.Join(bounds, " or "))
 	}
 }
