@@ -192,6 +192,10 @@ func (f *openFile) settle(ctx context.Context) error {
 	return nil
 }
 
+// migrationTakes is for how long another process may be at bringing a ledger to this program's version: with the years of
+// an ISP it is seconds on a machine that is not busy. systemd gives a daemon half as long again to start.
+const migrationTakes = time.Minute
+
 // maxReaders is how many reads there are at once.
 const maxReaders = 4
 
@@ -202,9 +206,12 @@ func (l *Ledger) openFile(ctx context.Context) (*openFile, error) {
 	}
 	write.SetMaxOpenConns(1)
 	// SQLite waits for everybody else but for who makes a new file one with a write-ahead log: others that open it in
-	// that moment are told at once that it is busy.
-	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
-		if err = migrate(ctx, write, l.opt.Create); !busy(err) || time.Since(begun) > l.opt.BusyTimeout {
+	// that moment are told at once that it is busy. A ledger of an earlier version is busy with being brought up to date.
+	for begun, within := time.Now(), l.opt.BusyTimeout; ; time.Sleep(time.Millisecond) {
+		if err = migrate(ctx, write, l.opt.Create); errors.Is(err, errOtherVersion) {
+			within = migrationTakes
+		}
+		if !busy(err) || time.Since(begun) > within {
 			break
 		}
 	}

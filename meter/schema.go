@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
+	"errors"
 	"fmt"
 )
 
@@ -47,6 +48,9 @@ var schema12 string
 // version 1. A migration that was published is never changed.
 var migrations = []string{schema1, schema2, schema3, schema4, schema5, schema6, schema7, schema8, schema9, schema10, schema11, schema12}
 
+// errOtherVersion is with an error that kept a ledger from being brought to this program's version.
+var errOtherVersion = errors.New("it is of another version")
+
 // migrate brings an open ledger to the version that this program writes. It is the one place where
 // a transaction reads before it writes: two processes that start at once must not both migrate.
 // An empty file becomes a ledger only where create says so.
@@ -60,7 +64,7 @@ func migrate(ctx context.Context, db *sql.DB, create bool) error {
 	}
 	tx, err := db.BeginTx(ctx, nil) // immediate: see dsn
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errOtherVersion, err)
 	}
 	defer tx.Rollback()
 	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {

@@ -1,15 +1,30 @@
 package meter
 
 import (
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // olderLedger opens a ledger that is of an earlier version, made by the statements.
 func olderLedger(t *testing.T, version int, statements string) *Ledger {
+	t.Helper()
+	path := olderFile(t, version, statements)
+	l, err := Open(t.Context(), path, Options{Now: clockAt("2026-02-10 12:00:00").Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// olderFile makes the file of such a ledger.
+func olderFile(t *testing.T, version int, statements string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "mailbag.db")
 	db, err := sql.Open(driverName, path)
@@ -23,12 +38,47 @@ func olderLedger(t *testing.T, version int, statements string) *Ledger {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Open(t.Context(), path, Options{Now: clockAt("2026-02-10 12:00:00").Now})
+	return path
+}
+
+// TestALedgerThatIsBroughtUpToDateIsWaitedFor opens one while another process is at it, for longer than a write is waited for.
+func TestALedgerThatIsBroughtUpToDateIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	path := olderFile(t, len(migrations)-1, "")
+	impatient := Options{BusyTimeout: time.Millisecond}
+	other := newLedger(path, impatient)
+	db, err := sql.Open(driverName, other.dsn("rw"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	return l
+	defer db.Close()
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(migrations[len(migrations)-1] + fmt.Sprintf("PRAGMA user_version = %d", len(migrations))); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := Open(ctx, path, impatient); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Open during the migration: %v, which is not that the time was over", err)
+	}
+	opened := make(chan error)
+	go func() {
+		l, err := Open(t.Context(), path, impatient)
+		if err == nil {
+			err = l.Close()
+		}
+		opened <- err
+	}()
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Errorf("Open after the migration: %v", err)
+	}
 }
 
 // TestALedgerOfTheFirstVersionIsTakenOver opens what the first schema left, with everything in it.
