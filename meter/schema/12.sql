@@ -43,15 +43,18 @@ CREATE TABLE presence (
 -- Who asked for a turn while nothing waited left no trace so far. So nobody is taken to have been away before the
 -- oldest that waits now came.
 INSERT INTO presence (account, fetched, called)
-SELECT account, max(iif(brought, ended, 0)), max(iif(well, ended, 0))
+SELECT id, fetched, called
 FROM (
-    SELECT account, ended, messages > 0 AS brought, outcome = 'done' AS well FROM turn WHERE ended IS NOT NULL
-    UNION ALL
-    SELECT account, ended, fetched > 0, outcome = 'done' FROM pop_session
-    UNION ALL
-    SELECT id, coalesce((SELECT min(since) FROM waiting WHERE account = a.id AND delivered IS NULL), unixepoch() * 1000), false, true
-    FROM account a WHERE mode IN ('etrn', 'atrn') AND deleted IS NULL)
-WHERE brought OR well GROUP BY account;
+    SELECT id, max(
+        coalesce((SELECT ended FROM turn WHERE account = a.id AND ended IS NOT NULL AND messages > 0 ORDER BY began DESC LIMIT 1), 0),
+        coalesce((SELECT ended FROM pop_session WHERE account = a.id AND fetched > 0 ORDER BY began DESC LIMIT 1), 0)) AS fetched,
+    max(
+        coalesce((SELECT ended FROM turn WHERE account = a.id AND ended IS NOT NULL AND outcome = 'done' ORDER BY began DESC LIMIT 1), 0),
+        coalesce((SELECT ended FROM pop_session WHERE account = a.id AND outcome = 'done' ORDER BY began DESC LIMIT 1), 0),
+        iif(mode IN ('etrn', 'atrn') AND deleted IS NULL,
+            coalesce((SELECT min(since) FROM waiting WHERE account = a.id AND delivered IS NULL), unixepoch() * 1000), 0)) AS called
+    FROM account a)
+WHERE fetched > 0 OR called > 0;
 
 -- Which of its account's domains a message was for, as a JSON array; empty in what was counted before this was kept.
 ALTER TABLE message ADD COLUMN domains TEXT NOT NULL DEFAULT '[]';
