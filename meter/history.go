@@ -60,7 +60,7 @@ func (l *Ledger) Changes(ctx context.Context, which ChangeFilter) ([]Change, err
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		c.At, c.Before, c.After = time.UnixMilli(at).UTC(), writtenMailboxes(before), writtenMailboxes(after)
+		c.At, c.Before, c.After = moment(at), writtenMailboxes(before), writtenMailboxes(after)
 		list = append(list, c)
 	}
 	slices.Reverse(list)

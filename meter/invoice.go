@@ -141,7 +141,7 @@ func (l *Ledger) Invoices(ctx context.Context, month Month, t Tariff) (*Invoices
 		err = conn.QueryRowContext(ctx, "SELECT at, who FROM closed_month WHERE month = ?", month.String()).Scan(&at, &all.ClosedBy)
 		switch {
 		case err == nil:
-			all.Closed = time.UnixMilli(at).UTC()
+			all.Closed = moment(at)
 			from, args = "SELECT account AS id, * FROM invoice WHERE month = :month", []any{sql.Named("month", month.String())}
 		case !errors.Is(err, sql.ErrNoRows):
 			return err
@@ -188,7 +188,7 @@ func adjustmentsOf(ctx context.Context, q querier, month Month) (map[int64][]Adj
 		if err != nil {
 			return nil, err
 		}
-		a.At = time.UnixMilli(at).UTC()
+		a.At = moment(at)
 		all[account] = append(all[account], a)
 	}
 	return all, nil

@@ -343,6 +343,14 @@ func (l *Ledger) reader(ctx context.Context) (*sql.DB, error) {
 	return file.read, nil
 }
 
+// moment is a time as the ledger has it, in milliseconds; 0 is none.
+func moment(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
 func busy(err error) bool {
 	var e sqlite3.Error
 	return errors.As(err, &e) && e.Code == sqlite3.ErrBusy

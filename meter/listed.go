@@ -105,11 +105,3 @@ func (l *Ledger) readListed(ctx context.Context, month Month, ids []int64, into 
 	}
 	return nil
 }
-
-// moment is a time of the ledger; 0 is none.
-func moment(milliseconds int64) time.Time {
-	if milliseconds == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(milliseconds).UTC()
-}

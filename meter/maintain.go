@@ -121,8 +121,5 @@ func (l *Ledger) Newest(ctx context.Context) (time.Time, error) {
 	// By the index of each account's messages: there may be millions.
 	err = db.QueryRowContext(ctx, `SELECT max(coalesce((SELECT max((SELECT max(at) FROM message WHERE account = account.id)) FROM account), 0),
 		coalesce((SELECT max(began) FROM turn), 0), coalesce((SELECT max(at) FROM change), 0))`).Scan(&at)
-	if err != nil || at == 0 {
-		return time.Time{}, unavailable(err)
-	}
-	return time.UnixMilli(at).UTC(), nil
+	return moment(at), unavailable(err)
 }

@@ -66,7 +66,7 @@ func (l *Ledger) Silent(ctx context.Context, since time.Time) ([]Silence, error)
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		s.Since, s.Fetched = time.UnixMilli(last).UTC(), timeOf(fetched)
+		s.Since, s.Fetched = moment(last), moment(fetched)
 		list = append(list, s)
 	}
 	return list, nil
@@ -90,13 +90,5 @@ func (l *Ledger) LastFetched(ctx context.Context, account int64) (time.Time, err
 	}
 	var fetched int64
 	err = db.QueryRowContext(ctx, "SELECT coalesce(max(fetched), 0) FROM presence WHERE account = ?", account).Scan(&fetched)
-	return timeOf(fetched), unavailable(err)
-}
-
-// timeOf is the time that the ledger has in milliseconds, and zero where it has none.
-func timeOf(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
+	return moment(fetched), unavailable(err)
 }

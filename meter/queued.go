@@ -29,7 +29,7 @@ func (l *Ledger) queued(ctx context.Context, sql string, args ...any) (map[int64
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		w.Oldest = time.UnixMilli(oldest).UTC()
+		w.Oldest = moment(oldest)
 		queued[account] = w
 	}
 	return queued, nil

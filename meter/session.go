@@ -160,7 +160,7 @@ func (l *Ledger) PopSessions(ctx context.Context, account string, limit int) ([]
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		s.Began, s.Ended = time.UnixMilli(began).UTC(), time.UnixMilli(ended).UTC()
+		s.Began, s.Ended = moment(began), moment(ended)
 		list = append(list, s)
 	}
 	return list, nil

@@ -36,7 +36,7 @@ func (l *Ledger) Counted(ctx context.Context, queueIDs []string) ([]CountedMessa
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		m.At = time.UnixMilli(at).UTC()
+		m.At = moment(at)
 		list = append(list, m)
 	}
 	return list, nil
@@ -132,10 +132,7 @@ func (l *Ledger) TurnAt(ctx context.Context, account string, at time.Time) (*Tur
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
-	t.Began = time.UnixMilli(began).UTC()
-	if ended != 0 {
-		t.Ended = time.UnixMilli(ended).UTC()
-	}
+	t.Began, t.Ended = moment(began), moment(ended)
 	if err != nil || !t.Ended.IsZero() && t.Ended.Add(exact).Before(at) {
 		return nil, unavailable(err)
 	}

@@ -94,10 +94,7 @@ func (l *Ledger) Turns(ctx context.Context, account string, limit int) ([]Turn, 
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		t.Began = time.UnixMilli(began).UTC()
-		if ended != 0 {
-			t.Ended = time.UnixMilli(ended).UTC()
-		}
+		t.Began, t.Ended = moment(began), moment(ended)
 		list = append(list, t)
 	}
 	return list, nil

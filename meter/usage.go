@@ -146,7 +146,7 @@ func (l *Ledger) countedAfter(ctx context.Context, account int64, month Month, a
 		if err != nil {
 			return nil, err
 		}
-		m.At = time.UnixMilli(at).UTC()
+		m.At = moment(at)
 		list = append(list, m)
 	}
 	return list, nil

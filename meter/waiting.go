@@ -49,9 +49,7 @@ func (l *Ledger) Waiting(ctx context.Context, account int64, domains ...string) 
 	var oldest int64
 	sql, args := selectAmount(account, domains)
 	err = db.QueryRowContext(ctx, sql, args...).Scan(&w.Messages, &w.Bytes, &oldest)
-	if w.Messages > 0 {
-		w.Oldest = time.UnixMilli(oldest).UTC()
-	}
+	w.Oldest = moment(oldest)
 	return w, unavailable(err)
 }
 
@@ -135,7 +133,7 @@ func (l *Ledger) waitingMessages(ctx context.Context, sql string, args ...any) (
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		m.Since = time.UnixMilli(since).UTC()
+		m.Since = moment(since)
 		list = append(list, m)
 	}
 	return list, nil
