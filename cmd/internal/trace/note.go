@@ -35,21 +35,24 @@ func Notes(ctx context.Context, sources []Source, since time.Time, message strin
 }
 
 // readNote reads "TIME HOST PROGRAM[PID]: level=… msg=… KEY=VALUE…", or, as a daemon writes it to a file, "time=… level=…".
+// Where anything else stands before the message, it is a stranger's: an MTA's log has what other servers reply.
 func readNote(line, needle []byte, now time.Time) (n Note, ok bool) {
 	at := bytes.Index(line, needle)
 	if at < 0 {
 		return n, false
 	}
 	before := line[:at]
+	words := 1 // behind the time: the level, and in front of it host and program
 	if own, is := bytes.CutPrefix(before, []byte("time=")); is {
-		word, _, _ := bytes.Cut(own, []byte{' '})
+		word, rest, _ := bytes.Cut(own, []byte{' '})
 		t, err := time.Parse(time.RFC3339Nano, string(word))
-		n.At, ok = t.UTC(), err == nil
+		n.At, before, ok = t.UTC(), rest, err == nil
 	} else {
-		n.At, _, ok = mta.ReadStamp(before, now)
+		n.At, before, ok = mta.ReadStamp(before, now)
+		words = 3
 	}
 	n.Fields = attributes(string(line[at+len(needle):]))
-	return n, ok
+	return n, ok && len(bytes.Fields(before)) == words
 }
 
 // attributes reads KEY=VALUE pairs, of which a value with a space is quoted as Go does it.

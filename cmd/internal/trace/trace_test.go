@@ -206,7 +206,9 @@ func TestNotesOfADaemonAreRead(t *testing.T) {
 		`time=2026-02-03T11:30:00.000Z level=INFO msg="message handed over" account=dent mailbox="a b\"@dent.example" message=1.M3`,
 		`time=2026-02-03T11:30:00.000Z level=INFO msg="session ended" account=dent`,
 		`time=2026-02-03 level=INFO msg="message handed over" account=torn`,
-		`time=2026-02-01T11:30:00.000Z level=INFO msg="message handed over" account=early`)
+		`time=2026-02-01T11:30:00.000Z level=INFO msg="message handed over" account=early`,
+		`1770116400.000001 mx postfix/smtp[7]: A00001: to=<a@b.example>, relay=c.example[192.0.2.9]:25, delay=1, status=sent (250 level=INFO msg="message handed over" account=dent message=1.M2 fetched=true)`,
+		`1770116400.000001 mx exim[7]: 1xWUcn-0001R7-0n => a@b.example C="250 level=INFO msg="message handed over" account=dent message=1.M2 fetched=true"`)
 	sources, err := Files(filepath.Join(d.dir, "*"))
 	if err != nil {
 		t.Fatal(err)
