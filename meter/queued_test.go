@@ -38,6 +38,33 @@ func TestPassKeepsWhatTheQueueHasForAccountsThatAreRelayed(t *testing.T) {
 	}
 }
 
+// The next pass may be minutes away, and until then it would count beside what waits for turns, or for an account that is gone.
+func TestNothingIsQueuedForAnAccountWhoseMailIsHeldFromNowOn(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Ledger) error{
+		"another mode": func(l *Ledger) error {
+			_, _, err := l.EditAccount(t.Context(), "acme", "account set", func(a *Account) error { a.Mode = ATRN; return nil })
+			return err
+		},
+		"suspended": func(l *Ledger) error {
+			_, _, err := l.EditAccount(t.Context(), "acme", "account suspend", func(a *Account) error { a.Suspended = true; return nil })
+			return err
+		},
+		"deleted": func(l *Ledger) error { return l.DeleteAccount(t.Context(), "acme") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, d := twoAccounts(t, Options{})
+			_, err := l.Reconcile(t.Context(), d, queueOf(QueuedMessage{"Q1", 100, noon, []string{"a@acme.example"}}))
+			if err := errors.Join(err, change(l)); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := l.Queued(t.Context(), d.Account("acme").ID); err != nil || got != (Waiting{}) {
+				t.Errorf("there is %v, %v", got, err)
+			}
+		})
+	}
+}
+
 // What is written holds up others: nothing is where nothing changed.
 func TestPassThatFindsTheSameWritesNothing(t *testing.T) {
 	t.Parallel()

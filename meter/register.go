@@ -203,6 +203,9 @@ func (l *Ledger) editAccount(before, edited *Account) []statement {
 	if before.Mode != edited.Mode || before.Suspended && !edited.Suspended { // until now nobody could fetch
 		statements = append(statements, wasThere("SELECT id, 0, ? FROM account WHERE name = ?", l.opt.Now().UnixMilli(), before.Name))
 	}
+	if !before.Held() && edited.Held() { // what the queue has is for turns from now on
+		statements = append(statements, statement{"DELETE FROM queued WHERE account = " + accountID, []any{before.Name}})
+	}
 	return statements
 }
 
@@ -210,7 +213,7 @@ func (l *Ledger) editAccount(before, edited *Account) []statement {
 // stay, and so does its name. What waits for it in the MTA's queue is the caller's to ask about.
 func (l *Ledger) DeleteAccount(ctx context.Context, name string) error {
 	statements := []statement{}
-	for _, table := range []string{"credential", "mailbox", "recipient", "network", "domain"} {
+	for _, table := range []string{"credential", "mailbox", "recipient", "network", "domain", "queued"} {
 		statements = append(statements, statement{"DELETE FROM " + table + " WHERE account = " + accountID, []any{name}})
 	}
 	// What was delivered is in no index by account; the next pass over the queue strikes it off.
