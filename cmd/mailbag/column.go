@@ -31,7 +31,7 @@ func tabledOf(all *meter.Directory, a *meter.Account) *tabled {
 type column struct {
 	name  string
 	modes []meter.Mode // that have this property; nil: all
-	words []string     // that can be its value; nil: others
+	lower bool         // its values have no capitals
 	items func(*tabled) []string
 	read  func(*tabled, string) error
 	clear func(t, fresh *tabled) // nil: it has no default
@@ -41,7 +41,7 @@ type column struct {
 // as there.
 var columns = func() []*column {
 	all := []*column{
-		{name: "name", items: func(t *tabled) []string { return []string{t.Name} },
+		{name: "name", lower: true, items: func(t *tabled) []string { return []string{t.Name} },
 			read: func(t *tabled, s string) error { t.Name = s; return nil }},
 		{name: "domains", items: func(t *tabled) []string { return t.Domains },
 			read: func(t *tabled, s string) error {
@@ -50,7 +50,7 @@ var columns = func() []*column {
 			clear: func(t, _ *tabled) { t.Domains = nil }},
 	}
 	for _, f := range fields {
-		c := &column{name: strings.ReplaceAll(f.flag, "-", "_"), modes: f.modes, words: f.words,
+		c := &column{name: strings.ReplaceAll(f.flag, "-", "_"), modes: f.modes, lower: f.words != nil || f.flag == "plan",
 			items: func(t *tabled) []string {
 				return []string{f.value(&t.Account).(interface{ present() string }).present()}
 			},
@@ -76,7 +76,7 @@ var columns = func() []*column {
 		&column{name: "mailboxes", modes: []meter.Mode{meter.POP3}, items: func(t *tabled) []string { return written(t.mailboxes) },
 			read:  func(t *tabled, s string) error { return readItems(&t.mailboxes, s, addressKey, strings.Compare) },
 			clear: func(t, _ *tabled) { t.mailboxes = nil }},
-		&column{name: "suspended", words: yesOrNo, items: func(t *tabled) []string { return []string{fieldText(t.Suspended)} },
+		&column{name: "suspended", lower: true, items: func(t *tabled) []string { return []string{fieldText(t.Suspended)} },
 			read: func(t *tabled, s string) (err error) {
 				t.Suspended, err = yesNo(s)
 				return err
@@ -166,7 +166,7 @@ func readItems[T comparable](to *[]T, s string, parse func(string) (T, error), c
 	for _, text := range split(s) {
 		item, err := parse(text)
 		if err != nil {
-			return err
+			return errors.New(about(text, sentence(err)))
 		}
 		items = append(items, item)
 	}

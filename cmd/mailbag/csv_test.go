@@ -20,6 +20,7 @@ func FuzzReadCSV(f *testing.F) {
 		"", "name\n", "name,mode,domains\nacme,backup,acme.example\n", "\ufeffname;mode;domains\r\nacme;atrn;a.example,b.example\r\n;;\r\n",
 		"name\tmode\tdomains\tmailboxes\rdent\tpop3\tdent.example\t\"\"\"a b\"\"@dent.example\"\r", "name,note\nacme,'=1\nacme,-\nhooli,-\n",
 		"name,mode\nacme,\"backup\nford,etrn\n", "name,mode\na\"b,c\n", "\xff\xfen\x00", "name,contact\nx,m\xfcller\n", "naem,mode,mode,\n1E+05,#N/A\n",
+		"sep=;\nname;note\nacme;x", "\"name\",\"note\"\r\r\nAcme,x\r\r\nname,note\r\r\n", "name,note\racme,\"x\ny\"\r", "PK\x03\x04", "kunde;name;modus;\nx;acme\n",
 	} {
 		f.Add([]byte(seed))
 	}

@@ -93,7 +93,7 @@ func (f *csvFile) drafts(all *meter.Directory) []*draft {
 		if a := all.Account(name); a != nil {
 			d.before, d.after = tabledOf(all, a), tabledOf(all, a)
 		}
-		if faults := len(f.faults); f.apply(d) && len(f.faults) == faults && d.changes() { // else faults would follow from faults
+		if faults := len(f.faults); f.apply(d) && len(f.faults) == faults && len(row.faulty) == 0 && d.changes() { // else faults would follow from faults
 			f.check(d, all)
 		}
 		if d.after != nil {
@@ -109,6 +109,8 @@ func (f *csvFile) drafts(all *meter.Directory) []*draft {
 func (f *csvFile) apply(d *draft) bool {
 	name, mode := d.row.of(nameColumn), d.row.of(modeColumn)
 	switch {
+	case d.before == nil && mode == "" && f.lacks(modeColumn):
+		return false
 	case d.before == nil && mode == "":
 		f.fault(d.row.line, "%s is new, and mode is empty: it has to be one of %s", quoted(name), list(meter.Modes))
 		return false
@@ -146,11 +148,7 @@ func (f *csvFile) read(d *draft, cell csvCell) bool {
 		c.clear(t, &tabled{Account: *freshAccount(t.Name, t.Mode)})
 	default:
 		if err := c.read(t, freedText(cell.text)); err != nil {
-			why := sentence(err)
-			if !strings.Contains(why, quoted(cell.text)) {
-				why = quoted(cell.text) + ": " + why
-			}
-			f.fault(cell.line, "%s: %s%s", c.name, why, hint(cell.text))
+			f.fault(cell.line, "%s: %s%s", c.name, about(cell.text, sentence(err)), hint(cell.text))
 			return false
 		}
 	}
@@ -161,9 +159,9 @@ func (f *csvFile) read(d *draft, cell csvCell) bool {
 func (f *csvFile) check(d *draft, all *meter.Directory) {
 	t, row := d.after, d.row
 	if err := t.Validate(); err != nil {
-		f.fault(row.line, "%s: %s%s", quoted(t.Name), sentence(err), hint(t.Name))
+		f.fault(row.line, "%s%s", about(t.Name, sentence(err)), hint(t.Name))
 	}
-	if d.before == nil && len(t.Domains) == 0 {
+	if d.before == nil && len(t.Domains) == 0 && !f.lacks(domainsColumn) {
 		f.fault(row.line, "%s is new, and domains is empty: an account has at least one", quoted(t.Name))
 	}
 	if t.Plan != "" && all.Plan(t.Plan) == nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -18,6 +19,8 @@ const (
 	maxRows = 1_000_000
 	maxCell = 64 << 10 // octets
 	maxName = 64       // octets of a column's that is compared with those that are known
+
+	shownNames = 10 // of columns that are not known
 )
 
 // cleared is the cell that brings back a property's default.
@@ -33,8 +36,9 @@ type csvFile struct {
 
 // A csvRow is what a row says of one account. What a cell that is empty or missing is of stays as it is.
 type csvRow struct {
-	line  int
-	cells []csvCell
+	line   int
+	cells  []csvCell
+	faulty []*column // whose cells cannot be understood
 }
 
 type csvCell struct {
@@ -82,14 +86,15 @@ func (f *csvFile) told() []error {
 // tabs as the header has them. It guesses at nothing: what a spreadsheet spoiled is a fault.
 func readCSV(name string, text []byte) *csvFile {
 	f := &csvFile{name: name}
-	if utf16(text) {
+	switch {
+	case utf16(text):
 		f.fault(1, `it is UTF-16; save it as UTF-8, which spreadsheets call "CSV UTF-8"`)
 		return f
+	case bytes.HasPrefix(text, []byte("PK\x03\x04")), bytes.HasPrefix(text, []byte("\xd0\xcf\x11\xe0")):
+		f.fault(1, `it is a workbook, as .xlsx, .ods or .xls is; save it as "CSV UTF-8"`)
+		return f
 	}
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	if !bytes.ContainsRune(text, '\n') {
-		text = bytes.ReplaceAll(text, []byte("\r"), []byte("\n")) // as on the Macintosh
-	}
+	text = oneLineEnd(bytes.TrimPrefix(text, []byte("\ufeff")))
 	r := csv.NewReader(bytes.NewReader(text))
 	r.Comma, r.FieldsPerRecord, r.ReuseRecord = separator(text), -1, true
 	for {
@@ -107,7 +112,7 @@ func readCSV(name string, text []byte) *csvFile {
 		case err != nil:
 			f.fault(1, "%w", err)
 			return f
-		case blank(record):
+		case blank(record), f.columns == nil && slices.Equal(record, []string{namesSeparator, ""}):
 			continue
 		}
 		line, _ := r.FieldPos(0)
@@ -119,6 +124,8 @@ func readCSV(name string, text []byte) *csvFile {
 		case len(f.rows) == maxRows:
 			f.fault(line, "there are more than %s rows", grouped(maxRows))
 			return f
+		case len(record) < len(f.columns) && r.InputOffset() == int64(len(text)) && text[len(text)-1] != '\n':
+			f.fault(line, "the file ends in this row, which has %d of %d cells: it may be cut off", len(record), len(f.columns))
 		default:
 			f.row(line, record, func(i int) int {
 				line, _ := r.FieldPos(i)
@@ -128,15 +135,31 @@ func readCSV(name string, text []byte) *csvFile {
 	}
 }
 
+// oneLineEnd makes line feeds, with or without a carriage return, of the line ends that there are besides: carriage returns
+// alone, as on the Macintosh, and two of them, which text files get on Windows when they have one already.
+func oneLineEnd(text []byte) []byte {
+	text = bytes.ReplaceAll(text, []byte("\r\r\n"), []byte("\r\n"))
+	if end := bytes.IndexAny(text, "\r\n"); end >= 0 && text[end] == '\r' && !bytes.HasPrefix(text[end:], []byte("\r\n")) {
+		text = bytes.ReplaceAll(text, []byte("\r"), []byte("\n"))
+	}
+	return text
+}
+
 // utf16 reports whether a text of ASCII, for the most part, is in UTF-16, with a byte order mark or without.
 func utf16(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) ||
 		len(text) > 1 && (text[0] == 0) != (text[1] == 0)
 }
 
+// namesSeparator is what a line before the header begins with that tells spreadsheets what is between cells.
+const namesSeparator = "sep="
+
 // separator is what is between the names of the columns.
 func separator(text []byte) rune {
 	header, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
+	if told, found := bytes.CutPrefix(header, []byte(namesSeparator)); found && len(told) > 0 && strings.ContainsRune(",;\t", rune(told[0])) {
+		return rune(told[0])
+	}
 	best := ','
 	for _, other := range ";\t" {
 		if bytes.Count(header, []byte(string(other))) > bytes.Count(header, []byte(string(best))) {
@@ -163,45 +186,87 @@ func blank(record []string) bool {
 // trimmed is a cell without the white space around it, which nobody sees in a spreadsheet.
 func trimmed(cell string) string { return strings.TrimSpace(cell) }
 
+// columnNamed is the column of the name that a header's cell has; nil: there is none.
+func columnNamed(cell string) *column {
+	name := strings.NewReplacer("-", "_", " ", "_").Replace(strings.ToLower(trimmed(cell)))
+	if at := slices.IndexFunc(columns, func(c *column) bool { return c.name == name }); at >= 0 {
+		return columns[at]
+	}
+	return nil
+}
+
 // header reads the names of the columns.
 func (f *csvFile) header(line int, record []string) {
 	f.columns = make([]*column, len(record))
+	var unknown []string
 	for i, cell := range record {
 		cell = trimmed(cell)
-		name := strings.NewReplacer("-", "_", " ", "_").Replace(strings.ToLower(cell))
-		at := slices.IndexFunc(columns, func(c *column) bool { return c.name == name })
+		c := columnNamed(cell)
 		switch {
 		case cell == "":
+			continue
 		case unreadable(cell) != nil:
 			f.fault(line, "the name of column %d: %w", i+1, unreadable(cell).err)
-		case at < 0:
-			f.columns[i] = foreign
-			f.fault(line, "the column %q is not known; %s", cell, meant(name))
-		case slices.Contains(f.columns, columns[at]):
-			f.columns[i] = foreign
-			f.fault(line, "the column %s is there twice", name)
+		case c == nil && meant(cell) != "":
+			f.fault(line, "the column %s is not known; perhaps %s is meant", quoted(cell), meant(cell))
+		case c == nil:
+			unknown = append(unknown, quoted(cell))
+		case slices.Contains(f.columns, c):
+			f.fault(line, "the column %s is there twice", c.name)
 		default:
-			f.columns[i] = columns[at]
+			f.columns[i] = c
+			continue
 		}
+		f.columns[i] = foreign
 	}
-	if !slices.Contains(f.columns, nameColumn) {
-		f.fault(line, "there is no column name; the first line has to name the columns")
+	switch {
+	case !slices.Contains(f.columns, nameColumn):
+		f.fault(line, "there is no column name: the first line has to name the columns, apart by commas, semicolons or tabs; known are %s", columnNames())
+	case len(unknown) > 0:
+		names := list(unknown[:min(len(unknown), shownNames)])
+		if more := len(unknown) - shownNames; more > 0 {
+			names += fmt.Sprintf(" and %d more", more)
+		}
+		f.fault(line, "not known as %s: %s; known are %s", verb(int64(len(unknown)), "a column", "columns"), names, columnNames())
 	}
 }
 
-// row reads what is not a header; lineOf is where each field begins.
-func (f *csvFile) row(line int, record []string, lineOf func(int) int) {
-	sound := true
-	fault := func(line int, format string, args ...any) {
-		f.fault(line, format, args...)
-		sound = false
+// lacks reports whether a column is missing that may be one of those whose names are not known.
+func (f *csvFile) lacks(c *column) bool {
+	return !slices.Contains(f.columns, c) && slices.Contains(f.columns, foreign)
+}
+
+// isHeader reports whether a row has the names of the columns once more.
+func (f *csvFile) isHeader(record []string) bool {
+	if len(record) != len(f.columns) || len(record) < 2 {
+		return false
 	}
-	if n := len(f.columns); len(record) < n || !blank(record[n:]) {
-		fault(line, "the row has %d %s, and the first line names %d columns", len(record), verb(int64(len(record)), "cell", "cells"), n)
+	for i, c := range f.columns {
+		if c != nil && c != foreign && columnNamed(record[i]) != c {
+			return false
+		}
+	}
+	return true
+}
+
+// row reads what is not a header; lineOf is where each field begins. Cells that are missing at its end are empty: some
+// spreadsheets leave these out.
+func (f *csvFile) row(line int, record []string, lineOf func(int) int) {
+	if f.isHeader(record) {
+		f.fault(line, "the names of the columns are here again; take this line out")
+		return
+	}
+	if n := len(f.columns); len(record) > n && !blank(record[n:]) {
+		f.fault(line, "the row has %d cells, and the first line names %d %s", len(record), n, verb(int64(n), "column", "columns"))
+		return // whose they are is not known
 	}
 	row := csvRow{line: line}
 	for i, cell := range record[:min(len(record), len(f.columns))] {
 		c := f.columns[i]
+		fault := func(line int, format string, args ...any) {
+			f.fault(line, format, args...)
+			row.faulty = append(row.faulty, c)
+		}
 		wrong := unreadable(cell)
 		cell = trimmed(cell)
 		switch {
@@ -213,17 +278,17 @@ func (f *csvFile) row(line int, record []string, lineOf func(int) int) {
 		case spoiled(cell) != "":
 			fault(lineOf(i), "%s: %s is what a spreadsheet made of %s; format the column as text and enter it again", c.name, quoted(cell), spoiled(cell))
 		default:
-			if c.words != nil {
-				cell = strings.ToLower(cell) // TRUE, Yes
+			if c.lower {
+				cell = strings.ToLower(cell) // TRUE, Yes, and the first letter that some spreadsheets make a capital
 			}
 			row.cells = append(row.cells, csvCell{c, lineOf(i), cell})
 		}
 	}
 	switch {
-	case !sound:
-	case row.of(nameColumn) == "":
+	case slices.Contains(row.faulty, nameColumn), slices.Contains(row.faulty, modeColumn): // the others mean nothing without these
+	case row.of(nameColumn) == "" && len(row.faulty) == 0:
 		f.fault(line, "name: it is empty")
-	default:
+	case row.of(nameColumn) != "":
 		f.rows = append(f.rows, row)
 	}
 }
@@ -253,10 +318,19 @@ func tail(s string) string {
 // quoted is a cell for a message.
 func quoted(cell string) string { return fmt.Sprintf("%q", short([]byte(cell))) }
 
+// about says what is wrong with a text, which it names once, and not at length.
+func about(text, why string) string {
+	why = strings.ReplaceAll(why, strconv.Quote(text), quoted(text))
+	if strings.Contains(why, quoted(text)) {
+		return why
+	}
+	return quoted(text) + ": " + why
+}
+
 var (
 	powerOfTen  = regexp.MustCompile(`^[+-]?[0-9]+([.,][0-9]+)?E[+-]?[0-9]+$`)
 	brokenCell  = regexp.MustCompile(`^(#[A-Z][A-Z/0-9]*[!?]|#N/A|#NV|#+)$`)
-	separated   = regexp.MustCompile(`^[0-9]{1,3}([.,' \x{a0}\x{202f}][0-9]{3})+([.,][0-9]+)?$`)
+	separated   = regexp.MustCompile(`^[0-9]{1,3}([.,'’ \x{a0}\x{202f}][0-9]{3})+([.,][0-9]+)?$`)
 	decimals    = regexp.MustCompile(`^[0-9]+,[0-9]+$`)
 	dateNumbers = regexp.MustCompile(`^[0-9]{1,4}[./-][0-9]{1,2}[./-]([0-9]{1,4})?( .*)?$`)
 	dateWords   = regexp.MustCompile(`(?i)^([0-9]{1,2}[-. ]*)?(jan|feb|mar|mrz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*[-. ]*[0-9]{0,4}$`)
@@ -286,18 +360,14 @@ func hint(cell string) string {
 	return ""
 }
 
-// meant says which column may be meant by a name that is none.
+// meant is the column that may be meant by a name that is none; empty: none is like it.
 func meant(name string) string {
-	names := make([]string, len(columns))
-	for i, c := range columns {
-		names[i] = c.name
+	name = strings.ToLower(name[:min(len(name), maxName)])
+	nearest := slices.MinFunc(columns, func(a, b *column) int { return distance(name, a.name) - distance(name, b.name) }).name
+	if distance(name, nearest) > max(2, len(nearest)/3) {
+		return ""
 	}
-	name = name[:min(len(name), maxName)]
-	nearest := slices.MinFunc(names, func(a, b string) int { return distance(name, a) - distance(name, b) })
-	if distance(name, nearest) <= max(2, len(nearest)/3) {
-		return "perhaps " + nearest + " is meant"
-	}
-	return "known are " + columnNames()
+	return nearest
 }
 
 // distance is how many letters have to be added, left out or changed to make one word of another (Levenshtein).
