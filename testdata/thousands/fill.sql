@@ -32,6 +32,13 @@ INSERT INTO usage (account, day, messages, bytes, last)
 WITH RECURSIVE d (day) AS (SELECT substr((SELECT today FROM temp.given), 1, 8) || '01' UNION ALL SELECT date(day, '+1 day') FROM d WHERE day < (SELECT today FROM temp.given))
 SELECT id, day, 1 + id % 97, (1 + id % 97) * 40000, 40000 FROM account, d;
 
+INSERT INTO domain_usage (account, day, domain, messages, bytes)
+SELECT u.account, u.day, a.name || '.example', u.messages, u.bytes FROM usage u JOIN account a ON a.id = u.account;
+
+INSERT INTO change (at, who, account, action, before, after)
+SELECT a.created + what.key * 86400000, 'root', a.id, what.value, iif(what.key = 0, NULL, v.document), v.document
+FROM json_each('["account add","account set"]') what, account a JOIN account_document v ON v.id = a.id;
+
 INSERT INTO waiting (queue_id, account, domain, size, since, noted)
 SELECT printf('4b%06xz%d', a.id, local.value), a.id, name || '.example', 30000, (SELECT now FROM temp.given) - (a.id % 30) * 86400000 - local.value * 60000, (SELECT now FROM temp.given)
 FROM account a, json_each('[1,2,3,4,5,6,7,8,9,10]') local WHERE a.id % 10 IN (1, 2);
