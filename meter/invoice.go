@@ -96,21 +96,20 @@ const billed = `
 	       coalesce(iif(a.deleted IS NULL, NULL, (SELECT before ->> '$.domains' FROM change
 	                WHERE account = a.id AND action = 'account delete' ORDER BY id DESC LIMIT 1)),
 	                (SELECT json_group_array(name) FROM (SELECT name FROM domain WHERE account = a.id ORDER BY name))) AS domains,
-	       a.deleted IS NOT NULL AS deleted, coalesce(a.used_messages, 0) AS messages, coalesce(a.used_bytes, 0) AS bytes,
-	       coalesce(nullif(a.messages, 0), nullif(p.messages, 0), :messages) AS tier_messages,
-	       coalesce(nullif(a.bytes, 0), nullif(p.bytes, 0), :bytes) AS tier_bytes,
+	       a.deleted IS NOT NULL AS deleted, coalesce(u.messages, 0) - coalesce(d.messages, 0) AS messages, coalesce(u.bytes, 0) - coalesce(d.bytes, 0) AS bytes,
+	       ` + tierMessages + ` AS tier_messages, ` + tierBytes + ` AS tier_bytes,
 	       coalesce(a.base_price, p.base_price, :base) AS base_price, coalesce(a.tier_price, p.tier_price, :tier) AS tier_price,
 	       :currency AS currency, coalesce(nullif(a.on_limit, ''), nullif(p.on_limit, ''), :on_limit) AS on_limit,
-	       coalesce(nullif(a.max_tiers, 0), p.max_tiers, 0) AS max_tiers, coalesce(a.used_last, 0) AS last,
+	       coalesce(nullif(a.max_tiers, 0), p.max_tiers, 0) AS max_tiers,
+	       coalesce(iif(u.bytes >= ` + tierBytes + `, -- only then it can have crossed the bound
+	                (SELECT last FROM usage WHERE account = a.id AND day BETWEEN :first AND :last ORDER BY day DESC LIMIT 1), 0), 0) AS last,
 	       a.customer AS customer, coalesce(a.plan, '') AS plan,
 	       -- of a month in which it was not there from the first day on
 	       iif(:prorate AND a.created >= :second, (SELECT count(*) FROM json_each(:ends) WHERE value > a.created), 0) AS days
-	FROM (
-		SELECT a.*, sum(u.messages) AS used_messages, sum(u.bytes) AS used_bytes, max(u.day), u.last AS used_last -- of the last day
-		FROM account a LEFT JOIN usage u ON u.account = a.id AND u.day BETWEEN :first AND :last GROUP BY a.id) a
+	FROM account a LEFT JOIN month_usage u ON u.month = :month AND u.account = a.id
+	     LEFT JOIN (SELECT account, sum(messages) AS messages, sum(bytes) AS bytes FROM adjustment WHERE month = :month GROUP BY account) d ON d.account = a.id
 	     LEFT JOIN plan p ON p.name = a.plan
-	WHERE a.created < :end AND (a.deleted IS NULL OR a.deleted >= :end) OR a.used_messages > 0
-	      OR EXISTS (SELECT 1 FROM adjustment WHERE account = a.id AND month = :month)`
+	WHERE a.created < :end AND (a.deleted IS NULL OR a.deleted >= :end) OR u.messages - coalesce(d.messages, 0) > 0 OR d.account IS NOT NULL`
 
 // billing is the parameters of billed.
 func (l *Ledger) billing(month Month, t Tariff) []any {
