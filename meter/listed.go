@@ -18,10 +18,10 @@ type Listed struct {
 	Customer        string
 	Mode            Mode
 	Suspended       bool
-	Domain          string // the first of them, A-labels; empty: none
-	Domains         int    // how many there are
-	Usage           Usage  // of the selection's month
-	Waiting         Waiting
+	Domain          string    // the first of them, A-labels; empty: none
+	Domains         int       // how many there are
+	Usage           Usage     // of the selection's month
+	Waiting         Waiting   // for a turn, or in the MTA's queue at the last pass over it where the mail is not held
 	Fetched, Called time.Time // when the customer last got mail, and last asked in vain or not; zero: never
 }
 
@@ -86,22 +86,30 @@ func (l *Ledger) readListed(ctx context.Context, month Month, ids []int64, into 
 		into[at] = a
 	}
 	// What waits is read for all between the first and the last, in the order of its index.
-	for rows, err := range query(ctx, db, `
-		SELECT account, count(*), sum(size), min(since)
-		FROM (SELECT account, size, since FROM waiting WHERE account BETWEEN ? AND ? AND delivered IS NULL GROUP BY account, suspicion, since, queue_id)
-		GROUP BY account`, ids[0], ids[len(ids)-1]) {
+	for rows, err := range query(ctx, db, waitingWhere("account BETWEEN ?1 AND ?2"), ids[0], ids[len(ids)-1]) {
+		var held bool
 		var account, oldest int64
 		var w Waiting
 		if err == nil {
-			err = rows.Scan(&account, &w.Messages, &w.Bytes, &oldest)
+			err = rows.Scan(&held, &account, &w.Messages, &w.Bytes, &oldest)
 		}
 		if err != nil {
 			return err
 		}
-		if at, found := slices.BinarySearch(ids, account); found {
+		if at, found := slices.BinarySearch(ids, account); found && held == (into[at].Suspended || into[at].Mode.Held()) {
 			w.Oldest = moment(oldest)
 			into[at].Waiting = w
 		}
 	}
 	return nil
+}
+
+// waitingWhere is what waits for accounts whose mail is held, and what the queue had for others, of those accounts of which
+// the condition is true.
+func waitingWhere(condition string) string {
+	return `
+		SELECT true AS held, account, count(*) AS messages, sum(size) AS bytes, min(since) AS oldest
+		FROM (SELECT account, size, since FROM waiting WHERE ` + condition + ` AND delivered IS NULL GROUP BY account, suspicion, since, queue_id)
+		GROUP BY account
+		UNION ALL SELECT false, account, messages, bytes, oldest FROM queued WHERE ` + condition
 }

@@ -32,8 +32,8 @@ type Selection struct {
 	Customer  string        // in any case
 	Plan      string        // the name of its price plan
 	OverLimit bool          // has used up the first tier of the month, so that the next message is above it
-	Waiting   bool          // mail waits for a turn
-	Silent    time.Duration // not heard of for longer than this; see [Selection.silent]
+	Waiting   bool          // mail waits; see [Listed]
+	Silent    time.Duration // those in service whose customers, who fetch their mail, neither did nor asked for any for longer than this
 	Sort      SortKey       // empty: ByName
 	Limit     int           // 0: no limit
 
@@ -95,8 +95,8 @@ func (s Selection) from() string {
 		{s.Customer != "", "lower(a.customer) = lower(:customer)"},
 		{s.Plan != "", "a.plan = :plan"},
 		{s.OverLimit, usedUp},
-		{s.Waiting, "EXISTS (SELECT 1 FROM waiting WHERE account = a.id AND delivered IS NULL)"},
-		{s.Silent > 0, s.silent()},
+		{s.Waiting, "iif(" + held + ", EXISTS (SELECT 1 " + itsWaiting + "), q.account IS NOT NULL)"},
+		{s.Silent > 0, silent},
 	} {
 		if c.given {
 			conditions = append(conditions, c.condition)
@@ -106,6 +106,7 @@ func (s Selection) from() string {
 		LEFT JOIN month_usage u ON u.month = :month AND u.account = a.id
 		LEFT JOIN plan p ON p.name = a.plan
 		LEFT JOIN presence f ON f.account = a.id
+		LEFT JOIN queued q ON q.account = a.id
 		WHERE ` + strings.Join(conditions, " AND ")
 }
 
@@ -117,19 +118,22 @@ const (
 	usedUp       = "(u.messages >= nullif(" + tierMessages + ", 0) OR u.bytes >= nullif(" + tierBytes + ", 0))"
 )
 
-// silent is that the customer of an account in service, who would fetch its mail, neither did nor asked for any.
-func (Selection) silent() string {
-	return "a.mode IN ('etrn', 'atrn', 'pop3') AND NOT a.suspended AND max(coalesce(f.fetched, 0), coalesce(f.called, 0), a.created) < :heard"
-}
+const (
+	// silent is that the customer of an account in service, who would fetch its mail, was not there since a time.
+	silent = "a.mode <> 'backup' AND NOT a.suspended AND max(coalesce(f.fetched, 0), coalesce(f.called, 0), a.created) < :heard"
+	// held is what [Account.Held] says.
+	held = "(a.suspended OR a.mode IN ('etrn', 'atrn'))"
+	// itsWaiting is what waits for a turn.
+	itsWaiting = "FROM waiting WHERE account = a.id AND delivered IS NULL"
+)
 
 // order is the order of the selection, and its limit.
 func (s Selection) order() string {
-	const each = "FROM waiting WHERE account = a.id AND delivered IS NULL"
 	key := map[SortKey]string{
 		ByMessages: "u.messages DESC, ",
 		ByBytes:    "u.bytes DESC, ",
-		ByWaiting:  "(SELECT count(*) FROM (SELECT 1 " + each + eachMessage + ")) DESC, ",
-		ByOldest:   "(SELECT min(since) " + each + ") NULLS LAST, ",
+		ByWaiting:  "iif(" + held + ", (SELECT count(*) FROM (SELECT 1 " + itsWaiting + eachMessage + ")), coalesce(q.messages, 0)) DESC, ",
+		ByOldest:   "iif(" + held + ", (SELECT min(since) " + itsWaiting + "), q.oldest) NULLS LAST, ",
 		ByFetched:  "a.mode = 'backup', coalesce(nullif(f.fetched, 0), a.created), ",
 		ByCreated:  "a.created DESC, ",
 	}[s.Sort]

@@ -46,6 +46,9 @@ func customers(t *testing.T) *Ledger {
 			}
 		}
 	}
+	// What the queue has for hooli is what it had before hooli was suspended; dent's could not be delivered yet.
+	mustInsert(t, l, "INSERT INTO queued (account, messages, bytes, oldest) VALUES (1, 3, 900, ?), (4, 2, 20, ?), (6, 9, 9, 9)",
+		clock.now.AddDate(0, 0, -15).UnixMilli(), clock.now.AddDate(0, 0, -1).UnixMilli())
 	ago := func(days int) int64 { return clock.now.AddDate(0, 0, -days).UnixMilli() }
 	mustInsert(t, l, "INSERT INTO presence (account, fetched, called) VALUES (2, ?, ?), (3, ?, ?), (6, ?, ?)", ago(10), ago(3), ago(8), ago(8), ago(30), ago(30))
 	return l
@@ -73,15 +76,15 @@ func TestASelectionFindsItsAccountsInItsOrder(t *testing.T) {
 		{Selection{OverLimit: true}, "bolt"}, // its plan's 10, where dent has 11 of its own
 		{Selection{OverLimit: true, Tariff: Tariff{Messages: 11, Bytes: 200}}, "acme bolt corp"},
 		{Selection{OverLimit: true, Tariff: Tariff{Messages: 11, Bytes: 201}}, "bolt corp"},
-		{Selection{Waiting: true}, "bolt hooli"},
+		{Selection{Waiting: true}, "acme bolt dent hooli"},
 		{Selection{Silent: 7 * day}, "corp dent"}, // dent never came; bolt called; acme fetches nothing; hooli must not
 		{Selection{Silent: 8 * day}, "dent"},      // corp came 8 days ago, which is not longer
 		{Selection{Silent: 50 * day}, ""},         // dent is not that old
 		{Selection{Sort: ByMessages}, "acme bolt dent corp hooli"},
 		{Selection{Sort: ByBytes}, "corp acme dent bolt hooli"},
 		{Selection{Sort: ByBytes, Limit: 2}, "corp acme"},
-		{Selection{Sort: ByWaiting}, "bolt hooli acme corp dent"},
-		{Selection{Sort: ByOldest}, "hooli bolt acme corp dent"},
+		{Selection{Sort: ByWaiting}, "bolt acme dent hooli corp"},
+		{Selection{Sort: ByOldest}, "hooli acme bolt dent corp"},
 		{Selection{Sort: ByFetched}, "dent hooli bolt corp acme"},
 		{Selection{Sort: ByCreated}, "hooli dent corp bolt acme"},
 	} {
@@ -110,12 +113,12 @@ func TestAListedAccountHasWhatTablesShow(t *testing.T) {
 	want := []Listed{
 		{ID: 6, Name: "hooli", Mode: ATRN, Suspended: true, Domain: "hooli.example", Domains: 1, Waiting: Waiting{1, 100, at("2026-02-01 00:00:00")},
 			Fetched: at("2026-01-21 12:00:00"), Called: at("2026-01-21 12:00:00")},
-		{ID: 4, Name: "dent", Mode: POP3, Domain: "dent.example", Domains: 1, Usage: Usage{10, 50}},
+		{ID: 4, Name: "dent", Mode: POP3, Domain: "dent.example", Domains: 1, Usage: Usage{10, 50}, Waiting: Waiting{2, 20, at("2026-02-19 12:00:00")}},
 		{ID: 3, Name: "corp", Customer: "k-7", Mode: ATRN, Domain: "corp.example", Domains: 1, Usage: Usage{1, 1000},
 			Fetched: at("2026-02-12 12:00:00"), Called: at("2026-02-12 12:00:00")},
 		{ID: 2, Name: "bolt", Mode: ETRN, Domain: "bolt.example", Domains: 1, Usage: Usage{10, 10}, Waiting: Waiting{7, 700, at("2026-02-10 00:00:00")},
 			Fetched: at("2026-02-10 12:00:00"), Called: at("2026-02-17 12:00:00")},
-		{ID: 1, Name: "acme", Customer: "K-7", Mode: Backup, Domain: "acme.example", Domains: 2, Usage: Usage{10, 200}},
+		{ID: 1, Name: "acme", Customer: "K-7", Mode: Backup, Domain: "acme.example", Domains: 2, Usage: Usage{10, 200}, Waiting: Waiting{3, 900, at("2026-02-05 12:00:00")}},
 	}
 	got, err := l.Select(t.Context(), Selection{Sort: ByCreated, Month: Month{2026, 2}})
 	if err != nil {

@@ -84,7 +84,7 @@ var allowed = []struct{ text, step string }{
 	{"SELECT a.mode, sum(w.messages)", "SCAN waiting USING COVERING INDEX waiting_order"},
 	{"SELECT a.mode, sum(w.messages)", "USE TEMP B-TREE FOR GROUP BY"},
 	// Of some thousand accounts, next to each other.
-	{"FROM waiting WHERE account BETWEEN ? AND ?", "USE TEMP B-TREE FOR GROUP BY"},
+	{"FROM waiting WHERE account BETWEEN ?1 AND ?2", "USE TEMP B-TREE FOR GROUP BY"},
 	{"document FROM account_document", "USE TEMP B-TREE FOR ORDER BY"},
 	{"AND suspicion >= ?", "USE TEMP B-TREE FOR ORDER BY"},
 }

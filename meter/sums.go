@@ -9,7 +9,7 @@ import (
 type Sums struct {
 	Accounts  int64            `json:"accounts"`
 	Suspended int64            `json:"suspended"`
-	Waiting   map[Mode]Waiting `json:"waiting"` // for turns, or because the account is suspended; a message for two accounts counts twice
+	Waiting   map[Mode]Waiting `json:"waiting"` // as in [Listed]; a message for two accounts counts twice
 	Usage     Usage            `json:"usage"`   // of the month
 	Charge    Cents            `json:"-"`       // of the month so far
 }
@@ -38,10 +38,8 @@ func (l *Ledger) Sums(ctx context.Context, month Month, t Tariff) (Sums, error) 
 func (s *Sums) addWaiting(ctx context.Context, q querier) error {
 	for rows, err := range query(ctx, q, `
 		SELECT a.mode, sum(w.messages), sum(w.bytes), min(w.oldest)
-		FROM (SELECT account, count(*) AS messages, sum(size) AS bytes, min(since) AS oldest
-		      FROM (SELECT account, size, since FROM waiting WHERE delivered IS NULL GROUP BY account, suspicion, since, queue_id)
-		      GROUP BY account) w CROSS JOIN account a ON a.id = w.account
-		GROUP BY a.mode`) {
+		FROM (`+waitingWhere("true")+`) w CROSS JOIN account a ON a.id = w.account AND w.held = `+held+`
+		WHERE a.deleted IS NULL GROUP BY a.mode`) {
 		var mode Mode
 		var w Waiting
 		var oldest int64

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -35,8 +36,11 @@ func TestSumsAreThoseOfBillsAndOfWhatWaits(t *testing.T) {
 		if err != nil || s.Charge != want || s.Usage != used {
 			t.Errorf("with %+v the month sums up to %v and %v, %v; the bills to %v and %v", tariff, s.Usage, s.Charge, err, used, want)
 		}
-		at := clockAt
-		if diff := cmp.Diff(map[Mode]Waiting{ETRN: {7, 700, at("2026-02-10 00:00:00").now}, ATRN: {1, 100, at("2026-02-01 00:00:00").now}}, s.Waiting); diff != "" || s.Accounts != 5 || s.Suspended != 1 {
+		at := func(text string) time.Time { return clockAt(text).now }
+		if diff := cmp.Diff(map[Mode]Waiting{
+			ETRN: {7, 700, at("2026-02-10 00:00:00")}, ATRN: {1, 100, at("2026-02-01 00:00:00")},
+			Backup: {3, 900, at("2026-02-05 12:00:00")}, POP3: {2, 20, at("2026-02-19 12:00:00")},
+		}, s.Waiting); diff != "" || s.Accounts != 5 || s.Suspended != 1 {
 			t.Errorf("%d accounts, %d of them suspended, wait for (-want +got):\n%s", s.Accounts, s.Suspended, diff)
 		}
 	}

@@ -98,7 +98,9 @@ func (f *faults) Queued(ctx context.Context, account int64) (meter.Waiting, erro
 	return f.ledger.Queued(ctx, account)
 }
 
-func (f *faults) Called(ctx context.Context, account int64) error { return f.ledger.Called(ctx, account) }
+func (f *faults) Called(ctx context.Context, account int64) error {
+	return f.ledger.Called(ctx, account)
+}
 
 // logText is a log to look into.
 type logText struct {

@@ -81,7 +81,7 @@ func (s *silent) Collect(to chan<- prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), countTime)
 	defer cancel()
-	if n, err := s.ledger.CountSilent(ctx, time.Now().Add(-after)); err == nil {
+	if n, err := s.ledger.Count(ctx, meter.Selection{Silent: after}); err == nil {
 		to <- prometheus.MustNewConstMetric(s.desc, prometheus.GaugeValue, float64(n))
 	}
 }

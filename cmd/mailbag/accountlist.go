@@ -13,14 +13,23 @@ import (
 	"mailbag/meter"
 )
 
-// accountInList is an account in the --json of account list: usage is of the month.
+// accountInList is an account in the --json of account list.
 type accountInList struct {
 	listedAccount
+	activity
+}
+
+// activity is what there is of an account's mail, in --json.
+type activity struct {
 	Month       string        `json:"month"`
-	Usage       meter.Usage   `json:"usage"`
+	Usage       meter.Usage   `json:"usage"` // of the month
 	Waiting     meter.Waiting `json:"waiting"`
 	LastFetched time.Time     `json:"last_fetched,omitzero"` // mail
 	LastCalled  time.Time     `json:"last_called,omitzero"`  // and there was mail, or none
+}
+
+func activityOf(month meter.Month, a meter.Listed) activity {
+	return activity{month.String(), a.Usage, a.Waiting, a.Fetched, a.Called}
 }
 
 func (c *console) accountListCommand() *cobra.Command {
@@ -29,9 +38,9 @@ func (c *console) accountListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the accounts, or those of them that are so",
-		Long: `List the accounts, or those to which all that is given applies, with their usage of the month, what the ledger knows
-to wait for them, and when they last fetched mail. What waits for a backup account's server is in the MTA's queue alone,
-and shown by mailbag queue.
+		Long: `List the accounts, or those to which all that is given applies, with their usage of the month, what waits for them,
+and when they last fetched mail. What waits for the server of a backup account is what the MTA's queue had when
+mailbag-policyd last looked, which is at most 5 minutes ago; mailbag queue looks now.
 
 --over-limit has those that used up the first tier of the month, so that the next message is above it. --silent has
 those in service whose customers neither fetched nor asked for mail for longer than that.`,
@@ -48,7 +57,7 @@ those in service whose customers neither fetched nor asked for mail for longer t
 	flag.StringVar(&of.Customer, "customer", "", "of this customer `NUMBER`")
 	flag.StringVar(&of.Plan, "plan", "", "with this price `PLAN`")
 	flag.BoolVar(&of.OverLimit, "over-limit", false, "whose first tier of the month is used up")
-	flag.BoolVar(&of.Waiting, "waiting", false, "for which mail waits until it is fetched")
+	flag.BoolVar(&of.Waiting, "waiting", false, "for which mail waits")
 	flag.Var(&parsed[time.Duration]{to: &of.Silent, parse: silentFor, kind: "DURATION"}, "silent", "not heard of for longer than this, such as 7d")
 	flag.Var(&parsed[meter.SortKey]{to: &of.Sort, parse: choice(meter.SortKeys...), kind: "KEY"}, "sort", "in the order of "+list(meter.SortKeys))
 	flag.IntVar(&of.Limit, "limit", 0, "this `NUMBER` at most; 0: all")
@@ -170,7 +179,7 @@ func (d *desk) listAsJSON(ctx context.Context, month meter.Month, accounts []met
 			if a == nil {
 				continue // it was deleted meanwhile
 			}
-			if err := out.add(accountInList{d.document(these, a), month.String(), l.Usage, l.Waiting, l.Fetched, l.Called}); err != nil {
+			if err := out.add(accountInList{d.document(these, a), activityOf(month, l)}); err != nil {
 				return err
 			}
 		}

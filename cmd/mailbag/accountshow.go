@@ -47,14 +47,11 @@ type effective struct {
 // shownAccount is what account show adds to it.
 type shownAccount struct {
 	listedAccount
-	RecipientCount int           `json:"recipient_count"`
-	PasswordSet    bool          `json:"password_set"`
-	Month          string        `json:"month"`
-	Usage          meter.Usage   `json:"usage"`
-	Waiting        meter.Waiting `json:"waiting"`
-	LastFetched    *time.Time    `json:"last_fetched"` // null: never, or nothing is fetched
-	Stored         *popd.Stored  `json:"stored"`       // null: it cannot be counted
-	Orphaned       *popd.Stored  `json:"orphaned"`     // what nobody can fetch any more; null likewise
+	RecipientCount int  `json:"recipient_count"`
+	PasswordSet    bool `json:"password_set"`
+	activity
+	Stored   *popd.Stored `json:"stored"`   // null: it cannot be counted
+	Orphaned *popd.Stored `json:"orphaned"` // what nobody can fetch any more; null likewise
 
 	account *meter.Account
 }
@@ -111,7 +108,7 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 		return nil, err
 	}
 	month := d.thisMonth()
-	s := &shownAccount{listedAccount: d.document(all, a), Month: month.String(), account: a}
+	s := &shownAccount{listedAccount: d.document(all, a), account: a}
 	if s.RecipientCount, err = d.listed(ctx, a); err != nil {
 		return nil, err
 	}
@@ -120,24 +117,14 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 		return nil, err
 	}
 	s.PasswordSet = v != nil
-	if s.Usage, err = d.ledger.Usage(ctx, a.ID, month); err != nil {
+	listed, err := d.ledger.Listed(ctx, month, a.ID)
+	switch {
+	case err != nil:
 		return nil, err
+	case len(listed) == 0: // it was deleted meanwhile
+		return nil, fmt.Errorf("%s: %w", name, meter.ErrNoAccount)
 	}
-	if a.Held() {
-		s.Waiting, err = d.ledger.Waiting(ctx, a.ID)
-	} else {
-		s.Waiting, err = d.ledger.Queued(ctx, a.ID)
-	}
-	if err != nil {
-		return nil, err
-	}
-	fetched, err := d.ledger.LastFetched(ctx, a.ID)
-	if err != nil {
-		return nil, err
-	}
-	if !fetched.IsZero() {
-		s.LastFetched = &fetched
-	}
+	s.activity = activityOf(month, listed[0])
 	if s.Stored, s.Orphaned, err = d.counted(all, a.Name); err != nil {
 		d.note("warning: %v", err)
 	}
@@ -228,10 +215,8 @@ func (d *desk) showAccount(s *shownAccount) {
 		line("waiting", "nothing")
 	}
 	switch {
-	case s.LastFetched != nil:
-		line("last fetched", "%s", d.stamp(*s.LastFetched))
-	case s.Mode != meter.Backup:
-		line("last fetched", "never")
+	case s.Mode != meter.Backup || !s.LastFetched.IsZero():
+		line("last fetched", "%s", d.lastFetched(s.LastFetched))
 	}
 	d.say("%s", s.Name)
 	d.table(&t)

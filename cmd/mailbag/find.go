@@ -16,21 +16,18 @@ import (
 
 // A hit is an account in which a text was found, as it is in --json.
 type hit struct {
-	Account     string         `json:"account"`
-	What        string         `json:"what"`  // in which of its properties
-	Value       string         `json:"value"` // of that property
-	Exact       bool           `json:"exact"`
-	Deleted     time.Time      `json:"deleted,omitzero"`
-	Mode        meter.Mode     `json:"mode,omitempty"`
-	Suspended   bool           `json:"suspended"`
-	Customer    string         `json:"customer,omitempty"`
-	Domain      string         `json:"domain,omitempty"` // the first
-	Domains     int            `json:"domains"`          // how many
-	Month       string         `json:"month"`
-	Usage       meter.Usage    `json:"usage"` // of the month
-	Waiting     *meter.Waiting `json:"waiting,omitempty"`
-	LastFetched time.Time      `json:"last_fetched,omitzero"`
-	Findings    []observation  `json:"findings"`
+	Account   string        `json:"account"`
+	What      string        `json:"what"`  // in which of its properties
+	Value     string        `json:"value"` // of that property
+	Exact     bool          `json:"exact"`
+	Deleted   time.Time     `json:"deleted,omitzero"`
+	Mode      meter.Mode    `json:"mode,omitempty"`
+	Suspended bool          `json:"suspended"`
+	Customer  string        `json:"customer,omitempty"`
+	Domain    string        `json:"domain,omitempty"` // the first
+	Domains   int           `json:"domains"`          // how many
+	*activity               // nil: the account is deleted
+	Findings  []observation `json:"findings"`
 }
 
 // An observation says how an account is, and by which command more is seen of it.
@@ -114,7 +111,7 @@ func (d *desk) find(ctx context.Context, text string, limit int) (hits []hit, mo
 		if m.What == "mailbox" || m.What == "recipient" {
 			value = meter.Written(value)
 		}
-		h := hit{Account: m.Name, What: m.What, Value: value, Exact: m.Exact, Deleted: m.Deleted, Month: month.String(), Findings: []observation{}}
+		h := hit{Account: m.Name, What: m.What, Value: value, Exact: m.Exact, Deleted: m.Deleted, Findings: []observation{}}
 		at := slices.IndexFunc(listed, func(l meter.Listed) bool { return l.ID == m.ID })
 		a := accounts.AccountByID(m.ID)
 		if at < 0 || a == nil {
@@ -122,7 +119,8 @@ func (d *desk) find(ctx context.Context, text string, limit int) (hits []hit, mo
 		} else {
 			l := listed[at]
 			h.Mode, h.Suspended, h.Customer, h.Domain, h.Domains = l.Mode, l.Suspended, l.Customer, l.Domain, l.Domains
-			h.Usage, h.Waiting, h.LastFetched = l.Usage, &l.Waiting, l.Fetched
+			now := activityOf(month, l)
+			h.activity = &now
 			if h.Findings, err = d.remarks(ctx, text, m, a, l); err != nil {
 				return nil, 0, err
 			}
@@ -203,11 +201,7 @@ func (d *desk) remarkFetching(ctx context.Context, say func(see, format string, 
 	}
 	switch a.Mode {
 	case meter.Backup:
-		if waits != "" {
-			say("mailbag queue "+a.Name, "%s", waits)
-		} else {
-			say("mailbag queue "+a.Name, "its mail goes on to its server at once; the MTA's queue has what that did not take")
-		}
+		say("mailbag queue "+a.Name, "%s", cmp.Or(waits, "nothing waits: its mail goes on to its server at once"))
 		return nil
 	case meter.POP3:
 		sessions, err := d.ledger.PopSessions(ctx, a.Name, 1)
@@ -254,8 +248,9 @@ func (d *desk) showHits(hits []hit) {
 		case !h.Exact:
 			where = "in its " + where
 		}
-		state := "deleted on " + d.stamp(h.Deleted)
-		if h.Deleted.IsZero() {
+		state := "deleted"
+		switch {
+		case h.activity != nil:
 			state = modeOf(h.Mode, h.Suspended)
 			if h.What != "domain" && h.Domain != "" {
 				state += ", " + firstOf(meter.Listed{Domain: h.Domain, Domains: h.Domains})
@@ -264,6 +259,8 @@ func (d *desk) showHits(hits []hit) {
 				state += ", customer " + h.Customer
 			}
 			state += fmt.Sprintf("; %s: %s", h.Month, amount(h.Usage.Messages, h.Usage.Bytes))
+		case !h.Deleted.IsZero():
+			state += " on " + d.stamp(h.Deleted)
 		}
 		if where != "" {
 			state = where + "; " + state

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailbag/cmd/internal/mta"
+	"mailbag/cmd/internal/units"
 	"mailbag/meter"
 	"mailbag/turnd/turn"
 )
@@ -25,8 +25,8 @@ type overview struct {
 	Month     string        `json:"month"`
 	Charge    string        `json:"charge"` // of the month so far
 	Currency  string        `json:"currency"`
-	OverLimit someAccounts  `json:"over_limit"`
-	Silent    someAccounts  `json:"silent"`          // those that were not heard of for silentAfter
+	OverLimit *someAccounts `json:"over_limit"`
+	Silent    *someAccounts `json:"silent"`          // not heard of for as long as [notices] silent says; null: it says that nobody is
 	Backup    time.Time     `json:"backup,omitzero"` // the newest copy of the ledger
 	meter.Sums
 }
@@ -46,8 +46,6 @@ type someAccounts struct {
 }
 
 const (
-	// silentAfter is for how long customers are not heard of that are someAccounts as silent.
-	silentAfter = 7 * 24 * time.Hour
 	// overviewTime is what daemons have to answer. Those that are well take milliseconds.
 	overviewTime = 2 * time.Second
 	// shownFirst is how many accounts of a kind are named.
@@ -60,10 +58,11 @@ func (c *console) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the whole service on one screen",
-		Long: `Show the state of the whole service on one screen: whether the daemons and the MTA answer, which turns are open, what the
-ledger knows to wait and since when, which accounts are above their limit, which customers have not been heard of for 7
-days, the newest backup, and the month so far. What waits for backup accounts' servers is in the MTA's queue alone:
-mailbag queue shows it. As a user who may not connect to the daemons' sockets it shows them as not answering.
+		Long: `Show the state of the whole service on one screen: whether the daemons and the MTA answer, which turns are open, what waits
+and since when, which accounts are above their limit, which customers have not been heard of for as long as [notices]
+silent says, the newest backup, and the month so far. What waits for backup accounts' servers is what the MTA's queue had when
+mailbag-policyd last looked, at most 5 minutes ago. As a user who may not connect to the daemons' sockets it shows them as
+not answering.
 
 With --watch it is shown anew every 2 seconds, or so many as are given, until control-C; what is not a terminal gets one
 after the other. What is wrong, and what to do, says mailbag doctor.`,
@@ -115,11 +114,14 @@ func (d *desk) overview(ctx context.Context) (*overview, error) {
 	defer cancel()
 	states := begin(ctx, func(context.Context) ([]daemonState, error) { return d.askDaemons(asking), nil })
 	turns := begin(ctx, func(context.Context) ([]turn.Status, error) { return d.control().List(asking) })
-	over := begin(ctx, func(ctx context.Context) (someAccounts, error) {
+	over := begin(ctx, func(ctx context.Context) (*someAccounts, error) {
 		return d.firstOfAll(ctx, meter.Selection{Month: month, Tariff: tariff, OverLimit: true, Sort: meter.ByBytes})
 	})
-	silent := begin(ctx, func(ctx context.Context) (someAccounts, error) {
-		return d.firstOfAll(ctx, meter.Selection{Month: month, Silent: silentAfter, Sort: meter.ByFetched})
+	silent := begin(ctx, func(ctx context.Context) (*someAccounts, error) {
+		if d.settings.Notices.Silent == 0 {
+			return nil, nil
+		}
+		return d.firstOfAll(ctx, meter.Selection{Month: month, Silent: d.settings.Notices.Silent, Sort: meter.ByFetched})
 	})
 	var err error
 	if o.Sums, err = d.ledger.Sums(ctx, month, tariff); err != nil {
@@ -144,14 +146,14 @@ func (d *desk) overview(ctx context.Context) (*overview, error) {
 	return o, nil
 }
 
-func (d *desk) firstOfAll(ctx context.Context, of meter.Selection) (someAccounts, error) {
+func (d *desk) firstOfAll(ctx context.Context, of meter.Selection) (*someAccounts, error) {
 	n, err := d.ledger.Count(ctx, of)
 	if err != nil {
-		return someAccounts{}, err
+		return nil, err
 	}
 	of.Limit = shownFirst
 	first, err := d.ledger.Select(ctx, of)
-	all := someAccounts{Accounts: n, First: []string{}, first: first}
+	all := &someAccounts{Accounts: n, First: []string{}, first: first}
 	for _, a := range first {
 		all.First = append(all.First, a.Name)
 	}
@@ -247,7 +249,9 @@ func (d *desk) showOverview(o *overview, clear bool) {
 		line("waiting", "nothing")
 	}
 	line("above the limit", "%s", namedFirst(o.OverLimit, func(a meter.Listed) string { return a.Name }))
-	line("silent for 7d", "%s", namedFirst(o.Silent, func(a meter.Listed) string { return fmt.Sprintf("%s (%s)", a.Name, cmp.Or(d.fetchedOn(a), "never")) }))
+	if o.Silent != nil {
+		line("silent for "+units.FormatDuration(d.settings.Notices.Silent), "%s", namedFirst(o.Silent, func(a meter.Listed) string { return fmt.Sprintf("%s (%s)", a.Name, d.fetchedOn(a)) }))
+	}
 	backup := "none in " + backups
 	if !o.Backup.IsZero() {
 		backup = d.stamp(o.Backup)
@@ -270,7 +274,7 @@ func openTurns(turns []turn.Status) string {
 	return firstNamed(int64(len(turns)), names)
 }
 
-func namedFirst(c someAccounts, name func(meter.Listed) string) string {
+func namedFirst(c *someAccounts, name func(meter.Listed) string) string {
 	var names []string
 	for _, a := range c.first {
 		names = append(names, name(a))

@@ -26,11 +26,11 @@ const (
 const maxDigest = 1000
 
 // silences are the accounts that have been silent for as long as the settings say; none where they say that nobody is.
-func (d *desk) silences(ctx context.Context) ([]meter.Silence, error) {
+func (d *desk) silences(ctx context.Context) ([]meter.Listed, error) {
 	if d.settings.Notices.Silent == 0 {
 		return nil, nil
 	}
-	return d.ledger.Silent(ctx, d.now().Add(-d.settings.Notices.Silent))
+	return d.ledger.Select(ctx, meter.Selection{Silent: d.settings.Notices.Silent, Sort: meter.ByFetched})
 }
 
 // lastFetched is when mail of an account was last fetched, in a listing.
@@ -51,12 +51,12 @@ type silentAccount struct {
 
 // tellSilence writes to the operator, in one message, about accounts that have become silent, and to the contact of each
 // for which mail is here. It returns the occasions that are over.
-func (p *postman) tellSilence(texts *notices, all *meter.Directory, silences []meter.Silence, waiting map[int64]meter.Waiting) (over []meter.Occasion) {
+func (p *postman) tellSilence(texts *notices, all *meter.Directory, silences []meter.Listed, waiting map[int64]meter.Waiting) (over []meter.Occasion) {
 	still := map[int64]bool{}
 	var untold, fresh []silentAccount // fresh are those of which nobody knows
 	for _, s := range silences {
-		still[s.Account] = true
-		a := all.AccountByID(s.Account)
+		still[s.ID] = true
+		a := all.AccountByID(s.ID)
 		if a == nil { // deleted in between
 			continue
 		}

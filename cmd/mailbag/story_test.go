@@ -58,7 +58,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"accept": accept, "daemon": tablesWritten, "status": status,
-			"turnd": turnd, "turn": recordTurn, "session": recordSession, "suspect": noteSuspect,
+			"turnd": turnd, "turn": recordTurn, "session": recordSession, "suspect": noteSuspect, "queued": noteQueued,
 		},
 	})
 }
@@ -266,6 +266,22 @@ func noteSuspect(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Check(l.StillWaits(context.Background(), d.Account(args[1]), nil,
 		meter.WaitingMessage{ID: args[2], Size: 1000, Since: storyTime(args[0]), Suspicion: suspicion}))
+}
+
+// queued [DAY SIZE DOMAIN]... has a pass over the queue find these messages, and no others.
+func noteQueued(ts *testscript.TestScript, _ bool, args []string) {
+	l := storyLedger(ts)
+	d, err := l.Load(context.Background())
+	ts.Check(err)
+	_, err = l.Reconcile(context.Background(), d, func(yield func(meter.QueuedMessage, error) bool) {
+		for m := range slices.Chunk(args, 3) {
+			size, err := strconv.ParseInt(m[1], 10, 64)
+			if !yield(meter.QueuedMessage{ID: fmt.Sprintf("Q%v", m), Size: size, Arrived: storyTime(m[0]), Recipients: []string{"a@" + m[2]}}, err) {
+				return
+			}
+		}
+	})
+	ts.Check(err)
 }
 
 // tablesWritten writes the tables of the accounts as mailbag-policyd does, until the story ends.
