@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -163,7 +164,30 @@ func (d *desk) remarks(ctx context.Context, text string, m meter.Match, a *meter
 		}
 		say("host -t MX "+domain, "nothing came in %s: see that the MX record of %s names this server", d.thisMonth(), domain)
 	}
-	return all, d.remarkFetching(ctx, say, a, l)
+	if err := d.remarkFetching(ctx, say, a, l); err != nil {
+		return nil, err
+	}
+	say("mailbag trace "+traced(text, m)+" --since 1d", "the MTA's log has what became of each message")
+	return all, nil
+}
+
+// traced are the flags by which mailbag trace finds the mail that was asked for.
+func traced(text string, m meter.Match) string {
+	switch address, err := meter.ParseAddress(text); {
+	case m.What != "domain" && m.What != "mailbox" && m.What != "recipient":
+		return "--account " + m.Name
+	case err != nil:
+		return "--to " + m.Value
+	case strings.ContainsFunc(address.Local, needsQuotes):
+		return "--to " + address.Domain
+	default:
+		return "--to " + address.String()
+	}
+}
+
+// needsQuotes reports whether a shell could take a character for more than itself.
+func needsQuotes(r rune) bool {
+	return r < 'a' && !('0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || strings.ContainsRune("-+._=", r)) || 'z' < r && r <= unicode.MaxASCII
 }
 
 func amountOfTiers(n int64) string { return grouped(n) + verb(n, " tier", " tiers") }
