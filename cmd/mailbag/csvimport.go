@@ -138,35 +138,47 @@ func (d *desk) checkRemovedMailboxes(f *csvFile, all *meter.Directory, drafts []
 	return nil
 }
 
-// checkRemovedDomains notes domains for which mail waits, also where another account of the file gets them.
+// checkRemovedDomains notes domains for which mail waits, also where another account of the file gets them. The queue is
+// looked through once for all of them, and where it has nothing once more, as by [desk.waiting].
 func (d *desk) checkRemovedDomains(ctx context.Context, f *csvFile, drafts []*draft) error {
 	s := scope{what: "the domains that are taken away"}
+	waits := map[string]*meter.Waiting{}
 	for _, draft := range drafts {
 		if domains := draft.loses(domainsOf); len(domains) > 0 {
 			s.domains = append(s.domains, domains...)
 			s.accounts = append(s.accounts, &draft.before.Account)
+			for _, domain := range domains {
+				waits[domain] = new(meter.Waiting)
+			}
 		}
 	}
 	if len(s.domains) == 0 {
 		return nil
 	}
-	w, err := d.waiting(ctx, s)
-	switch {
-	case errors.Is(err, mta.ErrMissing):
-		return d.emptyIndex(ctx, s)
-	case err != nil:
-		return fmt.Errorf("nothing was imported, because it cannot be seen whether mail waits for %s: %w", s.what, err)
-	case w.messages == 0:
-		return nil
+	found := false
+	for range 2 {
+		for e, err := range d.mta.Queue(ctx) {
+			switch {
+			case errors.Is(err, mta.ErrMissing):
+				return d.emptyIndex(ctx, s)
+			case err != nil:
+				return fmt.Errorf("nothing was imported, because it cannot be seen whether mail waits for %s: %w", s.what, err)
+			}
+			for _, domain := range domainsIn(e) {
+				if w := waits[domain]; w != nil {
+					w.Messages, w.Bytes = w.Messages+1, w.Bytes+e.Size
+					found = true
+				}
+			}
+		}
+		if found {
+			break
+		}
 	}
 	for _, draft := range drafts {
 		for _, domain := range draft.loses(domainsOf) {
-			w, err := d.look(ctx, scope{domain, []string{domain}, s.accounts})
-			if err != nil {
-				return err
-			}
-			if w.messages > 0 {
-				f.fault(draft.row.at(domainsColumn).line, `domains: mail waits for %s (%s); have it delivered first, or return it by "mailbag domain remove %s %[1]s --return"`, domain, amount(w.messages, w.bytes), draft.name())
+			if w := waits[domain]; w.Messages > 0 {
+				f.fault(draft.row.at(domainsColumn).line, `domains: mail waits for %s (%s); have it delivered first, or return it by "mailbag domain remove %s %[1]s --return"`, domain, amount(w.Messages, w.Bytes), draft.name())
 			}
 		}
 	}
@@ -306,22 +318,23 @@ func (d *desk) warnOfDrafts(ctx context.Context, drafts []*draft) error {
 	return nil
 }
 
-// moveDrafts takes mail that waits to its new way of delivery. The queue is looked through once for all, and then for those
-// alone that have something there.
+// moveDrafts takes mail that waits to its new way of delivery, of all accounts at once whose mail goes the same way. Before,
+// the queue is looked through for whether they have something there.
 func (d *desk) moveDrafts(ctx context.Context, drafts []*draft) error {
-	owners := map[string]*draft{}
+	owners := map[string]*meter.Account{}
 	for _, draft := range drafts {
 		if draft.before != nil && (draft.before.Mode != draft.after.Mode || draft.before.Suspended != draft.after.Suspended) {
 			d.pointOutStored(ctx, &draft.before.Account, &draft.after.Account)
 			for _, domain := range draft.after.Domains {
-				owners[domain] = draft
+				owners[domain] = &draft.after.Account
 			}
 		}
 	}
 	if len(owners) == 0 {
 		return nil
 	}
-	var moved []*draft
+	type way struct{ held, stored bool } // else it goes to the customer's server
+	moved := map[way][]*meter.Account{}
 	for e, err := range d.mta.Queue(ctx) {
 		switch {
 		case errors.Is(err, mta.ErrMissing):
@@ -329,17 +342,32 @@ func (d *desk) moveDrafts(ctx context.Context, drafts []*draft) error {
 		case err != nil:
 			return fmt.Errorf("the changes are made, but what waits could not be looked at; it moves to its new way at %s's next attempts: %w", d.mta.Words().Name, err)
 		}
-		for _, r := range e.Recipients {
-			domain, _ := meter.NormalizeDomain(r.Address[strings.LastIndexByte(r.Address, '@')+1:])
-			if owner := owners[domain]; owner != nil && !slices.Contains(moved, owner) {
-				moved = append(moved, owner)
+		for _, domain := range domainsIn(e) {
+			if a := owners[domain]; a != nil {
+				to := way{a.Held(), !a.Held() && a.Mode == meter.POP3}
+				moved[to] = append(moved[to], a)
+				for _, domain := range a.Domains {
+					delete(owners, domain)
+				}
 			}
 		}
 	}
-	for _, draft := range moved {
-		if err := d.moveWaiting(ctx, &draft.after.Account); err != nil {
-			return err
+	var failures error
+	for _, to := range []way{{held: true}, {stored: true}, {}} {
+		if accounts := moved[to]; len(accounts) > 0 {
+			failures = errors.Join(failures, d.moveWaiting(ctx, accounts...))
 		}
 	}
-	return nil
+	return failures
+}
+
+// domainsIn are the domains for which a message waits, without repeats.
+func domainsIn(e mta.Entry) (domains []string) {
+	for _, r := range e.Recipients {
+		domain, err := meter.NormalizeDomain(r.Address[strings.LastIndexByte(r.Address, '@')+1:])
+		if err == nil && !slices.Contains(domains, domain) {
+			domains = append(domains, domain)
+		}
+	}
+	return domains
 }
