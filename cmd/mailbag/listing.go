@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,7 +84,7 @@ func (t *table) dropEmpty(head string) {
 // visible writes what a terminal would not show, or obey, as Go does in strings.
 func visible(s string) string {
 	hidden := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) }
-	if !strings.ContainsFunc(s, hidden) {
+	if plainASCII(s) || !strings.ContainsFunc(s, hidden) {
 		return s
 	}
 	var b strings.Builder
@@ -96,15 +98,25 @@ func visible(s string) string {
 	return b.String()
 }
 
+// plainASCII reports whether all of a text is letters that take one column each, as nearly all is that is shown.
+func plainASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
 // table writes a table.
 func (c *console) table(t *table) {
-	for _, line := range t.lines() {
-		c.say("%s", line)
+	for line := range t.lines() {
+		c.out.WriteString(line + "\n") // the first error is kept until Flush
 	}
 }
 
 // lines are those of a table, with its columns two spaces apart.
-func (t *table) lines() (lines []string) {
+func (t *table) lines() iter.Seq[string] {
 	rows := t.rows
 	columns := len(t.heads)
 	right, width := make([]bool, columns), make([]int, columns)
@@ -120,29 +132,31 @@ func (t *table) lines() (lines []string) {
 			width[i] = max(width[i], columnsOf(cell))
 		}
 	}
-	for _, row := range rows {
-		var line strings.Builder
-		for i, cell := range row {
-			space := strings.Repeat(" ", width[i]-columnsOf(cell))
-			if i > 0 {
-				line.WriteString("  ")
+	return func(yield func(string) bool) {
+		var line []byte
+		for _, row := range rows {
+			line = line[:0]
+			for i, cell := range row {
+				if i > 0 {
+					line = append(line, "  "...)
+				}
+				space := strings.Repeat(" ", width[i]-columnsOf(cell))
+				if right[i] {
+					cell, space = space, cell
+				}
+				line = append(append(line, cell...), space...)
 			}
-			if right[i] {
-				cell, space = space, cell
+			if !yield(string(bytes.TrimRight(line, " "))) {
+				return
 			}
-			line.WriteString(cell + space)
 		}
-		lines = append(lines, strings.TrimRight(line.String(), " "))
 	}
-	return lines
 }
 
-// columnsOf is how many columns of a terminal a text takes. Letters that take one each, which are most, are not looked up.
+// columnsOf is how many columns of a terminal a text takes.
 func columnsOf(s string) int {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return uniseg.StringWidth(s)
-		}
+	if plainASCII(s) {
+		return len(s)
 	}
-	return len(s)
+	return uniseg.StringWidth(s)
 }

@@ -168,7 +168,7 @@ func (d *desk) digestNotice(fresh []silentAccount, hostname string) digestNotice
 		}
 		t.add(cells...)
 	}
-	n.Table = strings.Join(t.lines(), "\n") + "\n"
+	n.Table = strings.Join(slices.Collect(t.lines()), "\n") + "\n"
 	return n
 }
 
