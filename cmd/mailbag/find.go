@@ -138,7 +138,7 @@ func (d *desk) remarks(ctx context.Context, text string, m meter.Match, a *meter
 		all = append(all, observation{fmt.Sprintf(format, args...), see})
 	}
 	if a.Suspended {
-		say("mailbag account resume "+a.Name, "suspended: what comes is held, and nobody fetches it")
+		say("mailbag account resume "+a.Name, "suspended: new mail is deferred, and what waits is held")
 	}
 	d.remarkAddress(say, text, m, a)
 	tariff := d.tariff().For(a)
