@@ -80,16 +80,17 @@ func (c *console) completeFlag(kind meter.Kind) cobra.CompletionFunc {
 
 // completeSelection completes the flags of a listing of accounts.
 func (c *console) completeSelection(cmd *cobra.Command) {
-	fixed := func(words []string) cobra.CompletionFunc {
-		return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
-	}
-	for flag, complete := range map[string]cobra.CompletionFunc{
-		"mode": fixed(texts(meter.Modes)), "sort": fixed(texts(meter.SortKeys)), "domain": c.completeFlag(meter.DomainNames),
-		"customer": c.completeFlag(meter.CustomerWords), "plan": c.completeFlag(meter.PlanNames),
-	} {
-		if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
-			panic(err) // only where the flag does not exist
-		}
+	suggest(cmd, "mode", cobra.FixedCompletions(texts(meter.Modes), cobra.ShellCompDirectiveNoFileComp))
+	suggest(cmd, "sort", cobra.FixedCompletions(texts(meter.SortKeys), cobra.ShellCompDirectiveNoFileComp))
+	suggest(cmd, "domain", c.completeFlag(meter.DomainNames))
+	suggest(cmd, "customer", c.completeFlag(meter.CustomerWords))
+	suggest(cmd, "plan", c.completeFlag(meter.PlanNames))
+}
+
+// suggest completes a flag of a command with words.
+func suggest(cmd *cobra.Command, flag string, words cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, words); err != nil {
+		panic(err) // only where the flag does not exist
 	}
 }
 
@@ -167,16 +168,12 @@ func completeFields[Of any](cmd *cobra.Command, fields []field[Of]) {
 		if f.words == nil {
 			continue
 		}
-		if err := cmd.RegisterFlagCompletionFunc(f.flag, cobra.FixedCompletions(f.words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-			panic(err) // only where the flag does not exist
-		}
+		suggest(cmd, f.flag, cobra.FixedCompletions(f.words, cobra.ShellCompDirectiveNoFileComp))
 	}
 }
 
 // completeAccountFields completes the flags of an account's fields.
 func (c *console) completeAccountFields(cmd *cobra.Command) {
 	completeFields(cmd, fields)
-	if err := cmd.RegisterFlagCompletionFunc("plan", c.completePlans); err != nil {
-		panic(err) // only where the flag does not exist
-	}
+	suggest(cmd, "plan", c.completePlans)
 }

@@ -43,6 +43,7 @@ MOMENT is a day (2026-02-03), a time ("2026-02-03 10:00") in the billing time zo
 	f.StringVar(&which.Domain, "domain", "", "of the account that had this `DOMAIN` then")
 	f.IntVar(&which.Limit, "limit", 0, "show the latest `NUMBER`")
 	jsonFlag(cmd, &asJSON)
+	suggest(cmd, "domain", c.completeFlag(meter.DomainNames))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().Changed("limit") && which.Limit < 1 {
 			return wrongUsage(cmd, "--limit: %d is less than 1", which.Limit)

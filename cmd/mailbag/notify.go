@@ -44,9 +44,7 @@ built-in ones. Run this by a timer, hourly.`,
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "list what would be sent, and send nothing")
 	cmd.Flags().StringVar(&show, "template", "", "write the built-in text `NAME`, one of "+strings.Join(noticeTexts, ", ")+", and do nothing else")
 	jsonFlag(cmd, &asJSON)
-	if err := cmd.RegisterFlagCompletionFunc("template", cobra.FixedCompletions(noticeTexts, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // only where the flag does not exist
-	}
+	suggest(cmd, "template", cobra.FixedCompletions(noticeTexts, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().Changed("template") {
 			text, err := builtIn.ReadFile("notices/" + show + ".txt")

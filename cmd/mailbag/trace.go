@@ -63,15 +63,9 @@ A MOMENT is a time such as "2026-02-03" or "2026-02-03 10:00", in the billing ti
 	f.StringArrayVar(&logs, "log", nil, "look into this `FILE`; may be repeated")
 	f.IntVar(&limit, "limit", limit, "tell of the latest `NUMBER` of messages, 1,000 at the most")
 	jsonFlag(cmd, &asJSON)
-	for flag, complete := range map[string]cobra.CompletionFunc{
-		"account": c.completeFlag(meter.AccountNames),
-		"to":      c.completeFlag(meter.DomainNames),
-		"log":     completeFile,
-	} {
-		if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
-			panic(err) // only where the flag does not exist
-		}
-	}
+	suggest(cmd, "account", c.completeFlag(meter.AccountNames))
+	suggest(cmd, "to", c.completeFlag(meter.DomainNames))
+	suggest(cmd, "log", completeFile)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		query.Text = strings.Join(args, " ")
 		switch {

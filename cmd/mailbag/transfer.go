@@ -157,9 +157,7 @@ others, --with-mail has to say that it is theirs.`,
 	cmd.Flags().BoolVar(&flags.forced, "force", false, "take contacts in their accounts' own domains")
 	cmd.Flags().StringVar(&flags.passwords, "passwords", "", "new `FILE` for the passwords of log-ins that a CSV file makes")
 	cmd.Flags().BoolVar(&flags.withMail, "with-mail", false, "take mail that is in the accounts' Maildirs for theirs")
-	if err := cmd.RegisterFlagCompletionFunc("passwords", completeFile); err != nil {
-		panic(err) // only where the flag does not exist
-	}
+	suggest(cmd, "passwords", completeFile)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if flags.passwords == "-" {
 			return wrongUsage(cmd, "--passwords needs a file: what is said on stdout is no place for them")
