@@ -90,7 +90,7 @@ func TestALedgerOfTheFirstVersionIsTakenOver(t *testing.T) {
 		INSERT INTO change (at, who, account, action) VALUES (1767225600000, 'operator', 1, 'account add');
 		INSERT INTO message VALUES ('1.2.3.4', 1, 1770724800000, '2026-02-10', 'Q', 77, '192.0.2.1')`)
 	wantInvoices(t, l, "2026-02", standard, "acme [acme.example] 1 messages 77 bytes 1 tiers [] 10.00+0.00=10.00 USD")
-	if all, err := l.Invoices(t.Context(), Month{2026, 2}, standard); err != nil || all.Accounts[0].Last != 77 {
+	if all, err := l.Invoices(t.Context(), Month{2026, 2}, Tariff{Bytes: 77}); err != nil || all.Accounts[0].Last != 77 {
 		t.Errorf("the last message is not known: %+v, %v", all, err)
 	}
 	if used, err := l.Usage(t.Context(), 1, Month{2026, 2}); err != nil || used != (Usage{1, 77}) {

@@ -30,7 +30,7 @@ func (l *Ledger) Sums(ctx context.Context, month Month, t Tariff) (Sums, error) 
 		if err := s.addWaiting(ctx, conn); err != nil {
 			return err
 		}
-		return s.addCharges(ctx, conn, month, t)
+		return s.addCharges(ctx, conn, month, l.billing(month, t))
 	})
 	return s, err
 }
@@ -55,31 +55,31 @@ func (s *Sums) addWaiting(ctx context.Context, q querier) error {
 	return nil
 }
 
-// addCharges asks SQL for the sum of those that owe the base price, and reckons those that are above their first tier.
-func (s *Sums) addCharges(ctx context.Context, conn *sql.Conn, month Month, t Tariff) error {
-	const base = "coalesce(a.base_price, p.base_price, :base)"
-	const above = "coalesce(u.messages > nullif(" + tierMessages + ", 0) OR u.bytes > nullif(" + tierBytes + ", 0), 0)"
-	const from = ` FROM account a LEFT JOIN month_usage u ON u.month = :month AND u.account = a.id LEFT JOIN plan p ON p.name = a.plan
-		WHERE (a.deleted IS NULL OR u.account IS NOT NULL) AND `
-	first, last := month.span()
-	args := []any{sql.Named("base", int64(t.BasePrice)), sql.Named("tier", int64(t.TierPrice)), sql.Named("messages", t.Messages), sql.Named("bytes", t.Bytes),
-		sql.Named("on_limit", t.OnLimit), sql.Named("month", month.String()), sql.Named("first", first), sql.Named("last", last)}
-	if err := conn.QueryRowContext(ctx, "SELECT coalesce(sum("+base+"), 0)"+from+"NOT "+above, args...).Scan(&s.Charge); err != nil {
+// addCharges asks SQL for the sum of those that owe the base price, and reckons the others.
+func (s *Sums) addCharges(ctx context.Context, conn *sql.Conn, month Month, billing []any) error {
+	const plain = `b.days = 0 AND coalesce(b.messages <= nullif(b.tier_messages, 0), true) AND coalesce(b.bytes <= nullif(b.tier_bytes, 0), true)
+		AND NOT EXISTS (SELECT 1 FROM adjustment WHERE account = b.id AND month = :month)`
+	err := conn.QueryRowContext(ctx, "SELECT coalesce(sum(b.base_price), 0) FROM ("+billed+") b WHERE "+plain, billing...).Scan(&s.Charge)
+	if err != nil {
 		return err
 	}
-	for rows, err := range query(ctx, conn, "SELECT u.messages, u.bytes, "+tierMessages+", "+tierBytes+", "+base+`, coalesce(a.tier_price, p.tier_price, :tier),
-		coalesce(nullif(a.on_limit, ''), nullif(p.on_limit, ''), :on_limit), coalesce(nullif(a.max_tiers, 0), p.max_tiers, 0),
-		coalesce((SELECT last FROM usage WHERE account = a.id AND day BETWEEN :first AND :last ORDER BY day DESC LIMIT 1), 0)`+from+above, args...) {
-		var used Usage
-		var of Tariff
-		var lastMessage int64
+	adjustments, err := adjustmentsOf(ctx, conn, month)
+	if err != nil {
+		return err
+	}
+	for rows, err := range query(ctx, conn, `
+		SELECT b.id, b.messages, b.bytes, b.tier_messages, b.tier_bytes, b.base_price, b.tier_price, b.on_limit, b.max_tiers, b.last,
+		       coalesce(nullif(b.days, 0), :days) FROM (`+billed+") b WHERE NOT ("+plain+")", append(billing, sql.Named("days", month.Days()))...) {
+		i := Invoice{MonthDays: month.Days()}
 		if err == nil {
-			err = rows.Scan(&used.Messages, &used.Bytes, &of.Messages, &of.Bytes, &of.BasePrice, &of.TierPrice, &of.OnLimit, &of.MaxTiers, &lastMessage)
+			t := &i.Tariff
+			err = rows.Scan(&i.ID, &i.Counted.Messages, &i.Counted.Bytes, &t.Messages, &t.Bytes, &t.BasePrice, &t.TierPrice, &t.OnLimit, &t.MaxTiers, &i.Last, &i.Days)
 		}
 		if err != nil {
 			return err
 		}
-		s.Charge = s.Charge.Plus(of.Charge(of.Billed(used, lastMessage)))
+		i.Adjustments = adjustments[i.ID]
+		s.Charge = s.Charge.Plus(i.Total())
 	}
 	return nil
 }

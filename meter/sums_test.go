@@ -14,11 +14,13 @@ func TestSumsAreThoseOfBillsAndOfWhatWaits(t *testing.T) {
 	mustInsert(t, l, "INSERT INTO usage (account, day, messages, bytes, last) VALUES (2, '2026-02-03', 1, 500, 500), (6, '2026-02-03', 3, 500, 450)")
 	mustInsert(t, l, "INSERT INTO usage (account, day, messages, bytes) VALUES (5, '2026-02-03', 45, 5)") // of a deleted account
 	mustInsert(t, l, "INSERT INTO adjustment (account, month, messages, bytes, reason, at, who) VALUES (1, '2026-02', 30, 0, '', 0, '')")
+	mustInsert(t, l, "UPDATE account SET created = ? WHERE name IN ('corp', 'dent')", clockAt("2026-02-12 12:00:00").now.UnixMilli())
 	for _, tariff := range []Tariff{
 		standard,
 		{Messages: 10, Bytes: 200, BasePrice: 1000, TierPrice: 100, OnLimit: Bill},
 		{Messages: 10, Bytes: 200, BasePrice: 1000, TierPrice: 100, OnLimit: Defer},
 		{Messages: 1, BasePrice: 1000, TierPrice: 100, OnLimit: Bill},
+		{Messages: 10, Bytes: 200, BasePrice: 999, TierPrice: 100, OnLimit: Bill, Prorate: true},
 	} {
 		month := Month{2026, 2}
 		bills, err := l.Invoices(t.Context(), month, tariff)
