@@ -76,13 +76,6 @@ func (t *turn) reserve(ctx context.Context) error {
 	return nil
 }
 
-// inVain notes that nothing waits for who asked for the turn, unless that was an operator, who has no address.
-func (t *turn) inVain() {
-	if t.record.Client != "" {
-		t.askedInVain(t.account)
-	}
-}
-
 // many reports whether more than one message waits.
 func (t *turn) many(ctx context.Context) bool {
 	page, err := t.cfg.Ledger.WaitingAfter(ctx, t.account.ID, t.domains, meter.WaitingMessage{}, 2)
