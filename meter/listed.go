@@ -28,8 +28,9 @@ type Listed struct {
 // listedAtOnce is how many accounts one read of a listing takes.
 const listedAtOnce = 5000
 
-// Listed returns accounts by their IDs, in this order and without deleted ones, with the usage of the month. They are read in the order in which the ledger
-// has them, some at the same time as others: what is asked for in another order would be read all over the file.
+// Listed returns accounts by their IDs, in this order and without deleted ones, with the usage of the month. They are read
+// in the order in which the ledger has them, some at the same time as others: what is asked for in another order would be
+// read all over the file.
 func (l *Ledger) Listed(ctx context.Context, month Month, ids ...int64) ([]Listed, error) {
 	sorted := slices.Sorted(slices.Values(ids))
 	all := make([]Listed, len(ids))

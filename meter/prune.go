@@ -26,7 +26,8 @@ const (
 	pruneChunk    = 2000 // rows that one batch deletes
 	pruneAccounts = 500  // whose evidence one batch deletes: most have little, and each batch is an fsync
 
-	// keepNotices is longer than any occasion of a notice lasts: a month, or [MaxHold].
+	// keepNotices is longer than any occasion of a notice lasts: a month, or [MaxHold]. Only who does not fetch can be so
+	// for longer, and is told of once more then.
 	keepNotices = 400 * 24 * time.Hour
 )
 

@@ -15,7 +15,8 @@ import (
 // Certificates are a daemon's certificate chain and key. Their files are looked at when a client begins TLS, at
 // most once a second, and read again when they are others than before: nobody need tell the daemon of a
 // renewed certificate. Files that cannot be used, such as a new chain beside the old key while both are being
-// replaced, change nothing: what was read last stays in use, and the trouble is logged once. So it is where other files are named.
+// replaced, change nothing: what was read last stays in use, and the trouble is logged once. So it is where other files
+// are named.
 type Certificates struct {
 	named  func() settings.TLS
 	log    *slog.Logger

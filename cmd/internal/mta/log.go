@@ -58,8 +58,8 @@ type Event struct {
 }
 
 // ReadStamp reads the time with which a line of a log begins: traditional (RFC 3164), RFC 3339, seconds since 1970, or a
-// date and a time, as Exim writes them. Where it has no zone it is the machine's. A time without a year is the last such time that is not
-// after now.
+// date and a time, as Exim writes them. Where it has no zone it is the machine's. A time without a year is the last such
+// time that is not after now.
 func ReadStamp(line []byte, now time.Time) (at time.Time, rest []byte, ok bool) {
 	switch {
 	case len(line) < 16:

@@ -41,9 +41,7 @@ func Read(t *testing.T, file string, log mta.Log) {
 		}
 	}
 	if got.String() != string(text) {
-
 		t.Errorf("%s is read as\n%s", file, got.String())
-
 	}
 }
 
