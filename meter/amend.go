@@ -3,6 +3,7 @@ package meter
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -34,7 +35,7 @@ func (l *Ledger) Amend(ctx context.Context, revision int64, amendments []Amendme
 	case ofNothing(err):
 		return l.whichChanged(ctx, revision, names)
 	case constraint(err, sqlite3.ErrConstraintUnique, "account.name"):
-		return fmt.Errorf("one of the accounts: %w", ErrNameTaken)
+		return l.whichTaken(ctx, amendments)
 	case domainTaken(err):
 		return l.whoHas(ctx, domains)
 	case constraint(err, sqlite3.ErrConstraintForeignKey, ""): // such as a plan that was removed
@@ -147,6 +148,25 @@ func (l *Ledger) whichChanged(ctx context.Context, revision int64, names []strin
 		}
 	}
 	return fmt.Errorf("%s: %w", name, ErrChanged)
+}
+
+// whichTaken names one of the new accounts whose name is taken.
+func (l *Ledger) whichTaken(ctx context.Context, amendments []Amendment) error {
+	var names []string
+	for _, a := range amendments {
+		if a.Before == nil {
+			names = append(names, a.After.Name)
+		}
+	}
+	taken, err := l.NamesTaken(ctx, names)
+	if err != nil {
+		return err
+	}
+	name := "one of the accounts"
+	if len(taken) > 0 {
+		name = slices.Min(slices.Collect(maps.Keys(taken)))
+	}
+	return fmt.Errorf("%s: %w", name, ErrNameTaken)
 }
 
 // missing are those of a list that another one does not have.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -134,8 +135,12 @@ func TestAmendmentsAreRefusedWhole(t *testing.T) {
 			if test.meanwhile != nil {
 				test.meanwhile(t, l)
 			}
-			if err := l.Amend(t.Context(), revision, all); !errors.Is(err, test.want) {
+			err := l.Amend(t.Context(), revision, all)
+			if !errors.Is(err, test.want) {
 				t.Errorf("Amend = %v, want %v", err, test.want)
+			}
+			if errors.Is(err, ErrNameTaken) && !strings.HasPrefix(err.Error(), "new: ") {
+				t.Errorf("%q does not name the account", err)
 			}
 			if mustLoad(t, l).Account("acme").Note != "" {
 				t.Error("half of it was done")

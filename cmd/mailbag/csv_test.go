@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/csv"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -145,5 +148,30 @@ func TestAnImportOfAnExportMakesTheSameAccounts(t *testing.T) {
 	}
 	if _, out, _ := w.run("account", "export", "--csv"); strings.ReplaceAll(out, "\r\n", "\n") != text {
 		t.Errorf("what is exported again differs:\n%s\n%s", text, out)
+	}
+}
+
+// A file of passwords that are nobody's would be taken for one of passwords that work.
+func TestPasswordsOfAFailedImportAreNotLeft(t *testing.T) {
+	t.Parallel()
+	w := newWorkplace(t, storyMail{})
+	w.must("account", "add", "acme", "--mode", "backup", "--domain", "acme.example")
+	db, err := sql.Open("sqlite3", w.path("mailbag.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("CREATE TRIGGER broken BEFORE INSERT ON credential BEGIN SELECT no_such_function(); END"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.path("new.csv"), []byte("name,mode,domains\nbolt,pop3,bolt.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, _, errs := w.run("account", "import", w.path("new.csv"), "--passwords", w.path("passwords.csv"))
+	if status != failed || !strings.Contains(errs, "nothing was imported: the ledger is unavailable") {
+		t.Errorf("the import ended with %d: %s", status, errs)
+	}
+	if _, err := os.Stat(w.path("passwords.csv")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of passwords: %v", err)
 	}
 }

@@ -38,6 +38,11 @@ func (d *desk) importCSV(ctx context.Context, f *csvFile, flags importFlags) err
 	if err != nil {
 		return err
 	}
+	if len(logins) > 0 && flags.passwords != "" {
+		if _, err := d.isStream(d.settings, flags.passwords); err != nil {
+			return notImported([]error{err})
+		}
+	}
 	if flags.dryRun {
 		d.sayDrafts(drafts)
 		d.say("%s; nothing was changed", tally(drafts, unchanged, "would be "))
@@ -214,7 +219,7 @@ func (d *desk) amend(ctx context.Context, all *meter.Directory, drafts []*draft,
 		at[draft.name()] = &amendments[i]
 	}
 	if len(logins) > 0 {
-		if err := d.makePasswords(ctx, logins, flags.passwords); err != nil {
+		if err := d.makePasswords(ctx, logins); err != nil {
 			return err
 		}
 	}
@@ -230,7 +235,7 @@ func (d *desk) amend(ctx context.Context, all *meter.Directory, drafts []*draft,
 	if len(logins) > 0 {
 		var err error
 		if written, err = d.writePasswords(flags.passwords, logins); err != nil {
-			return err
+			return notImported([]error{err})
 		}
 	}
 	d.showProgress("%s being written", accountsOf(len(drafts)))
@@ -239,7 +244,13 @@ func (d *desk) amend(ctx context.Context, all *meter.Directory, drafts []*draft,
 	if err == nil {
 		return nil
 	}
-	if written && !errors.Is(err, meter.ErrUnavailable) { // else they may be in force
+	if written { // which may have failed when all was done
+		switch inForce, unseen := d.inForce(context.WithoutCancel(ctx), logins); {
+		case unseen != nil:
+			return fmt.Errorf("it cannot be seen whether anything was imported; if it was, the passwords are those in %s: %w", flags.passwords, err)
+		case inForce:
+			return nil
+		}
 		err = errors.Join(err, os.Remove(flags.passwords))
 	}
 	return notImported([]error{err})
@@ -282,7 +293,7 @@ func (d *desk) afterImport(ctx context.Context, drafts []*draft) error {
 
 // warnOfDrafts is [console.warn] of many accounts at once.
 func (d *desk) warnOfDrafts(ctx context.Context, drafts []*draft) error {
-	var open, unlisted, everywhere []string
+	var open, unlisted, everywhere, unproven []string
 	for _, draft := range drafts {
 		if draft.became(func(a *meter.Account) bool { return a.Mode != meter.POP3 && a.Recipients == meter.AnyRecipient }) {
 			open = append(open, draft.name())
@@ -302,6 +313,15 @@ func (d *desk) warnOfDrafts(ctx context.Context, drafts []*draft) error {
 		if draft.before != nil && draft.became(func(a *meter.Account) bool { return a.Mode == meter.ATRN && len(a.Networks) == 0 }) {
 			everywhere = append(everywhere, draft.name())
 		}
+		if draft.before != nil && draft.became(func(a *meter.Account) bool { return hasLogin(a) && a.CRAMMD5 }) {
+			v, err := d.ledger.Verifier(ctx, draft.name())
+			if err != nil {
+				return err
+			}
+			if v != nil && v.CRAMMD5 == nil {
+				unproven = append(unproven, draft.name())
+			}
+		}
 	}
 	for _, warning := range []struct {
 		names []string
@@ -310,6 +330,7 @@ func (d *desk) warnOfDrafts(ctx context.Context, drafts []*draft) error {
 		{open, "%s: any recipient is accepted, so mail to unknown ones is returned to senders that are often forged (backscatter); a recipient list avoids that"},
 		{unlisted, `%s: the recipient list is empty, so all mail is refused until "mailbag recipient import NAME FILE" fills it`},
 		{everywhere, "%s: no network is left, so the log-in and ATRN are taken from everywhere"},
+		{unproven, `%s: CRAM-MD5 works from the next password on, because only verifiers of the present one are kept; "mailbag passwd" gives one`},
 	} {
 		if len(warning.names) > 0 {
 			d.note("warning: "+warning.of, few(warning.names))

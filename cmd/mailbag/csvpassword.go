@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
-	"io/fs"
-	"os"
 	processors "runtime"
 	"sync"
 	"sync/atomic"
@@ -45,10 +43,7 @@ func (d *desk) freshLogins(ctx context.Context, drafts []*draft) ([]freshLogin, 
 }
 
 // makePasswords makes a password and its verifier for each, on all processors: a verifier is costly by design.
-func (d *desk) makePasswords(ctx context.Context, logins []freshLogin, file string) error {
-	if st, err := os.Lstat(file); err == nil && st.Mode().IsRegular() {
-		return unwritten(file, fs.ErrExist) // before the work is done
-	}
+func (d *desk) makePasswords(ctx context.Context, logins []freshLogin) error {
 	var taken atomic.Int64
 	var workers sync.WaitGroup
 	made := make(chan error)
@@ -91,4 +86,10 @@ func (d *desk) writePasswords(file string, logins []freshLogin) (bool, error) {
 		return false, err
 	}
 	return d.writeText(file, text.Bytes(), 0o600)
+}
+
+// inForce reports whether the verifiers are those of the ledger: all of them are, or none.
+func (d *desk) inForce(ctx context.Context, logins []freshLogin) (bool, error) {
+	v, err := d.ledger.Verifier(ctx, logins[0].key)
+	return err == nil && v != nil && bytes.Equal(v.StoredKey, logins[0].verifier.StoredKey), err
 }

@@ -29,12 +29,24 @@ func (d *desk) writeText(path string, text []byte, mode fs.FileMode) (file bool,
 
 // write is writeText for what streams to a writer, or else adds the file itself.
 func (c *console) write(s *settings.Settings, path string, stream func(io.Writer) error, add func() error) (file bool, err error) {
+	isStream, err := c.isStream(s, path)
+	switch {
+	case err != nil:
+		return false, err
+	case !isStream:
+		return true, unwritten(path, add())
+	case c.isStdout(path):
+		return false, outputError(stream(c.out))
+	}
+	return false, unwritten(path, toDevice(path, stream))
+}
+
+// isStream reports whether what an operator named to be written is a stream, or else why it cannot be a new file.
+func (c *console) isStream(s *settings.Settings, path string) (bool, error) {
 	st, err := os.Stat(path)
 	switch {
-	case path == "-", err == nil && os.SameFile(st, c.stdout): // /dev/stdout, whatever it leads to
-		return false, outputError(stream(c.out))
-	case err == nil && (st.Mode().Type() == fs.ModeNamedPipe || st.Mode().Type() == fs.ModeDevice|fs.ModeCharDevice):
-		return false, unwritten(path, toDevice(path, stream))
+	case c.isStdout(path), err == nil && (st.Mode().Type() == fs.ModeNamedPipe || st.Mode().Type() == fs.ModeDevice|fs.ModeCharDevice):
+		return true, nil
 	case err == nil && st.IsDir():
 		return false, fmt.Errorf("%s is a directory; name a file in it", path)
 	case path == "":
@@ -43,7 +55,16 @@ func (c *console) write(s *settings.Settings, path string, stream func(io.Writer
 	if err := refuseOwnPlace(s, path); err != nil {
 		return false, err
 	}
-	return true, unwritten(path, add())
+	if _, err := os.Lstat(path); err == nil { // a link that leads nowhere, too
+		return false, unwritten(path, fs.ErrExist)
+	}
+	return false, nil
+}
+
+// isStdout reports whether stdout is named, as /dev/stdout perhaps, whatever it leads to.
+func (c *console) isStdout(path string) bool {
+	st, err := os.Stat(path)
+	return path == "-" || err == nil && os.SameFile(st, c.stdout)
 }
 
 func toDevice(path string, stream func(io.Writer) error) error {

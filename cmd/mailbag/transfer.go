@@ -135,9 +135,11 @@ spaces, commas or semicolons, and a cell of theirs is the whole list. A row whos
 mode and a domain. A row of an account that is there changes what differs. What a column that is missing or a cell that is
 empty is of stays as it is; a cell with - alone takes the value away, or brings back the default. --dry-run has a line for
 each difference. The file is UTF-8, with commas, semicolons or tabs between its cells, as spreadsheets save it ("CSV UTF-8").
+Capitals mean nothing in names, modes and other words; cells that are missing at the end of a row are empty.
 
 An account or a mailbox whose log-in is new gets a password. These are written to the file of --passwords, a new one that only
-you can read, with the columns name, login and password. A domain for which mail waits and a mailbox in which mail is stored
+you can read, with the columns name, login and password. It is there before the accounts are: what a crash in between leaves of it
+is of no use, and is made anew by another import. A domain for which mail waits and a mailbox in which mail is stored
 are not taken away: mailbag domain and mailbox remove ask what becomes of the mail. With another mode, what waits moves to the
 new way of delivery.
 
