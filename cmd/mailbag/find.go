@@ -265,11 +265,16 @@ func (d *desk) showHits(hits []hit) {
 		if i > 0 {
 			d.say("")
 		}
-		where := fmt.Sprintf("%s %s", h.What, h.Value)
-		switch {
-		case h.What == "name":
+		where := h.What + " " + h.Value
+		switch h.What {
+		case "name":
 			where = ""
-		case !h.Exact:
+		case "customer":
+			where = "customer number " + h.Value
+		case "note":
+			where = fmt.Sprintf("note %q", h.Value)
+		}
+		if where != "" && !h.Exact {
 			where = "in its " + where
 		}
 		state := "deleted"
@@ -289,7 +294,7 @@ func (d *desk) showHits(hits []hit) {
 		if where != "" {
 			state = where + "; " + state
 		}
-		fmt.Fprint(d.out, wrapped("", "  ", visible(h.Account+": "+state)))
+		fmt.Fprint(d.out, wrapped("", "    ", visible(h.Account+": "+state)))
 		for _, r := range h.Findings {
 			fmt.Fprint(d.out, wrapped("  ", "    ", visible(r.Text)))
 			if r.See != "" {
