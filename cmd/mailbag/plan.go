@@ -14,7 +14,8 @@ import (
 func (c *console) planCommand() *cobra.Command {
 	return group("plan", "Keep limits and prices under a name, for many accounts",
 		`A price plan is limits and prices under a name. "mailbag account set NAME --plan PLAN" gives it to an account.
-`+termsMeaning+` Names are 1 to 32 of a-z, 0-9 and hyphen.`,
+`+termsMeaning+`
+Names are 1 to 32 of a-z, 0-9 and hyphen.`,
 		c.planAddCommand(), c.planSetCommand(), c.planListCommand(), c.planShowCommand(), c.planRemoveCommand())
 }
 

@@ -26,8 +26,8 @@ func (c *console) sessionsCommand() *cobra.Command {
 		Use:   "sessions [NAME]",
 		Short: "Show the POP3 sessions in which mail was fetched",
 		Long: `Show the POP3 sessions of all accounts or of one, the latest first: which mailbox, from where, how much
-was fetched and deleted, how long it took and how it ended. Those of earlier days that fetched nothing are one line a day. A session is shown when it is over. Log-ins that failed are
-in the log of mailbag-popd.`,
+was fetched and deleted, how long it took and how it ended. Those of earlier days that fetched nothing are one line a day.
+A session is shown when it is over. Log-ins that failed are in the log of mailbag-popd.`,
 		Example: `  mailbag sessions
   mailbag sessions dent --limit 100 --json`,
 		Args:              arguments("[NAME]"),

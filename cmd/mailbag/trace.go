@@ -38,10 +38,10 @@ recipient what happened since: refused and why, waiting and why, delivered in wh
 and fetched in which session, relayed with which reply, returned, discarded. TEXT is a part of a line of the log, such as the
 address of a client.
 
-This is read from the log of the MTA, files with what was rotated or else the journal, from its queue, from the ledger and from the journal of
-mailbag-popd. The ledger has neither senders nor recipients: what is no longer in the log cannot be told. With --log it is these
-files instead, of the MTA and of mailbag-popd alike; .gz and .bz2 are unpacked. Exim names a recipient when it delivers to him; with
-log_selector = +received_recipients also when the message comes.
+This is read from the log of the MTA, files with what was rotated or else the journal, from its queue, from the ledger and
+from the journal of mailbag-popd. The ledger has neither senders nor recipients: what is no longer in the log cannot be told.
+With --log it is these files instead, of the MTA and of mailbag-popd alike; .gz and .bz2 are unpacked. Exim names a recipient
+when it delivers to him; with log_selector = +received_recipients also when the message comes.
 
 A MOMENT is a time such as "2026-02-03" or "2026-02-03 10:00", in the billing time zone, or how long ago it was, such as 2h.`,
 		Example: `  mailbag trace --to second.example --since 1d

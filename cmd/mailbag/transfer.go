@@ -129,13 +129,16 @@ func (c *console) accountImportCommand() *cobra.Command {
 of them or none. - is stdin; what begins with { or is named .json is JSON. What is wrong is said all at once, with its
 line. The ledger is made where it is missing.
 
-The first line of a CSV file names its columns, in any order: ` + columnNames() + `. Only name has to be there. They mean
-and take what the flags of account add and set do; domains, networks and mailboxes have several values in a cell, apart by
-spaces, commas or semicolons, and a cell of theirs is the whole list. A row whose name is new adds an account, which needs a
-mode and a domain. A row of an account that is there changes what differs. What a column that is missing or a cell that is
-empty is of stays as it is; a cell with - alone takes the value away, or brings back the default. --dry-run has a line for
-each difference. The file is UTF-8, with commas, semicolons or tabs between its cells, as spreadsheets save it ("CSV UTF-8").
-Capitals mean nothing in names, modes and other words; cells that are missing at the end of a row are empty.
+The first line of a CSV file names its columns, in any order, of which only name has to be there:
+
+` + wrapped("  ", "  ", columnNames()) + `
+They mean and take what the flags of account add and set do; domains, networks and mailboxes have several values in a
+cell, apart by spaces, commas or semicolons, and a cell of theirs is the whole list. A row whose name is new adds an
+account, which needs a mode and a domain. A row of an account that is there changes what differs. What a column that is
+missing or a cell that is empty is of stays as it is; a cell with - alone takes the value away, or brings back the default.
+--dry-run has a line for each difference. The file is UTF-8, with commas, semicolons or tabs between its cells, as
+spreadsheets save it ("CSV UTF-8"). Capitals mean nothing in names, modes and other words; cells that are missing at the end
+of a row are empty.
 
 An account or a mailbox whose log-in is new gets a password. These are written to the file of --passwords, a new one that only
 you can read, with the columns name, login and password. It is there before the accounts are: what a crash in between leaves of it
