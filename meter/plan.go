@@ -187,6 +187,11 @@ func (t Terms) Or(others Terms) Terms {
 	return t
 }
 
+// Full reports whether as much waits in the MTA's queue as may.
+func (t Terms) Full(messages, bytes int64) bool {
+	return t.WaitingMessages > 0 && messages >= t.WaitingMessages || t.WaitingBytes > 0 && bytes >= t.WaitingBytes
+}
+
 // Validate checks what a plan must fulfil; the error ([ErrInvalid]) says what to change.
 func (p *Plan) Validate() error {
 	if !ValidName(p.Name) {

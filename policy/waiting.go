@@ -79,10 +79,7 @@ func (p *Policy) enter(ctx context.Context, a *meter.Account, this meter.Usage) 
 	b := kept.(*backlog)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	full := func() bool {
-		t := a.InForce()
-		return t.WaitingMessages > 0 && b.waits.Messages >= t.WaitingMessages || t.WaitingBytes > 0 && b.waits.Bytes >= t.WaitingBytes
-	}
+	full := func() bool { return a.InForce().Full(b.waits.Messages, b.waits.Bytes) }
 	pause := recountLatest
 	if !a.Held() || full() {
 		pause = recountSoonest

@@ -164,6 +164,9 @@ func (d *desk) remarks(ctx context.Context, text string, m meter.Match, a *meter
 		}
 		say("host -t MX "+domain, "nothing came in %s: see that the MX record of %s names this server", d.thisMonth(), domain)
 	}
+	if a.Mode != meter.POP3 && a.InForce().Full(l.Waiting.Messages, l.Waiting.Bytes) {
+		say("mailbag account show "+a.Name, "as much waits as may: new mail is put off with 452")
+	}
 	if err := d.remarkFetching(ctx, say, a, l); err != nil {
 		return nil, err
 	}
