@@ -97,10 +97,15 @@ func traditional(line []byte, now time.Time) (at time.Time, rest []byte, ok bool
 
 // dated is "2026-11-26 08:14:37 ", with fractions of a second and the zone where Exim is configured so.
 func dated(line []byte) (at time.Time, rest []byte, ok bool) {
-	if at, rest, ok = spelled("2006-01-02 15:04:05.999999999 -0700", line, 3); ok {
-		return at, rest, ok
+	const clock = "2006-01-02 15:04:05.999999999"
+	at, rest, ok = spelled(clock, line, 2)
+	// A parse that fails costs as much as one that does not, and few logs have a zone.
+	if ok && len(rest) > 0 && (rest[0] == '+' || rest[0] == '-') {
+		if zoned, after, is := spelled(clock+" -0700", line, 3); is {
+			return zoned, after, true
+		}
 	}
-	return spelled("2006-01-02 15:04:05.999999999", line, 2)
+	return at, rest, ok
 }
 
 // spelled reads a time of so many words.
