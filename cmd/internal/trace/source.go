@@ -112,6 +112,17 @@ type unpacked struct {
 	io.Closer
 }
 
+// Read tells a file that was cut off from one that ends.
+func (u unpacked) Read(p []byte) (int, error) {
+	n, err := u.Reader.Read(p)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errTorn
+	}
+	return n, err
+}
+
+var errTorn = errors.New("it was cut off, or is being packed just now; to search without it, name the other files with --log")
+
 // counting tells how much is read.
 type counting struct {
 	io.Reader

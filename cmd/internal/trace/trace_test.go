@@ -134,6 +134,27 @@ func TestLogsAreReadInTheirOrderAndUnpacked(t *testing.T) {
 	d.want(Query{To: "acme.example"}, "A00001"+whole)
 }
 
+// What is missing from a log is not to look like mail that never came.
+func TestPackedLogThatWasCutOffIsNamed(t *testing.T) {
+	d := newDesk(t)
+	path := d.write("mail.log.2.gz", 0, passage(10, "A00001", "x@elsewhere.example", "a@acme.example")...)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, info.Size()-20); err != nil {
+		t.Fatal(err)
+	}
+	source, err := File(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Search{Log: (postfix.Instance{}).Log(t.Context()), Sources: []Source{source}, Query: Query{To: "acme.example"}, Limit: 1}
+	if found, err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), path+" cannot be read to its end: it was cut off") {
+		t.Errorf("it found %+v, %v", found, err)
+	}
+}
+
 func TestQueueIDThatIsUsedAgainIsAnotherMessage(t *testing.T) {
 	d := newDesk(t)
 	d.write("mail.log", 0, append(passage(10, "A00001", "x@elsewhere.example", "a@acme.example"), passage(20, "A00001", "y@elsewhere.example", "b@bolt.example")...)...)
