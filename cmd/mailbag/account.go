@@ -22,8 +22,8 @@ Names are 1 to 32 of a-z, 0-9 and hyphen.`,
 
 // tlsMeaning is for the help texts that have --tls.
 const tlsMeaning = `With --tls opportunistic, the default, mail goes to the customer's server by STARTTLS where that is offered
-and works, else in the clear (RFC 7435); a backup account's does as the MTA says, Postfix by smtp_tls_security_level. With require
-nothing goes in the clear. With verify the certificate must also be valid by the system's authorities and name
+and works, else in the clear (RFC 7435); a backup account's does as the MTA says, Postfix by smtp_tls_security_level.
+With require nothing goes in the clear. With verify the certificate must also be valid by the system's authorities and name
 the account's host, or, for a backup account without one, the server in the MX record, which is as sure as the DNS.
 What cannot be delivered so waits, and goes back to its sender after the hold time.`
 

@@ -49,7 +49,7 @@ func understood(t *testing.T, command string, named bool) {
 	}
 }
 
-func TestExamplesAreCommandsThatThereAre(t *testing.T) {
+func TestHelpHasLinesForATerminalAndExamplesThatAreCommands(t *testing.T) {
 	t.Parallel()
 	var c console
 	var look func(*cobra.Command)
@@ -59,6 +59,11 @@ func TestExamplesAreCommandsThatThereAre(t *testing.T) {
 		}
 		for _, command := range commandsIn(cmd.Example) {
 			understood(t, command, false)
+		}
+		for line := range strings.Lines(cmd.Long) {
+			if len(line) > 128 {
+				t.Errorf("the help of %s has a line of %d octets: %s", cmd.CommandPath(), len(line), line)
+			}
 		}
 		for _, sub := range cmd.Commands() {
 			look(sub)

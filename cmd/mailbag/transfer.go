@@ -141,10 +141,10 @@ spreadsheets save it ("CSV UTF-8"). Capitals mean nothing in names, modes and ot
 of a row are empty.
 
 An account or a mailbox whose log-in is new gets a password. These are written to the file of --passwords, a new one that only
-you can read, with the columns name, login and password. It is there before the accounts are: what a crash in between leaves of it
-is of no use, and is made anew by another import. A domain for which mail waits and a mailbox in which mail is stored
-are not taken away: mailbag domain and mailbox remove ask what becomes of the mail. With another mode, what waits moves to the
-new way of delivery.
+you can read, with the columns name, login and password. It is there before the accounts are: what a crash in between
+leaves of it is of no use, and is made anew by another import. A domain for which mail waits and a mailbox in which mail is
+stored are not taken away: mailbag domain and mailbox remove ask what becomes of the mail. With another mode, what waits
+moves to the new way of delivery.
 
 In JSON, names and domains must be free, and each account has to have every key that an export writes, so that nothing is
 left to chance. Passwords go on working. The accounts are billed here from now on. Price plans come along; one that has other
