@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mailbag/cmd/internal/mta"
 )
 
 // A Source is a log to read: a file, or journalctl(1).
@@ -52,8 +54,35 @@ func Files(patterns ...string) ([]Source, error) {
 			list = append(list, source)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b Source) int { return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(b.Name, a.Name)) })
+	Sort(list)
 	return list, nil
+}
+
+// Sort puts first what was written first, as its first line says: a copy is often younger than what is in it.
+func Sort(list []Source) {
+	begun := map[string]time.Time{}
+	for _, s := range list {
+		begun[s.Name] = s.begun()
+	}
+	slices.SortStableFunc(list, func(a, b Source) int {
+		return cmp.Or(begun[a.Name].Compare(begun[b.Name]), a.Until.Compare(b.Until), cmp.Compare(b.Name, a.Name))
+	})
+}
+
+// begun is the first time in it, or when it was written to last where it does not begin with one. Why it cannot be read is
+// told when it is.
+func (s Source) begun() time.Time {
+	in, err := s.open(time.Time{}, func(int) {})
+	if err != nil {
+		return s.Until
+	}
+	defer in.Close()
+	line := make([]byte, 64)
+	n, _ := io.ReadFull(in, line)
+	if at, _, ok := mta.ReadStamp(line[:n], s.Until); ok {
+		return at
+	}
+	return s.Until
 }
 
 // File is a log in a file, which may be packed as logrotate(8) does it.

@@ -134,6 +134,14 @@ func TestLogsAreReadInTheirOrderAndUnpacked(t *testing.T) {
 	d.want(Query{To: "acme.example"}, "A00001"+whole)
 }
 
+func TestLogsThatWereCopiedAreReadInTheOrderOfTheirLines(t *testing.T) {
+	d := newDesk(t)
+	p, deferred := passage(10, "A00001", "x@elsewhere.example", "a@acme.example"), passage(20, "A00001", "x@elsewhere.example", "a@acme.example")
+	d.write("mail.log.1", time.Second, p[:4]...)
+	d.write("mail.log", 0, deferred[4:]...)
+	d.want(Query{To: "acme.example"}, "A00001"+whole)
+}
+
 // What is missing from a log is not to look like mail that never came.
 func TestPackedLogThatWasCutOffIsNamed(t *testing.T) {
 	d := newDesk(t)
