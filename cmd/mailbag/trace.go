@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -156,7 +155,7 @@ func (t *tracer) run(ctx context.Context) ([]*tracedMessage, error) {
 		t.lookAgain(ctx, found)
 	}
 	if found.Skipped > 0 {
-		t.note("%s of the log were too long to be a line of %s, and passed over", grouped(found.Skipped), t.mta.Words().Name)
+		t.note("%s too long to be of %s, and passed over", grouped(found.Skipped)+verb(found.Skipped, " line of the log is", " lines of the log are"), t.mta.Words().Name)
 	}
 	messages, err := t.tell(ctx, found)
 	if err != nil {
@@ -191,7 +190,7 @@ func (t *tracer) sources(ctx context.Context, log mta.Log) ([]trace.Source, erro
 			}
 			sources = append(sources, source)
 		}
-		slices.SortStableFunc(sources, func(a, b trace.Source) int { return a.Until.Compare(b.Until) })
+		trace.Sort(sources)
 		return sources, nil
 	}
 	sources, err := trace.Files(log.Files...)
