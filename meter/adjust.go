@@ -82,15 +82,13 @@ func (l *Ledger) checkAdjustment(ctx context.Context, name string, month Month, 
 	case !created.Before(month.Next().Start(l.opt.Location)):
 		return invalid("%s was added on %s; %s was over then", name, created.In(l.opt.Location).Format(time.DateOnly), month)
 	}
-	invoices, err := l.Invoices(ctx, month, Tariff{})
+	invoices, err := l.Invoices(ctx, month, Tariff{}, name)
 	if err != nil {
 		return err
 	}
 	var used Usage
 	for _, i := range invoices.Accounts {
-		if i.Account == name {
-			used = i.Usage()
-		}
+		used = i.Usage()
 	}
 	if used.Messages+by.Messages < 0 || used.Bytes+by.Bytes < 0 {
 		return invalid("%s used %d messages and %d octets in %s; no more than that can be taken away", name, used.Messages, used.Bytes, month)

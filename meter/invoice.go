@@ -29,7 +29,7 @@ type Invoice struct {
 	Domains     []string // A-labels, sorted; those that a deleted account had at its end
 	Deleted     bool
 	Counted     Usage // by evidence
-	Last        int64 // octets of the last message that was counted
+	Last        int64 // octets of the last message that was counted; 0 where the octets do not fill the first tier
 	Adjustments []Adjustment
 	Tariff      Tariff // with the account's own limits and prices, or its plan's
 	Days        int    // for which the base price is billed, from the account's first one on
@@ -126,9 +126,9 @@ func (l *Ledger) billing(month Month, t Tariff) []any {
 	}
 }
 
-// Invoices returns the bills of the month: of a closed one as they were closed, of an open one with the
-// tariff t as far as it has come, all as of one moment.
-func (l *Ledger) Invoices(ctx context.Context, month Month, t Tariff) (*Invoices, error) {
+// Invoices returns the bills of the month, all or the named accounts': of a closed one as they were closed, of an open
+// one with the tariff t as far as it has come, all as of one moment.
+func (l *Ledger) Invoices(ctx context.Context, month Month, t Tariff, names ...string) (*Invoices, error) {
 	all := &Invoices{Month: month}
 	err := l.atOneMoment(ctx, func(conn *sql.Conn) error {
 		adjustments, err := adjustmentsOf(ctx, conn, month)
@@ -145,11 +145,16 @@ func (l *Ledger) Invoices(ctx context.Context, month Month, t Tariff) (*Invoices
 		case !errors.Is(err, sql.ErrNoRows):
 			return err
 		}
+		which := ""
+		if len(names) > 0 {
+			which = "WHERE a.name IN (SELECT value FROM json_each(:names))"
+			args = append(args, sql.Named("names", asJSON(names)))
+		}
 		for rows, err := range query(ctx, conn, `
 			SELECT b.id, a.name, b.mode, b.domains, b.deleted, b.messages, b.bytes,
 			       b.tier_messages, b.tier_bytes, b.base_price, b.tier_price, b.currency,
 			       b.on_limit, b.max_tiers, b.last, b.customer, b.plan, b.days
-			FROM (`+from+`) b JOIN account a ON a.id = b.id ORDER BY a.name`, args...) {
+			FROM (`+from+`) b JOIN account a ON a.id = b.id `+which+` ORDER BY a.name`, args...) {
 			i := Invoice{MonthDays: month.Days()}
 			var domains string
 			if err == nil {

@@ -70,6 +70,19 @@ func invoices(t testing.TB, l *Ledger, month string, tariff Tariff) string {
 	return strings.Join(lines, "\n")
 }
 
+func TestABillOfOneAccountAlone(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{Now: clockAt("2026-02-10 12:00:00").Now})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup})
+	mustAdd(t, l, Account{Name: "bolt", Mode: Backup})
+	for name, want := range map[string]int{"bolt": 1, "nobody": 0} {
+		all, err := l.Invoices(t.Context(), Month{2026, 2}, standard, name)
+		if err != nil || len(all.Accounts) != want || want > 0 && all.Accounts[0].Account != name {
+			t.Errorf("the bills of %s are %+v, %v", name, all, err)
+		}
+	}
+}
+
 func wantInvoices(t testing.TB, l *Ledger, month string, tariff Tariff, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(strings.Join(want, "\n"), invoices(t, l, month, tariff)); diff != "" {

@@ -49,15 +49,11 @@ func (m *monthFlag) orPresent(cmd *cobra.Command, d *desk) (meter.Month, error) 
 
 // invoices reads the bills of all accounts, or of the named one.
 func (d *desk) invoices(ctx context.Context, month meter.Month, names ...string) (*meter.Invoices, error) {
-	all, err := d.ledger.Invoices(ctx, month, d.tariff())
-	if err != nil || len(names) == 0 {
-		return all, err
-	}
-	all.Accounts = slices.DeleteFunc(all.Accounts, func(i meter.Invoice) bool { return i.Account != names[0] })
-	if len(all.Accounts) == 0 {
+	all, err := d.ledger.Invoices(ctx, month, d.tariff(), names...)
+	if err == nil && len(names) > 0 && len(all.Accounts) == 0 {
 		return nil, fmt.Errorf("%s: %w in %s, or it was deleted and not used then", names[0], meter.ErrNoAccount, month)
 	}
-	return all, nil
+	return all, err
 }
 
 func (c *console) invoiceCommand() *cobra.Command {
