@@ -54,7 +54,7 @@ func (l *Ledger) withdraw(messages []entry) error {
 	}
 	of := []any{asJSON(instances)}
 	const these = "message WHERE instance IN (SELECT value FROM json_each(?1))"
-	const theirDomains = "FROM (SELECT account, day, size, domains FROM " + these + "), json_each(domains)"
+	const theirDomains = "FROM (SELECT substr(day, 1, 7) AS month, account, size, domains FROM " + these + "), json_each(domains)"
 	return l.batch(context.Background(),
 		statement{"DELETE FROM waiting WHERE (queue_id, account) IN (SELECT queue_id, account FROM " + these + ")", of},
 		statement{`
@@ -66,10 +66,10 @@ func (l *Ledger) withdraw(messages []entry) error {
 			WHERE usage.account = w.account AND usage.day = w.day`, of},
 		statement{`
 			UPDATE domain_usage SET messages = domain_usage.messages - w.messages, bytes = domain_usage.bytes - w.bytes
-			FROM (SELECT account, day, value AS domain, count(*) AS messages, sum(size) AS bytes ` + theirDomains + ` GROUP BY 1, 2, 3) AS w
-			WHERE domain_usage.account = w.account AND domain_usage.day = w.day AND domain_usage.domain = w.domain`, of},
+			FROM (SELECT month, account, value AS domain, count(*) AS messages, sum(size) AS bytes ` + theirDomains + ` GROUP BY 1, 2, 3) AS w
+			WHERE domain_usage.month = w.month AND domain_usage.account = w.account AND domain_usage.domain = w.domain`, of},
 		statement{"DELETE FROM usage WHERE messages = 0 AND (account, day) IN (SELECT account, day FROM " + these + ")", of},
-		statement{"DELETE FROM domain_usage WHERE messages = 0 AND (account, day, domain) IN (SELECT account, day, value " + theirDomains + ")", of},
+		statement{"DELETE FROM domain_usage WHERE messages = 0 AND (month, account, domain) IN (SELECT month, account, value " + theirDomains + ")", of},
 		statement{"DELETE FROM " + these, of})
 }
 

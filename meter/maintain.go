@@ -44,7 +44,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) error {
 }
 
 // Check returns what is wrong with the ledger, nothing when it is sound: damage that SQLite finds,
-// references to what is not there, days whose evidence exceeds their usage, and months that are not the sum of their days.
+// references to what is not there, days and domains whose evidence exceeds their usage, and months that are not the sum of their days.
 func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 	db, err := l.reader(ctx)
 	if err != nil {
@@ -59,10 +59,10 @@ func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 			LEFT JOIN usage u ON u.account = e.account AND u.day = e.day
 			WHERE e.messages > coalesce(u.messages, 0) OR e.bytes > coalesce(u.bytes, 0)`,
 			"usage is less than its evidence: %s"},
-		{`SELECT a.name || ' for ' || e.domain || ' on ' || e.day FROM
-			(SELECT account, day, value AS domain, count(*) AS messages, sum(size) AS bytes FROM message, json_each(domains) GROUP BY 1, 2, 3) AS e
+		{`SELECT a.name || ' for ' || e.domain || ' in ' || e.month FROM
+			(SELECT substr(day, 1, 7) AS month, account, value AS domain, count(*) AS messages, sum(size) AS bytes FROM message, json_each(domains) GROUP BY 1, 2, 3) AS e
 			JOIN account a ON a.id = e.account
-			LEFT JOIN domain_usage u ON u.account = e.account AND u.day = e.day AND u.domain = e.domain
+			LEFT JOIN domain_usage u ON u.month = e.month AND u.account = e.account AND u.domain = e.domain
 			WHERE e.messages > coalesce(u.messages, 0) OR e.bytes > coalesce(u.bytes, 0)`,
 			"usage is less than its evidence: %s"},
 		{`SELECT a.name || ' in ' || m.month FROM month_usage m JOIN account a ON a.id = m.account

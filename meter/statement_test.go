@@ -102,7 +102,7 @@ const statistics = `
 	('domain', 'sqlite_autoindex_domain_2', '10000 1 1'),
 	('mailbox', 'mailbox', '20000 1'),
 	('mailbox', 'mailbox_domain', '20000 8 8'),
-	('domain_usage', 'domain_usage', '3248062 325 1 1'),
+	('domain_usage', 'domain_usage', '30000 10000 1 1'),
 	('message', 'message', '3000000 1 1'),
 	('message', 'message_at', '3000000 375 2'),
 	('month_usage', 'month_usage', '30000 10000 1'),

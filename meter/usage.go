@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"iter"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -75,11 +73,10 @@ func (l *Ledger) DomainUsage(ctx context.Context, month Month, accounts ...int64
 	if err != nil {
 		return nil, err
 	}
-	first, last := month.span()
 	used := map[int64][]DomainUsage{}
 	for rows, err := range query(ctx, db, `
-		SELECT account, domain, messages, bytes FROM json_each(?) AS a CROSS JOIN domain_usage AS u
-		WHERE u.account = a.value AND day BETWEEN ? AND ?`, asJSON(accounts), first, last) {
+		SELECT account, domain, messages, bytes FROM domain_usage
+		WHERE month = ? AND account IN (SELECT value FROM json_each(?)) ORDER BY account, domain`, month.String(), asJSON(accounts)) {
 		var account int64
 		var d DomainUsage
 		if err == nil {
@@ -88,14 +85,7 @@ func (l *Ledger) DomainUsage(ctx context.Context, month Month, accounts ...int64
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		domains := used[account]
-		i, found := slices.BinarySearchFunc(domains, d.Domain, func(d DomainUsage, name string) int { return strings.Compare(d.Domain, name) })
-		if found {
-			domains[i].Messages += d.Messages
-			domains[i].Bytes += d.Bytes
-		} else {
-			used[account] = slices.Insert(domains, i, d)
-		}
+		used[account] = append(used[account], d)
 	}
 	return used, nil
 }

@@ -59,14 +59,15 @@ WHERE fetched > 0 OR called > 0;
 -- Which of its account's domains a message was for, as a JSON array; empty in what was counted before this was kept.
 ALTER TABLE message ADD COLUMN domains TEXT NOT NULL DEFAULT '[]';
 
--- What was counted for each domain: a message for two domains of an account is in both, and once in the account's usage.
+-- What was counted for each domain in a month: a message for two domains of an account is in both, and once in the
+-- account's usage.
 CREATE TABLE domain_usage (
+    month    TEXT    NOT NULL,
     account  INTEGER NOT NULL REFERENCES account,
-    day      TEXT    NOT NULL,
     domain   TEXT    NOT NULL, -- not that of table domain: it may have been taken from the account meanwhile
     messages INTEGER NOT NULL,
     bytes    INTEGER NOT NULL,
-    PRIMARY KEY (account, day, domain)
+    PRIMARY KEY (month, account, domain)
 ) STRICT, WITHOUT ROWID;
 
 DROP TRIGGER message_counts;
@@ -75,9 +76,9 @@ DROP TRIGGER message_counts;
 CREATE TRIGGER message_counts AFTER INSERT ON message BEGIN
     INSERT INTO usage (account, day, messages, bytes, last) VALUES (new.account, new.day, 1, new.size, new.size)
     ON CONFLICT (account, day) DO UPDATE SET messages = messages + 1, bytes = bytes + excluded.bytes, last = excluded.last;
-    INSERT INTO domain_usage (account, day, domain, messages, bytes)
-    SELECT new.account, new.day, value, 1, new.size FROM json_each(new.domains) WHERE true
-    ON CONFLICT (account, day, domain) DO UPDATE SET messages = messages + 1, bytes = bytes + excluded.bytes;
+    INSERT INTO domain_usage (month, account, domain, messages, bytes)
+    SELECT substr(new.day, 1, 7), new.account, value, 1, new.size FROM json_each(new.domains) WHERE true
+    ON CONFLICT (month, account, domain) DO UPDATE SET messages = messages + 1, bytes = bytes + excluded.bytes;
 END;
 
 -- What an account was called at the closing, and its plan; and of how many days of the month the base price is that

@@ -32,8 +32,8 @@ INSERT INTO usage (account, day, messages, bytes, last)
 WITH RECURSIVE d (day) AS (SELECT substr((SELECT today FROM temp.given), 1, 8) || '01' UNION ALL SELECT date(day, '+1 day') FROM d WHERE day < (SELECT today FROM temp.given))
 SELECT id, day, 1 + id % 97, (1 + id % 97) * 40000, 40000 FROM account, d;
 
-INSERT INTO domain_usage (account, day, domain, messages, bytes)
-SELECT u.account, u.day, a.name || '.example', u.messages, u.bytes FROM usage u JOIN account a ON a.id = u.account;
+INSERT INTO domain_usage (month, account, domain, messages, bytes)
+SELECT u.month, u.account, a.name || '.example', u.messages, u.bytes FROM month_usage u JOIN account a ON a.id = u.account;
 
 INSERT INTO change (at, who, account, action, before, after)
 SELECT a.created + what.key * 86400000, 'root', a.id, what.value, iif(what.key = 0, NULL, v.document), v.document
