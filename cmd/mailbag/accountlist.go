@@ -82,6 +82,11 @@ those in service whose customers neither fetched nor asked for mail for longer t
 		}
 		return c.atLedger(func(ctx context.Context, d *desk, cmd *cobra.Command, _ []string) error {
 			of.Month, of.Tariff = d.thisMonth(), d.tariff()
+			if of.Plan != "" {
+				if _, err := d.plan(ctx, of.Plan); err != nil {
+					return err
+				}
+			}
 			accounts, err := d.ledger.Select(ctx, of)
 			switch {
 			case err != nil:

@@ -140,11 +140,11 @@ func (c *console) planListCommand() *cobra.Command {
 			return err
 		}
 		documents := []listedPlan{}
-		t := table{heads: []string{"PLAN", ">ACCOUNTS", ">MESSAGES", ">SIZE", "ABOVE IT", ">TIERS", ">BASE", ">TIER PRICE"}}
+		t := table{heads: []string{"PLAN", ">ACCOUNTS", ">MESSAGES", ">SIZE", "ABOVE IT", ">TIERS", ">BASE", ">TIER PRICE", "MAY WAIT"}}
 		for _, p := range plans {
 			documents = append(documents, d.planDocument(p))
 			t.add(p.Name, grouped(p.Accounts), limitCell(p.Messages, grouped), limitCell(p.Bytes, units.FormatSize), string(p.OnLimit),
-				limitCell(p.MaxTiers, grouped), priceCell(p.BasePrice), priceCell(p.TierPrice))
+				limitCell(p.MaxTiers, grouped), priceCell(p.BasePrice), priceCell(p.TierPrice), mayWait(p.Terms))
 		}
 		if asJSON {
 			return d.json(documents)
@@ -153,10 +153,23 @@ func (c *console) planListCommand() *cobra.Command {
 			d.note(`there is no plan yet; "mailbag plan add" adds one`)
 			return nil
 		}
+		t.dropEmpty("MAY WAIT")
 		d.table(&t)
 		return nil
 	})
 	return cmd
+}
+
+// mayWait is how much may wait by the terms, where they bound it.
+func mayWait(t meter.Terms) string {
+	var bounds []string
+	if t.WaitingMessages > 0 {
+		bounds = append(bounds, grouped(t.WaitingMessages))
+	}
+	if t.WaitingBytes > 0 {
+		bounds = append(bounds, units.FormatSize(t.WaitingBytes))
+	}
+	return strings.Join(bounds, " or ")
 }
 
 func limitCell(n int64, format func(int64) string) string {
