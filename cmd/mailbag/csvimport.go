@@ -220,7 +220,7 @@ func (d *desk) amend(ctx context.Context, all *meter.Directory, drafts []*draft,
 	}
 	if len(logins) > 0 {
 		if err := d.makePasswords(ctx, logins); err != nil {
-			return err
+			return notImported([]error{err})
 		}
 	}
 	for _, login := range logins {
