@@ -39,7 +39,7 @@ func (d *desk) importCSV(ctx context.Context, f *csvFile, flags importFlags) err
 		return err
 	}
 	if len(logins) > 0 && flags.passwords != "" {
-		if _, err := d.isStream(d.settings, flags.passwords); err != nil {
+		if err := d.checkPasswordsFile(flags.passwords); err != nil {
 			return notImported([]error{err})
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
+	"io/fs"
+	"os"
 	processors "runtime"
 	"sync"
 	"sync/atomic"
@@ -40,6 +42,18 @@ func (d *desk) freshLogins(ctx context.Context, drafts []*draft) ([]freshLogin, 
 		}
 	}
 	return logins, nil
+}
+
+// checkPasswordsFile says why the file could not be written, before the work is done.
+func (d *desk) checkPasswordsFile(file string) error {
+	isStream, err := d.isStream(d.settings, file)
+	if err != nil || isStream {
+		return err
+	}
+	if _, err := os.Lstat(file); err == nil { // a link that leads nowhere, too
+		return unwritten(file, fs.ErrExist)
+	}
+	return nil
 }
 
 // makePasswords makes a password and its verifier for each, on all processors: a verifier is costly by design.

@@ -41,7 +41,7 @@ func (c *console) write(s *settings.Settings, path string, stream func(io.Writer
 	return false, unwritten(path, toDevice(path, stream))
 }
 
-// isStream reports whether what an operator named to be written is a stream, or else why it cannot be a new file.
+// isStream reports whether what an operator named to be written is a stream, or else why it cannot be a file.
 func (c *console) isStream(s *settings.Settings, path string) (bool, error) {
 	st, err := os.Stat(path)
 	switch {
@@ -52,13 +52,7 @@ func (c *console) isStream(s *settings.Settings, path string) (bool, error) {
 	case path == "":
 		return false, errors.New("the name of the file to write is empty")
 	}
-	if err := refuseOwnPlace(s, path); err != nil {
-		return false, err
-	}
-	if _, err := os.Lstat(path); err == nil { // a link that leads nowhere, too
-		return false, unwritten(path, fs.ErrExist)
-	}
-	return false, nil
+	return false, refuseOwnPlace(s, path)
 }
 
 // isStdout reports whether stdout is named, as /dev/stdout perhaps, whatever it leads to.
