@@ -120,24 +120,28 @@ func (f *Follower) refresh(ctx context.Context) error {
 		return err
 	}
 	old := f.directory.Load()
-	if old != nil && file == f.file {
+	after := old
+	if file != f.file {
+		after = nil
+	}
+	if after != nil {
 		var revision int64
 		err := file.read.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM change").Scan(&revision)
 		if err != nil {
 			return unavailable(err)
 		}
-		if revision == old.revision {
+		if revision == old.newest.id {
 			f.seen = began
 			return nil
 		}
 	}
-	fresh, err := f.ledger.Load(ctx)
+	fresh, err := f.ledger.loadAfter(ctx, after)
 	if err != nil {
 		return err
 	}
 	f.file, f.seen = file, began
 	f.directory.Store(fresh)
-	f.log.Info("directory loaded", "revision", fresh.revision, "accounts", len(fresh.accounts), "domains", len(fresh.domains))
+	f.log.Info("directory loaded", "revision", fresh.Revision(), "accounts", fresh.Len(), "domains", fresh.domains.len())
 	f.changed(old, fresh)
 	return nil
 }

@@ -1,7 +1,9 @@
 package meter
 
 import (
-	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -12,11 +14,10 @@ type Form struct {
 	Salt       int // octets
 }
 
-// forms say how many verifiers have each form.
-type forms struct {
-	accounts  map[Form]int           // of accounts' own log-ins
-	mailboxes map[Form]int           // of all mailboxes
-	of        map[int64]map[Form]int // of each account's mailboxes
+// A formCount is how many verifiers have a form.
+type formCount struct {
+	Form
+	n int
 }
 
 // Forms returns how many of the log-ins that are most like this one have verifiers of each form: of the mailboxes of the
@@ -25,40 +26,75 @@ type forms struct {
 func (d *Directory) Forms(login string) map[Form]int {
 	at := strings.LastIndexByte(login, '@')
 	if at <= 0 {
-		return d.verifiers.accounts
+		return d.tally.accounts
 	}
-	if a := d.domains[login[at+1:]]; a != nil && len(d.verifiers.of[a.ID]) > 0 {
-		return d.verifiers.of[a.ID]
+	if m := d.domains.get(login[at+1:]); m != nil && len(m.forms) > 0 {
+		its := map[Form]int{}
+		for _, f := range m.forms {
+			its[f.Form] = f.n
+		}
+		return its
 	}
-	return d.verifiers.mailboxes
+	return d.tally.mailboxes
 }
 
 // DecoyKey is a secret of the ledger, from which to make up what log-ins show that do not exist.
 func (d *Directory) DecoyKey() []byte { return d.decoyKey }
 
-func loadForms(ctx context.Context, q querier) (forms, error) {
-	f := forms{map[Form]int{}, map[Form]int{}, map[int64]map[Form]int{}}
-	for rows, err := range query(ctx, q, `
-		SELECT account, login LIKE '%@%', iterations, length(salt), count(*) FROM credential GROUP BY 1, 2, 3, 4`) {
-		if err != nil {
-			return f, err
-		}
-		var account int64
-		var mailbox bool
+// KeepsCRAMMD5 reports whether any account of the mode keeps what CRAM-MD5 needs.
+func (d *Directory) KeepsCRAMMD5(mode Mode) bool { return d.tally.cram[mode] > 0 }
+
+// takeForms reads lines of whether a verifier is a mailbox's, its iterations and the octets of its salt.
+func (m *member) takeForms(lines string) error {
+	for line := range strings.Lines(lines) {
+		var mailbox int
 		var form Form
-		var n int
-		if err := rows.Scan(&account, &mailbox, &form.Iterations, &form.Salt, &n); err != nil {
-			return f, err
+		if _, err := fmt.Sscan(line, &mailbox, &form.Iterations, &form.Salt); err != nil {
+			return fmt.Errorf("a verifier of %s cannot be read: %w", m.Name, err)
 		}
-		if !mailbox {
-			f.accounts[form] += n
+		if mailbox == 0 {
+			m.login = form
 			continue
 		}
-		f.mailboxes[form] += n
-		if f.of[account] == nil {
-			f.of[account] = map[Form]int{}
+		its := m.own()
+		i := slices.IndexFunc(its.forms, func(f formCount) bool { return f.Form == form })
+		if i < 0 {
+			i = len(its.forms)
+			its.forms = append(its.forms, formCount{Form: form})
 		}
-		f.of[account][form] = n
+		its.forms[i].n++
 	}
-	return f, nil
+	return nil
+}
+
+// A tally counts what is asked of all accounts together.
+type tally struct {
+	accounts  map[Form]int // verifiers of accounts' own log-ins
+	mailboxes map[Form]int // and of mailboxes
+	cram      map[Mode]int // accounts that keep what CRAM-MD5 needs
+}
+
+func newTally() tally { return tally{map[Form]int{}, map[Form]int{}, map[Mode]int{}} }
+
+func (t tally) clone() tally {
+	return tally{maps.Clone(t.accounts), maps.Clone(t.mailboxes), maps.Clone(t.cram)}
+}
+
+// count adds so many times what an account has; -1 takes it away.
+func (t tally) count(m *member, by int) {
+	if m.login != (Form{}) {
+		add(t.accounts, m.login, by)
+	}
+	for _, f := range m.forms {
+		add(t.mailboxes, f.Form, by*f.n)
+	}
+	if m.CRAMMD5 {
+		add(t.cram, m.Mode, by)
+	}
+}
+
+func add[K comparable](to map[K]int, key K, n int) {
+	if to[key] += n; to[key] == 0 {
+		delete(to, key)
+	}
 }

@@ -81,8 +81,8 @@ func TestAChangedPlanIsInForceForAllWhoFollow(t *testing.T) {
 	if before, after, err := l.EditPlan(t.Context(), "gold", func(*Terms) error { return nil }); err != nil || before != after {
 		t.Errorf("a change of nothing is %v, %v, %v", before, after, err)
 	}
-	if revision := mustLoad(t, l).revision; revision != d.revision {
-		t.Errorf("a change of nothing leads from revision %d to %d", d.revision, revision)
+	if revision := mustLoad(t, l).Revision(); revision != d.Revision() {
+		t.Errorf("a change of nothing leads from revision %d to %d", d.Revision(), revision)
 	}
 }
 

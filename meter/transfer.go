@@ -25,23 +25,18 @@ type Transfer struct {
 // Transfers returns all accounts and all plans, in the order of their names and as of one moment.
 func (l *Ledger) Transfers(ctx context.Context) (all []Transfer, plans []*Plan, err error) {
 	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
-		d, err := load(ctx, conn)
+		b, err := begin(ctx, conn, nil)
+		if err == nil {
+			err = b.read(ctx, conn, allRecipients, "")
+		}
 		if err != nil {
 			return err
 		}
 		verifiers, err := verifiersOf(ctx, conn)
-		if err != nil {
-			return err
-		}
-		listed := map[int64][]string{}
-		gather(listed, pairs(ctx, conn, &err, "SELECT account, address FROM recipient"))
-		for a := range d.Accounts() {
-			t := Transfer{Account: *a, Listed: listed[a.ID], Mailboxes: d.Mailboxes(a), Maildirs: map[string]string{}, Verifiers: verifiers[a.ID]}
-			for _, key := range t.Mailboxes {
-				if place := d.Maildir(key); place != key {
-					t.Maildirs[key] = place
-				}
-			}
+		d := b.done(nil)
+		for _, m := range d.accounts {
+			t := Transfer{Account: m.Account, Listed: m.recipients.lines(), Mailboxes: m.mailboxes.lines(), Maildirs: map[string]string{}, Verifiers: verifiers[m.ID]}
+			maps.Copy(t.Maildirs, m.maildirs)
 			all = append(all, t)
 		}
 		plans = d.Plans()

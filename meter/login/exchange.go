@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/emersion/go-sasl"
+
+	"mailbag/meter"
 )
 
 // maxStep bounds one response of a client, in octets and without base64. No mechanism here needs a quarter of it.
@@ -38,14 +40,15 @@ func bindable(_ *Checker, p Peer) bool {
 // someCRAM reports whether any account that logs in here keeps what CRAM-MD5 needs. Clients often prefer
 // it to a mechanism that would have worked.
 func someCRAM(c *Checker, _ Peer) bool {
-	if d := c.cfg.Accounts.Directory(); d != nil {
-		for a := range d.Accounts() {
-			if a.CRAMMD5 && (c.cfg.Modes == nil || slices.Contains(c.cfg.Modes, a.Mode)) {
-				return true
-			}
-		}
+	d := c.cfg.Accounts.Directory()
+	if d == nil {
+		return false
 	}
-	return false
+	modes := c.cfg.Modes
+	if modes == nil {
+		modes = meter.Modes
+	}
+	return slices.ContainsFunc(modes, d.KeepsCRAMMD5)
 }
 
 // An Exchange is one log-in by SASL. It belongs to one goroutine.

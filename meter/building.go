@@ -1,0 +1,190 @@
+package meter
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// building is a snapshot in the making.
+type building struct {
+	Directory
+	ids    *editing[int64, *member]
+	owners *editing[string, *member] // of domains
+	came   []*member
+	words  map[string]string // of which there are few, and many accounts have them
+}
+
+// begin makes the beginning of the snapshot after another one: all that it has. Where old is nil that is only what does
+// not belong to accounts.
+func begin(ctx context.Context, conn *sql.Conn, old *Directory) (b *building, err error) {
+	if old != nil {
+		b = &building{Directory: *old, ids: edit(old.byID), owners: edit(old.domains)}
+		b.tally = b.tally.clone()
+	} else {
+		b = &building{ids: edit(sharded[int64, *member]{}), owners: edit(sharded[string, *member]{})}
+		b.tally = newTally()
+		if err = conn.QueryRowContext(ctx, "SELECT key FROM decoy").Scan(&b.decoyKey); err != nil {
+			return nil, err
+		}
+		if b.plans, err = loadPlans(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+	b.words = map[string]string{}
+	return b, nil
+}
+
+// forget takes away what is found by an account. That comes first for all that changed, because what one of them had
+// another one may have now.
+func (b *building) forget(m *member) {
+	b.tally.count(m, -1)
+	b.ids.remove(m.ID)
+	for _, domain := range m.Domains {
+		b.owners.remove(domain)
+	}
+}
+
+func (b *building) add(m *member) {
+	m.PlanTerms = Terms{}
+	if plan := b.plans[m.Plan]; plan != nil {
+		m.PlanTerms = plan.Terms
+	}
+	b.tally.count(m, 1)
+	b.ids.set(m.ID, m)
+	for _, domain := range m.Domains {
+		b.owners.set(domain, m)
+	}
+	b.came = append(b.came, m)
+}
+
+// done is the snapshot; of those who went some may have come back.
+func (b *building) done(went []*member) *Directory {
+	b.byID, b.domains = b.ids.made, b.owners.made
+	for _, m := range went {
+		if b.AccountByID(m.ID) == nil {
+			b.came = append(b.came, m)
+		}
+	}
+	// A member that is there already goes; another takes the place of its namesake, or has a new one.
+	slices.SortFunc(b.came, func(a, b *member) int { return strings.Compare(a.Name, b.Name) })
+	rest := b.Directory
+	b.accounts = make([]*member, 0, len(rest.accounts)+len(b.came))
+	for _, m := range b.came {
+		i, found := rest.position(m.Name)
+		b.accounts = append(b.accounts, rest.accounts[:i]...)
+		if !found || rest.accounts[i] != m {
+			b.accounts = append(b.accounts, m)
+		}
+		if found {
+			i++
+		}
+		rest.accounts = rest.accounts[i:]
+	}
+	b.accounts = append(b.accounts, rest.accounts...)
+	d := b.Directory
+	return &d
+}
+
+// lists say of which accounts the recipient lists are read.
+type lists int
+
+const (
+	noRecipients     lists = iota
+	listedRecipients       // of those that accept listed recipients only
+	allRecipients
+)
+
+// these is a condition for accounts by their IDs.
+const these = " AND a.id IN (SELECT value FROM json_each(?))"
+
+// read adds the accounts that a condition chooses, with all that is theirs.
+func (b *building) read(ctx context.Context, q querier, which lists, condition string, args ...any) error {
+	for rows, err := range query(ctx, q, `
+		SELECT a.id, name, customer, note, coalesce(plan, ''), mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
+		       base_price, tier_price, waiting_messages, waiting_bytes, hold, contact, copies, catch_all, quota, cram_md5, tls, created,
+		       coalesce((SELECT group_concat(name || char(10), '') FROM domain WHERE account = a.id), ''),
+		       coalesce((SELECT group_concat(prefix || char(10), '') FROM network WHERE account = a.id), ''),
+		       coalesce((SELECT group_concat(address || char(9) || maildir || char(10), '') FROM mailbox WHERE account = a.id), ''),
+		       coalesce((SELECT group_concat((login LIKE '%@%') || ' ' || iterations || ' ' || length(salt) || char(10), '')
+		                 FROM credential WHERE account = a.id), ''),
+		       iif(?1 = 2 OR ?1 = 1 AND recipients = 'list',
+		           coalesce((SELECT group_concat(address || char(10), '') FROM recipient WHERE account = a.id), ''), '')
+		FROM account a WHERE deleted IS NULL`+condition, append([]any{which}, args...)...) {
+		if err != nil {
+			return err
+		}
+		m := &member{belongings: noBelongings}
+		a := &m.Account
+		var hold, created int64
+		var domains, networks, mailboxes, forms, recipients string
+		if err := rows.Scan(&a.ID, &a.Name, &a.Customer, &a.Note, &a.Plan, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
+			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &a.WaitingMessages, &a.WaitingBytes, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5,
+			&a.TLS, &created, &domains, &networks, &mailboxes, &forms, &recipients); err != nil {
+			return err
+		}
+		a.Hold = time.Duration(hold) * time.Second
+		a.Created = time.UnixMilli(created).UTC()
+		a.Plan = word(b, a.Plan)
+		a.Mode, a.Recipients, a.OnLimit = word(b, a.Mode), word(b, a.Recipients), word(b, a.OnLimit)
+		a.Copies, a.TLS = word(b, a.Copies), word(b, a.TLS)
+		a.Domains = newList(domains).lines()
+		for _, prefix := range newList(networks).lines() {
+			p, err := netip.ParsePrefix(prefix)
+			if err != nil {
+				return fmt.Errorf("the ledger has a network %q that cannot be read: %w", prefix, err)
+			}
+			a.Networks = append(a.Networks, p)
+		}
+		m.take(mailboxes)
+		if err := m.takeForms(forms); err != nil {
+			return err
+		}
+		if recipients != "" {
+			m.own().recipients = newList(recipients)
+		}
+		b.add(m)
+	}
+	return nil
+}
+
+// word is the one copy of a text that many accounts have.
+func word[T ~string](b *building, text T) T {
+	known, found := b.words[string(text)]
+	if !found {
+		known = string(text)
+		b.words[known] = known
+	}
+	return T(known)
+}
+
+// own are the belongings of a member that is in the making.
+func (m *member) own() *belongings {
+	if m.belongings == noBelongings {
+		m.belongings = new(belongings)
+	}
+	return m.belongings
+}
+
+// take reads lines of a mailbox, a tab and where its mail is.
+func (m *member) take(mailboxes string) {
+	if mailboxes == "" {
+		return
+	}
+	var keys strings.Builder
+	for line := range strings.Lines(mailboxes) {
+		key, maildir, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		keys.WriteString(key + "\n")
+		if maildir != "" {
+			if m.own().maildirs == nil {
+				m.own().maildirs = map[string]string{}
+			}
+			m.own().maildirs[key] = maildir
+		}
+	}
+	m.own().mailboxes = newList(keys.String())
+}
