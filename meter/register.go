@@ -146,13 +146,9 @@ func (l *Ledger) addAccount(a *Account, v *Verifier, action string) []statement 
 // different fields at once both succeed. Its name, domains and networks are not edited this way. Errors: [ErrNoAccount],
 // [ErrNoPlan], [ErrInvalid].
 func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func(*Account) error) (before, after *Account, err error) {
-	d, err := l.Load(ctx)
+	d, before, err := l.loadAccount(ctx, name, noRecipients)
 	if err != nil {
 		return nil, nil, err
-	}
-	before = d.Account(name)
-	if before == nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, ErrNoAccount)
 	}
 	edited := *before
 	if err := edit(&edited); err != nil {
@@ -234,11 +230,11 @@ func (l *Ledger) AddDomain(ctx context.Context, name, domain string) error {
 // RemoveDomain takes a domain from the account, with its listed recipients. A domain with mailboxes
 // is refused ([ErrInvalid]), one that is not there too ([ErrNoDomain]).
 func (l *Ledger) RemoveDomain(ctx context.Context, name, domain string) error {
-	d, err := l.Load(ctx)
+	_, a, err := l.loadAccount(ctx, name, noRecipients)
 	if err != nil {
 		return err
 	}
-	if a := d.Account(name); a != nil && d.Domain(domain) != a {
+	if !slices.Contains(a.Domains, domain) {
 		return fmt.Errorf("%s: %w", domain, ErrNoDomain)
 	}
 	err = l.change(ctx, name, "domain remove "+domain,
@@ -257,19 +253,17 @@ func (l *Ledger) AddNetwork(ctx context.Context, name string, network netip.Pref
 
 // RemoveNetwork takes a network from the account. The last one of an etrn account is refused.
 func (l *Ledger) RemoveNetwork(ctx context.Context, name string, network netip.Prefix) error {
-	d, err := l.Load(ctx)
+	_, a, err := l.loadAccount(ctx, name, noRecipients)
 	if err != nil {
 		return err
 	}
-	if a := d.Account(name); a != nil {
-		if !slices.Contains(a.Networks, network) {
-			return fmt.Errorf("%s: %w", network, ErrNoNetwork)
-		}
-		left := *a
-		left.Networks = left.Networks[1:]
-		if err := left.Validate(); err != nil {
-			return err
-		}
+	if !slices.Contains(a.Networks, network) {
+		return fmt.Errorf("%s: %w", network, ErrNoNetwork)
+	}
+	left := *a
+	left.Networks = left.Networks[1:]
+	if err := left.Validate(); err != nil {
+		return err
 	}
 	return l.change(ctx, name, "network remove "+network.String(),
 		removeNetwork(name, network))
@@ -279,17 +273,15 @@ func (l *Ledger) RemoveNetwork(ctx context.Context, name string, network netip.P
 // it has another Maildir, because mail, deliveries and sessions of the former one may be there still, or come. Errors:
 // [ErrNoAccount], [ErrNoDomain], [ErrMailboxTaken], [ErrInvalid] where the account is not a pop3 account.
 func (l *Ledger) AddMailbox(ctx context.Context, name string, address Address, v *Verifier) error {
-	d, err := l.Load(ctx)
+	_, a, err := l.loadAccount(ctx, name, noRecipients)
 	if err != nil {
 		return err
 	}
-	if a := d.Account(name); a != nil {
-		if a.Mode != POP3 {
-			return invalid("%s is an %s account; only pop3 accounts have mailboxes", name, a.Mode)
-		}
-		if d.Domain(address.Domain) != a {
-			return fmt.Errorf("%s: %w", address.Domain, ErrNoDomain)
-		}
+	if a.Mode != POP3 {
+		return invalid("%s is an %s account; only pop3 accounts have mailboxes", name, a.Mode)
+	}
+	if !slices.Contains(a.Domains, address.Domain) {
+		return fmt.Errorf("%s: %w", address.Domain, ErrNoDomain)
 	}
 	now := l.opt.Now().UnixMilli()
 	key := address.Key()
@@ -323,12 +315,12 @@ func removal(key string) string { return "mailbox remove " + Written(key) }
 // RemoveMailbox takes a mailbox and its log-in from the account. Mail in its Maildir is not touched, and no other
 // mailbox has it.
 func (l *Ledger) RemoveMailbox(ctx context.Context, name string, address Address) error {
-	d, err := l.Load(ctx)
+	d, a, err := l.loadAccount(ctx, name, noRecipients)
 	if err != nil {
 		return err
 	}
 	key := address.Key()
-	if a := d.Account(name); a != nil && !slices.Contains(d.Mailboxes(a), key) {
+	if !slices.Contains(d.Mailboxes(a), key) {
 		return fmt.Errorf("%s: %w", address, ErrNoMailbox)
 	}
 	return l.change(ctx, name, removal(key), removeMailbox(name, key)...)
@@ -372,17 +364,49 @@ func domainTaken(err error) bool {
 
 // whoHas names the account that has one of the domains.
 func (l *Ledger) whoHas(ctx context.Context, domains []string) error {
-	d, err := l.Load(ctx)
+	db, err := l.reader(ctx)
 	if err != nil {
 		return err
 	}
+	owners, err := ownersOf(ctx, db, domains)
+	if err != nil {
+		return unavailable(err)
+	}
 	for i, domain := range domains {
-		if a := d.Domain(domain); a != nil {
-			return fmt.Errorf("%s: %w: %s", domain, ErrDomainTaken, a.Name)
+		if owner, found := owners[domain]; found {
+			return fmt.Errorf("%s: %w: %s", domain, ErrDomainTaken, owner)
 		}
 		if slices.Contains(domains[:i], domain) {
 			return invalid("the domain %s is named twice", domain)
 		}
 	}
 	return ErrDomainTaken
+}
+
+// Owner is the name of the account that has a normalized domain; empty: it is nobody's here.
+func (l *Ledger) Owner(ctx context.Context, domain string) (string, error) {
+	db, err := l.reader(ctx)
+	if err != nil {
+		return "", err
+	}
+	owners, err := ownersOf(ctx, db, []string{domain})
+	return owners[domain], unavailable(err)
+}
+
+// ownersOf are the names of the accounts that have the domains.
+func ownersOf(ctx context.Context, q querier, domains []string) (map[string]string, error) {
+	owners := map[string]string{}
+	for rows, err := range query(ctx, q, `
+		SELECT domain.name, account.name FROM domain JOIN account ON account.id = domain.account
+		WHERE domain.name IN (SELECT value FROM json_each(?))`, asJSON(domains)) {
+		var domain, owner string
+		if err == nil {
+			err = rows.Scan(&domain, &owner)
+		}
+		if err != nil {
+			return nil, err
+		}
+		owners[domain] = owner
+	}
+	return owners, nil
 }

@@ -123,7 +123,7 @@ func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer, plans ...*Pla
 	}
 	var taken map[string]bool
 	var present map[string]*Plan
-	owners := map[string]string{}
+	var owners map[string]string
 	err = l.atOneMoment(ctx, func(conn *sql.Conn) (err error) {
 		if present, err = loadPlans(ctx, conn); err != nil {
 			return err
@@ -131,19 +131,8 @@ func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer, plans ...*Pla
 		if taken, err = namesTaken(ctx, conn, names); err != nil {
 			return err
 		}
-		for rows, err := range query(ctx, conn, `
-			SELECT domain.name, account.name FROM domain JOIN account ON account.id = domain.account
-			WHERE domain.name IN (SELECT value FROM json_each(?))`, asJSON(domains)) {
-			var domain, owner string
-			if err == nil {
-				err = rows.Scan(&domain, &owner)
-			}
-			if err != nil {
-				return err
-			}
-			owners[domain] = owner
-		}
-		return nil
+		owners, err = ownersOf(ctx, conn, domains)
+		return err
 	})
 	for _, p := range plans {
 		if clash := p.clash(present); clash != nil {

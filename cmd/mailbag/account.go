@@ -182,17 +182,14 @@ func (d *desk) addAccount(ctx context.Context, cmd *cobra.Command, a *meter.Acco
 
 // refuseTakenName refuses a name that an account has or had.
 func (d *desk) refuseTakenName(ctx context.Context, name string) error {
-	all, err := d.ledger.Load(ctx)
-	if err != nil {
-		return err
+	taken, err := d.ledger.NamesTaken(ctx, []string{name})
+	if deleted, found := taken[name]; found {
+		err = fmt.Errorf("%s: %w", name, meter.ErrNameTaken)
+		if deleted {
+			err = fmt.Errorf("%w (names of deleted accounts are not used again)", err)
+		}
 	}
-	if all.Account(name) != nil {
-		return fmt.Errorf("%s: %w", name, meter.ErrNameTaken)
-	}
-	if _, err := d.ledger.History(ctx, name); err == nil {
-		return fmt.Errorf("%s: %w (names of deleted accounts are not used again)", name, meter.ErrNameTaken)
-	}
-	return nil
+	return err
 }
 
 // parseNetwork reads a network in CIDR notation or a single address.

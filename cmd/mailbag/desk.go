@@ -74,17 +74,9 @@ func actor() string {
 	return strconv.Itoa(os.Getuid())
 }
 
-// account reads the directory and finds an account in it.
+// account reads an account, and a directory in which it is alone.
 func (d *desk) account(ctx context.Context, name string) (*meter.Directory, *meter.Account, error) {
-	all, err := d.ledger.Load(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	a := all.Account(name)
-	if a == nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, meter.ErrNoAccount)
-	}
-	return all, a, nil
+	return d.ledger.LoadAccount(ctx, name)
 }
 
 // say tells on stdout what was done.

@@ -70,7 +70,7 @@ and without echo, unless a flag gives another way. It begins empty, whoever had 
 // addMailbox makes a mailbox that begins empty. Mail of a former one has another Maildir where the ledger knows that there
 // was one, and is set aside where it does not.
 func (d *desk) addMailbox(ctx context.Context, name string, address meter.Address, v *meter.Verifier) error {
-	all, err := d.ledger.Load(ctx)
+	all, _, err := d.account(ctx, name)
 	if err != nil {
 		return err
 	}

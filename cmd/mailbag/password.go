@@ -192,16 +192,26 @@ func (d *desk) login(ctx context.Context, cmd *cobra.Command, text string) (*met
 		}
 		return a, text, err
 	}
-	all, err := d.ledger.Load(ctx)
-	if err != nil {
-		return nil, "", err
+	var a *meter.Account
+	has := func(meter.Address) bool { return false }
+	if domain, err := meter.NormalizeDomain(text[strings.LastIndexByte(text, '@')+1:]); err == nil {
+		owner, err := d.ledger.Owner(ctx, domain)
+		if err != nil {
+			return nil, "", err
+		}
+		if owner != "" {
+			var its *meter.Directory
+			if its, a, err = d.account(ctx, owner); err != nil {
+				return nil, "", err
+			}
+			has = func(address meter.Address) bool { return its.Mailbox(address) != nil }
+		}
 	}
-	address, err := existing(text, func(address meter.Address) bool { return all.Mailbox(address) != nil })
+	address, err := existing(text, has)
 	if err != nil {
 		return nil, "", wrongUsage(cmd, "%w", err)
 	}
-	a := all.Mailbox(address)
-	if a == nil {
+	if !has(address) {
 		return nil, "", fmt.Errorf("%s: %w", address, meter.ErrNoMailbox)
 	}
 	return a, address.Key(), nil

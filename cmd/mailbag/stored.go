@@ -123,7 +123,7 @@ func (d *desk) pointOutStored(ctx context.Context, before, after *meter.Account)
 // fetchable is what is stored in the mailboxes that an account has, in its catch-all too where it has one.
 func (d *desk) fetchable(ctx context.Context, a *meter.Account) (popd.Stored, error) {
 	var sum popd.Stored
-	all, err := d.ledger.Load(ctx)
+	all, a, err := d.account(ctx, a.Name)
 	if err != nil {
 		return sum, err
 	}
