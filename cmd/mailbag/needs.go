@@ -33,21 +33,26 @@ func needsOf(s *settings.Settings) mta.Needs {
 }
 
 func (d *desk) needs(ctx context.Context) (mta.Needs, error) {
+	n, err := d.setupNeeds(ctx)
+	if err != nil {
+		return mta.Needs{}, err
+	}
 	all, err := d.ledger.Load(ctx)
 	if err != nil {
 		return mta.Needs{}, err
 	}
-	n := needsOf(d.settings)
 	for a := range all.Accounts() {
-		n.LongestHold = max(n.LongestHold, a.HoldTime())
-		n.Verify = n.Verify || a.Recipients == meter.VerifiedRecipient
-		if a.Mode == meter.Backup { // other mail leaves by mailbag-turnd, or not at all
-			n.RequireTLS = n.RequireTLS || a.TLS == meter.TLSRequire
-			n.VerifyTLS = n.VerifyTLS || a.TLS == meter.TLSVerify
-		}
 		n.Domains = append(n.Domains, a.Domains...)
 	}
 	return n, nil
+}
+
+// setupNeeds are the needs without the domains, which the MTA's setup does not depend on.
+func (d *desk) setupNeeds(ctx context.Context) (mta.Needs, error) {
+	demands, err := d.ledger.Demands(ctx)
+	n := needsOf(d.settings)
+	n.LongestHold, n.Verify, n.RequireTLS, n.VerifyTLS = demands.LongestHold, demands.Verify, demands.RequireTLS, demands.VerifyTLS
+	return n, err
 }
 
 // lifetime is Postfix's own maximal_queue_lifetime, which setup raises only for longer holds. Exim's setup keeps what the
@@ -68,7 +73,7 @@ func (d *desk) pointOutSetup(ctx context.Context, accounts ...*meter.Account) {
 	if len(unfit) == 0 {
 		return
 	}
-	needs, err := d.needs(ctx)
+	needs, err := d.setupNeeds(ctx)
 	if err != nil {
 		return
 	}

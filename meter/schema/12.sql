@@ -23,6 +23,9 @@ CREATE INDEX account_plan ON account (plan) WHERE plan IS NOT NULL;
 ALTER TABLE account ADD COLUMN waiting_messages INTEGER NOT NULL DEFAULT 0 CHECK (waiting_messages >= 0);
 ALTER TABLE account ADD COLUMN waiting_bytes    INTEGER NOT NULL DEFAULT 0 CHECK (waiting_bytes >= 0);
 
+-- What the accounts need of the MTA is read from this alone.
+CREATE INDEX account_demand ON account (mode, hold, recipients, tls, deleted) WHERE deleted IS NULL;
+
 -- What the MTA's queue had, at the last pass over it, for accounts whose mail waits for no turn.
 CREATE TABLE queued (
     account  INTEGER NOT NULL PRIMARY KEY REFERENCES account,
