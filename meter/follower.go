@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// followEvery is how often a Follower looks for changes: a quarter of the second that it promises.
-const followEvery = 250 * time.Millisecond
+// followEvery is how often a Follower looks for changes: a tenth of the second that it promises.
+const followEvery = 100 * time.Millisecond
 
 // A Follower keeps a Directory that is never older than a second, whichever process changed it.
 type Follower struct {
