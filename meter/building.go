@@ -19,24 +19,25 @@ type building struct {
 	words  map[string]string // of which there are few, and many accounts have them
 }
 
-// begin makes the beginning of the snapshot after another one: all that it has. Where old is nil that is only what does
-// not belong to accounts.
-func begin(ctx context.Context, conn *sql.Conn, old *Directory) (b *building, err error) {
-	if old != nil {
-		b = &building{Directory: *old, ids: edit(old.byID), owners: edit(old.domains)}
-		b.tally = b.tally.clone()
-	} else {
-		b = &building{ids: edit(sharded[int64, *member]{}), owners: edit(sharded[string, *member]{})}
-		b.tally = newTally()
-		if err = conn.QueryRowContext(ctx, "SELECT key FROM decoy").Scan(&b.decoyKey); err != nil {
-			return nil, err
-		}
-		if b.plans, err = loadPlans(ctx, conn); err != nil {
-			return nil, err
-		}
+// begin makes the beginning of a snapshot: what does not belong to accounts.
+func begin(ctx context.Context, conn *sql.Conn) (b *building, err error) {
+	b = &building{ids: edit(sharded[int64, *member]{}), owners: edit(sharded[string, *member]{}), words: map[string]string{}}
+	b.tally = newTally()
+	if b.newest, err = newestChange(ctx, conn); err != nil {
+		return nil, err
 	}
-	b.words = map[string]string{}
-	return b, nil
+	if err = conn.QueryRowContext(ctx, "SELECT key FROM decoy").Scan(&b.decoyKey); err != nil {
+		return nil, err
+	}
+	b.plans, err = loadPlans(ctx, conn)
+	return b, err
+}
+
+// goOn makes the beginning of the snapshot after another one: all that it has.
+func goOn(old *Directory) *building {
+	b := &building{Directory: *old, ids: edit(old.byID), owners: edit(old.domains), words: map[string]string{}}
+	b.tally = b.tally.clone()
+	return b
 }
 
 // forget takes away what is found by an account. That comes first for all that changed, because what one of them had

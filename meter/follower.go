@@ -120,22 +120,20 @@ func (f *Follower) refresh(ctx context.Context) error {
 		return err
 	}
 	old := f.directory.Load()
-	after := old
-	if file != f.file {
-		after = nil
-	}
-	if after != nil {
-		var revision int64
-		err := file.read.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM change").Scan(&revision)
-		if err != nil {
+	var fresh *Directory
+	if old == nil || file != f.file {
+		fresh, err = f.ledger.Load(ctx)
+	} else {
+		var newest changeLine
+		if newest, err = newestChange(ctx, file.read); err != nil {
 			return unavailable(err)
 		}
-		if revision == old.newest.id {
+		if newest == old.newest {
 			f.seen = began
 			return nil
 		}
+		fresh, err = f.ledger.loadAfter(ctx, old)
 	}
-	fresh, err := f.ledger.loadAfter(ctx, after)
 	if err != nil {
 		return err
 	}

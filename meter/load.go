@@ -10,25 +10,23 @@ import (
 )
 
 // Load reads a Directory, all of it as of one moment.
-func (l *Ledger) Load(ctx context.Context) (*Directory, error) { return l.loadAfter(ctx, nil) }
+func (l *Ledger) Load(ctx context.Context) (*Directory, error) {
+	return l.loadWhere(ctx, listedRecipients, "")
+}
 
 // loadAfter is Load, and reads no more than what changed where the ledger goes on from a former snapshot.
 func (l *Ledger) loadAfter(ctx context.Context, old *Directory) (d *Directory, err error) {
 	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
 		c, err := changesAfter(ctx, conn, old)
-		if errors.Is(err, errOtherHistory) {
-			old = nil
-			c, err = changesAfter(ctx, conn, nil)
-		}
-		if err == nil {
-			d, err = load(ctx, conn, old, c)
+		switch {
+		case errors.Is(err, errOtherHistory):
+			d, err = readWhere(ctx, conn, listedRecipients, "")
+		case err == nil:
+			d, err = readAfter(ctx, conn, old, c)
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return d, nil
+	return d, err
 }
 
 // LoadSome reads a Directory of these accounts alone, as far as they are there, without lists of recipients.
@@ -53,23 +51,13 @@ func (l *Ledger) loadAccount(ctx context.Context, name string, which lists) (*Di
 	return d, a, nil
 }
 
-// loadWhere reads a Directory of the accounts that a condition chooses. It has no revision: nothing follows it.
+// loadWhere reads a Directory of the accounts that a condition chooses.
 func (l *Ledger) loadWhere(ctx context.Context, which lists, condition string, args ...any) (d *Directory, err error) {
-	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
-		b, err := begin(ctx, conn, nil)
-		if err != nil {
-			return err
-		}
-		if err := b.read(ctx, conn, which, condition, args...); err != nil {
-			return err
-		}
-		d = b.done(nil)
-		return nil
+	err = l.atOneMoment(ctx, func(conn *sql.Conn) (err error) {
+		d, err = readWhere(ctx, conn, which, condition, args...)
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return d, nil
+	return d, err
 }
 
 // atOneMoment lets several SELECTs see the ledger as of one moment, in a deferred transaction of reads
@@ -106,17 +94,24 @@ type changeLine struct {
 
 var errOtherHistory = errors.New("the ledger does not go on from the snapshot")
 
-// changesAfter are those since a snapshot; only the newest line where there is none. The error errOtherHistory is of a
-// ledger that is not the one of the snapshot any more, such as one that a backup was restored to.
+// newestChange is the line that a snapshot of the ledger as it is would have; the zero one where nothing happened yet.
+func newestChange(ctx context.Context, q querier) (line changeLine, err error) {
+	for rows, err := range query(ctx, q, "SELECT id, at, action FROM change ORDER BY id DESC LIMIT 1") {
+		if err == nil {
+			err = rows.Scan(&line.id, &line.at, &line.action)
+		}
+		if err != nil {
+			return line, err
+		}
+	}
+	return line, nil
+}
+
+// changesAfter are those since a snapshot. The error errOtherHistory is of a ledger that is not the one of the snapshot any
+// more, such as one that a backup was restored to.
 func changesAfter(ctx context.Context, q querier, old *Directory) (changes, error) {
 	c := changes{accounts: map[int64]bool{}, plans: map[string]bool{}}
-	text, from := "SELECT id, at, action, coalesce(account, 0), coalesce(plan, '') FROM change WHERE id >= ? ORDER BY id", int64(0)
-	if old == nil {
-		text = "SELECT id, at, action, 0, '' FROM change WHERE id >= ? ORDER BY id DESC LIMIT 1"
-	} else {
-		from = old.newest.id
-	}
-	for rows, err := range query(ctx, q, text, from) {
+	for rows, err := range query(ctx, q, "SELECT id, at, action, coalesce(account, 0), coalesce(plan, '') FROM change WHERE id >= ? ORDER BY id", old.newest.id) {
 		var line changeLine
 		var account int64
 		var plan string
@@ -129,7 +124,6 @@ func changesAfter(ctx context.Context, q querier, old *Directory) (changes, erro
 		before := c.newest
 		c.newest = line
 		switch {
-		case old == nil:
 		case before.id == 0 && line != old.newest, before.id != 0 && line.id != before.id+1:
 			return c, errOtherHistory
 		case before.id == 0: // the snapshot has it
@@ -139,7 +133,7 @@ func changesAfter(ctx context.Context, q querier, old *Directory) (changes, erro
 			c.accounts[account] = c.accounts[account] || !sparesRecipients(line.action)
 		}
 	}
-	if old != nil && c.newest.id == 0 {
+	if c.newest.id == 0 {
 		return c, errOtherHistory
 	}
 	return c, nil
@@ -155,17 +149,22 @@ func sparesRecipients(action string) bool {
 	return false
 }
 
-// load makes the snapshot after another one, of the changes between them; where old is nil, of all that there is.
-func load(ctx context.Context, conn *sql.Conn, old *Directory, c changes) (*Directory, error) {
-	b, err := begin(ctx, conn, old)
+// readWhere makes the snapshot that has the accounts that a condition chooses.
+func readWhere(ctx context.Context, conn *sql.Conn, which lists, condition string, args ...any) (*Directory, error) {
+	b, err := begin(ctx, conn)
+	if err == nil {
+		err = b.read(ctx, conn, which, condition, args...)
+	}
 	if err != nil {
 		return nil, err
 	}
+	return b.done(nil), nil
+}
+
+// readAfter makes the snapshot after another one, of the changes between them.
+func readAfter(ctx context.Context, conn *sql.Conn, old *Directory, c changes) (_ *Directory, err error) {
+	b := goOn(old)
 	b.newest = c.newest
-	if old == nil {
-		err := b.read(ctx, conn, listedRecipients, "")
-		return b.done(nil), err
-	}
 	if len(c.plans) > 0 {
 		if b.plans, err = loadPlans(ctx, conn); err != nil {
 			return nil, err

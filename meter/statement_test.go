@@ -69,6 +69,8 @@ var allowed = []struct{ text, step string }{
 	// An index of what is open, which is little.
 	{"UPDATE turn", "SCAN turn USING INDEX turn_open"},
 	{"FROM notice WHERE sent IS NULL", "SCAN notice USING INDEX notice_unsent"},
+	// The newest row.
+	{"FROM change ORDER BY id DESC LIMIT 1", "SCAN change"},
 	// The imports that are under way.
 	{"FROM recipient_import WHERE token = ? OR at < ?", "SCAN recipient_import"},
 	// What operators enter by hand.

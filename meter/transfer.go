@@ -25,15 +25,11 @@ type Transfer struct {
 // Transfers returns all accounts and all plans, in the order of their names and as of one moment.
 func (l *Ledger) Transfers(ctx context.Context) (all []Transfer, plans []*Plan, err error) {
 	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
-		b, err := begin(ctx, conn, nil)
-		if err == nil {
-			err = b.read(ctx, conn, allRecipients, "")
-		}
+		d, err := readWhere(ctx, conn, allRecipients, "")
 		if err != nil {
 			return err
 		}
 		verifiers, err := verifiersOf(ctx, conn)
-		d := b.done(nil)
 		for _, m := range d.accounts {
 			t := Transfer{Account: m.Account, Listed: m.recipients.lines(), Mailboxes: m.mailboxes.lines(), Maildirs: map[string]string{}, Verifiers: verifiers[m.ID]}
 			maps.Copy(t.Maildirs, m.maildirs)
