@@ -276,6 +276,9 @@ func keyDomain(key string) (string, error) {
 	if at < 1 || oneSpelling(key) != key {
 		return "", fmt.Errorf("%q is not an address in lower case and NFC", key)
 	}
+	if strings.ContainsFunc(key, unseen) {
+		return "", fmt.Errorf("%q has a control character", key)
+	}
 	domain, err := NormalizeDomain(key[at+1:])
 	if err == nil && domain != key[at+1:] {
 		err = fmt.Errorf("%q is not the form %q of its domain", key, domain)

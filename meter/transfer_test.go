@@ -81,6 +81,8 @@ func TestImportIsRefusedWhole(t *testing.T) {
 		{"bad account", func(t *Transfer) { t.Mode = "smtp" }, nil, ErrInvalid},
 		{"mailbox elsewhere", func(t *Transfer) { t.Mailboxes = append(t.Mailboxes, "a@acme.example") }, nil, ErrInvalid},
 		{"mailbox in capitals", func(t *Transfer) { t.Mailboxes = append(t.Mailboxes, "A@dent.example") }, nil, ErrInvalid},
+		{"mailbox with a tab", func(t *Transfer) { t.Mailboxes = append(t.Mailboxes, "a\tb@dent.example") }, nil, ErrInvalid},
+		{"listed are two lines", func(t *Transfer) { t.Listed = []string{"a\nb@dent.example"} }, nil, ErrInvalid},
 		{"foreign verifier", func(t *Transfer) { t.Verifiers = map[string]*Verifier{"acme": all[0].Verifiers["acme"]} }, nil, ErrInvalid},
 		{"short key", func(t *Transfer) { t.Verifiers = map[string]*Verifier{"dent": &short} }, nil, ErrInvalid},
 		{"listed elsewhere", func(t *Transfer) { t.Listed = []string{"a@acme.example"} }, nil, ErrInvalid},
