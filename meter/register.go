@@ -364,13 +364,9 @@ func domainTaken(err error) bool {
 
 // whoHas names the account that has one of the domains.
 func (l *Ledger) whoHas(ctx context.Context, domains []string) error {
-	db, err := l.reader(ctx)
+	owners, err := l.Owners(ctx, domains)
 	if err != nil {
 		return err
-	}
-	owners, err := ownersOf(ctx, db, domains)
-	if err != nil {
-		return unavailable(err)
 	}
 	for i, domain := range domains {
 		if owner, found := owners[domain]; found {
@@ -381,32 +377,4 @@ func (l *Ledger) whoHas(ctx context.Context, domains []string) error {
 		}
 	}
 	return ErrDomainTaken
-}
-
-// Owner is the name of the account that has a normalized domain; empty: it is nobody's here.
-func (l *Ledger) Owner(ctx context.Context, domain string) (string, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return "", err
-	}
-	owners, err := ownersOf(ctx, db, []string{domain})
-	return owners[domain], unavailable(err)
-}
-
-// ownersOf are the names of the accounts that have the domains.
-func ownersOf(ctx context.Context, q querier, domains []string) (map[string]string, error) {
-	owners := map[string]string{}
-	for rows, err := range query(ctx, q, `
-		SELECT domain.name, account.name FROM domain JOIN account ON account.id = domain.account
-		WHERE domain.name IN (SELECT value FROM json_each(?))`, asJSON(domains)) {
-		var domain, owner string
-		if err == nil {
-			err = rows.Scan(&domain, &owner)
-		}
-		if err != nil {
-			return nil, err
-		}
-		owners[domain] = owner
-	}
-	return owners, nil
 }

@@ -72,8 +72,13 @@ func (l *Ledger) Owners(ctx context.Context, domains []string) (map[string]strin
 	if err != nil {
 		return nil, err
 	}
+	owners, err := ownersOf(ctx, db, domains)
+	return owners, unavailable(err)
+}
+
+func ownersOf(ctx context.Context, q querier, domains []string) (map[string]string, error) {
 	owners := map[string]string{}
-	for rows, err := range query(ctx, db, `
+	for rows, err := range query(ctx, q, `
 		SELECT d.name, a.name FROM json_each(?) AS j CROSS JOIN domain d ON d.name = j.value JOIN account a ON a.id = d.account`,
 		asJSON(domains)) {
 		var domain, name string
@@ -81,38 +86,11 @@ func (l *Ledger) Owners(ctx context.Context, domains []string) (map[string]strin
 			err = rows.Scan(&domain, &name)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		owners[domain] = name
 	}
 	return owners, nil
-}
-
-// DomainsOf are an account's domains. The error is [ErrNoAccount].
-func (l *Ledger) DomainsOf(ctx context.Context, name string) ([]string, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var domains []string
-	for rows, err := range query(ctx, db, `
-		SELECT coalesce(d.name, '') FROM account a LEFT JOIN domain d ON d.account = a.id WHERE a.name = ? AND a.deleted IS NULL`, name) {
-		var domain string
-		if err == nil {
-			err = rows.Scan(&domain)
-		}
-		if err != nil {
-			return nil, unavailable(err)
-		}
-		domains = append(domains, domain)
-	}
-	if len(domains) == 0 {
-		return nil, ErrNoAccount
-	}
-	if domains[0] == "" {
-		return nil, nil
-	}
-	return domains, nil
 }
 
 // TurnAt is the turn that an account had at a time, which is known to the second. It is nil where it had none, or one that is not kept any more.

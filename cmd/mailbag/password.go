@@ -195,11 +195,11 @@ func (d *desk) login(ctx context.Context, cmd *cobra.Command, text string) (*met
 	var a *meter.Account
 	has := func(meter.Address) bool { return false }
 	if domain, err := meter.NormalizeDomain(text[strings.LastIndexByte(text, '@')+1:]); err == nil {
-		owner, err := d.ledger.Owner(ctx, domain)
+		owners, err := d.ledger.Owners(ctx, []string{domain})
 		if err != nil {
 			return nil, "", err
 		}
-		if owner != "" {
+		if owner, found := owners[domain]; found {
 			var its *meter.Directory
 			if its, a, err = d.account(ctx, owner); err != nil {
 				return nil, "", err

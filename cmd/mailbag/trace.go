@@ -115,16 +115,14 @@ type tracer struct {
 
 func (t *tracer) run(ctx context.Context) ([]*tracedMessage, error) {
 	if t.account != "" {
-		domains, err := t.ledger.DomainsOf(ctx, t.account)
+		_, a, err := t.desk.account(ctx, t.account)
 		switch {
-		case errors.Is(err, meter.ErrNoAccount):
-			return nil, fmt.Errorf("%s: %w", t.account, err)
 		case err != nil:
 			return nil, err
-		case len(domains) == 0:
+		case len(a.Domains) == 0:
 			return nil, fmt.Errorf("%s has no domain, so no mail is for it", t.account)
 		}
-		t.query.Domains = domains
+		t.query.Domains = a.Domains
 	}
 	for _, address := range []*string{&t.query.From, &t.query.To} {
 		*address = tracedAddress(*address)
