@@ -31,7 +31,8 @@ type conn struct {
 	begun                 bool // part of a request is there, and readUntil is about the rest
 	readUntil, writeUntil time.Time
 
-	busy atomic.Bool // with something that shutdown lets finish, although the peer has more to send
+	spoke atomic.Bool // a request was read whole
+	busy  atomic.Bool // with something that shutdown lets finish, although the peer has more to send
 }
 
 // A framing says how many octets the first request in b has: 0 while it is not whole. The first
@@ -49,6 +50,9 @@ func (c *conn) next(frame framing) ([]byte, error) {
 				return nil, err
 			}
 			if n > 0 {
+				if !c.spoke.Load() {
+					c.spoke.Store(true)
+				}
 				c.start += n
 				if c.begun {
 					c.begun, c.readUntil = false, time.Time{}
@@ -122,11 +126,16 @@ func (c *conn) readDeadline(within bool) {
 	}
 }
 
-// Drain is shutdown's word to a connection: what was sent by now is read, and no more.
+// Drain is shutdown's word to a connection: what was sent by now is read, or the first request, and no more.
 func (c *conn) Drain() {
-	if !c.busy.Load() {
-		c.SetReadDeadline(c.server.drained)
+	if c.busy.Load() {
+		return
 	}
+	drain := c.server.drain
+	if !c.spoke.Load() {
+		drain = drainFirst
+	}
+	c.SetReadDeadline(c.server.stopped.Add(drain))
 }
 
 // answer writes b at once. A peer that does not read is not waited for longer than the bound.

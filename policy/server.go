@@ -42,11 +42,12 @@ func (b Bounds) withDefaults() Bounds {
 	return b
 }
 
-// A connection is still read from after shutdown began: for the requests that the peer had already sent, and, at the
-// milter, for the message that belongs to an SMTP session which has just begun. Most have one only; what comes later
-// in such a session Postfix defers.
+// A connection is still read from after shutdown began: for the requests that the peer had already sent, on a new one for
+// the first, because Exim makes one for each and would put off the mail, and, at the milter, for the message that belongs to
+// an SMTP session which has just begun. Most have one only; what comes later in such a session Postfix defers.
 const (
 	drainRequests = 100 * time.Millisecond
+	drainFirst    = 2 * time.Second
 	drainMessages = 2 * time.Second
 )
 
@@ -68,7 +69,7 @@ type server struct {
 	bad     door.Throttle
 	stop    sync.Once
 	drain   time.Duration
-	drained time.Time // set before the door closes, not changed after
+	stopped time.Time // when shutdown began; set before the door closes, not changed after
 }
 
 func (s *server) init() *server {
@@ -108,7 +109,7 @@ func (s *server) report(err error) {
 }
 
 func (s *server) shutdown(ctx context.Context) error {
-	s.stop.Do(func() { s.drained = time.Now().Add(s.drain) })
+	s.stop.Do(func() { s.stopped = time.Now() })
 	return s.Shutdown(ctx)
 }
 

@@ -205,6 +205,26 @@ func TestShutdownAnswersWhatArrived(t *testing.T) {
 	}
 }
 
+// Exim makes a connection for each request, and has no other try.
+func TestShutdownAnswersTheFirstRequestOfANewConnection(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, customers(), nil)
+	path := d.listen(t, "policy", d.ServeRequests)
+	idle, fresh := dial(t, path), dial(t, path)
+	idle.ask("protocol_state=RCPT", "recipient=a@acme.example")
+	waitFor(t, "both connections", func() bool { return metric(t, d, "mailbag_policy_connections") == 2 })
+	ended := make(chan error, 1)
+	go func() { ended <- d.Shutdown(context.Background()) }()
+	idle.closed()
+	if got := fresh.ask("protocol_state=RCPT", "recipient=a@acme.example"); got != "DUNNO" {
+		t.Errorf("answered %q", got)
+	}
+	fresh.closed()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestShutdownEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	open := &stuckTurns{entered: make(chan struct{})}
