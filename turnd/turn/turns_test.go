@@ -456,17 +456,19 @@ func TestSuspendedAccountGetsNoMore(t *testing.T) {
 	})
 	ended := make(chan error, 1)
 	go func() { ended <- h.reverse("globex", server) }()
+	var turn *turn
+	h.until("the turn is open", func() bool {
+		h.turns.mu.Lock()
+		defer h.turns.mu.Unlock()
+		turn = h.turns.open["globex"]
+		return turn != nil
+	})
 	_, _, err := h.ledger.EditAccount(t.Context(), "globex", "suspend", func(a *meter.Account) error { a.Suspended = true; return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.until("the suspension is known", func() bool { return h.account("globex").Suspended })
-	h.until("the turn refuses more", func() bool {
-		h.turns.mu.Lock()
-		turn := h.turns.open["globex"]
-		h.turns.mu.Unlock()
-		return turn.why() != nil
-	})
+	h.until("the turn refuses more", func() bool { return turn.why() != nil })
 	close(suspended)
 	if err := <-ended; err != nil {
 		t.Error(err)

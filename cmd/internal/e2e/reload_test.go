@@ -113,8 +113,7 @@ func TestTurnThatIsOpenGoesOnByOtherBounds(t *testing.T) {
 	if said := reload("turn.max_turns = 1", "turn.idle_wait = '1s'", "turn.release = 'false {id}'"); !strings.Contains(said, "turn.idle_wait '1h' -> '1s'") {
 		t.Errorf("mailbag-turnd says %s", said)
 	}
-	s.waitFor("the turn to end", func() bool { return !s.open("bolt") })
-	s.etrnAt(s.ODMR, "dent.example")
+	s.waitFor("the turn to end, and dent's to begin", func() bool { return strings.HasPrefix(s.etrnAt(s.ODMR, "dent.example"), "2") })
 	_, err = dent.WaitMessages(time.Minute, 2) // by the former way of release
 	s.must(err)
 	if doctor, _, _ := s.Mailbag("doctor", "--within", "1m"); !strings.Contains(doctor, "run: systemctl restart mailbag-turnd") {
