@@ -129,7 +129,7 @@ func (b *building) read(ctx context.Context, q querier, which lists, condition s
 			return err
 		}
 		a.Hold = time.Duration(hold) * time.Second
-		a.Created = time.UnixMilli(created).UTC()
+		a.Created = moment(created)
 		a.Plan = word(b, a.Plan)
 		a.Mode, a.Recipients, a.OnLimit = word(b, a.Mode), word(b, a.Recipients), word(b, a.OnLimit)
 		a.Copies, a.TLS = word(b, a.Copies), word(b, a.TLS)

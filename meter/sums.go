@@ -5,7 +5,7 @@ import (
 	"database/sql"
 )
 
-// Sums are those of all accounts that are not deleted.
+// Sums are those of all accounts; of deleted ones the month alone, for which they are billed too.
 type Sums struct {
 	Accounts  int64            `json:"accounts"`
 	Suspended int64            `json:"suspended"`
