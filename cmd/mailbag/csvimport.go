@@ -354,8 +354,7 @@ func (d *desk) moveDrafts(ctx context.Context, drafts []*draft) error {
 	if len(owners) == 0 {
 		return nil
 	}
-	type way struct{ held, stored bool } // else it goes to the customer's server
-	moved := map[way][]*meter.Account{}
+	waits := map[*meter.Account]bool{}
 	for e, err := range d.mta.Queue(ctx) {
 		switch {
 		case errors.Is(err, mta.ErrMissing):
@@ -365,12 +364,16 @@ func (d *desk) moveDrafts(ctx context.Context, drafts []*draft) error {
 		}
 		for _, domain := range domainsIn(e) {
 			if a := owners[domain]; a != nil {
-				to := way{a.Held(), !a.Held() && a.Mode == meter.POP3}
-				moved[to] = append(moved[to], a)
-				for _, domain := range a.Domains {
-					delete(owners, domain)
-				}
+				waits[a] = true
 			}
+		}
+	}
+	type way struct{ held, stored bool } // else it goes to the customer's server
+	moved := map[way][]*meter.Account{}
+	for _, draft := range drafts {
+		if a := &draft.after.Account; waits[a] {
+			to := way{a.Held(), !a.Held() && a.Mode == meter.POP3}
+			moved[to] = append(moved[to], a)
 		}
 	}
 	var failures error
