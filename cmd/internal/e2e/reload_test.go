@@ -107,7 +107,7 @@ func TestTurnThatIsOpenGoesOnByOtherBounds(t *testing.T) {
 	if !s.open("bolt") {
 		t.Error("the turn was ended")
 	}
-	s.hold(2, 500, "bolt.example")
+	s.inject(2, 500, "user@bolt.example")
 	_, err = bolt.WaitMessages(time.Minute, 5)
 	s.must(err)
 	if said := reload("turn.max_turns = 1", "turn.idle_wait = '1s'", "turn.release = 'false {id}'"); !strings.Contains(said, "turn.idle_wait '1h' -> '1s'") {

@@ -75,9 +75,16 @@ func (s *story) dialled(name, domain, addr string) {
 // 2user@ and so on, by which it is told from the others; octets is how long one is.
 func (s *story) hold(n, octets int, domain string) {
 	s.t.Helper()
+	s.idle()
 	before := s.deferred()
 	s.inject(n, octets, "user@"+domain)
 	s.must(postfixtest.Wait(2*time.Minute, fmt.Sprintf("%d messages are held", n), func() bool { return s.deferred() == before+n }))
+}
+
+// idle waits until no message is under way: one that was just delivered leaves the queue a little later.
+func (s *story) idle() {
+	s.t.Helper()
+	s.waitFor("no message to be under way", func() bool { return !s.mta.Busy() })
 }
 
 // inject sends n messages for numbered recipients.

@@ -15,11 +15,12 @@ import (
 func (s *story) waits(n int, to ...string) {
 	s.t.Helper()
 	data, _ := letter("waiting", 2)
+	s.idle()
 	before := s.queued()
 	for range n {
 		s.accept(data, to...)
 	}
-	s.must(s.mta.WaitQueue(20*time.Second, "the mail waits", func(q []postfixtest.Entry) bool {
+	s.must(s.mta.WaitQueue(time.Minute, "the mail waits", func(q []postfixtest.Entry) bool {
 		deferred := 0
 		for _, e := range q {
 			if e.Waits() {
