@@ -27,11 +27,14 @@ type stay struct {
 
 func newCrowd() crowd { return crowd{stays: map[Guest]*stay{}, from: map[netip.Prefix]int{}} }
 
-// enter lets a guest in, which has to leave. Otherwise the error is ErrClosing, ErrFull or ErrCrowded.
-func (d *Door) enter(g Guest, client netip.Addr) error {
+// enter lets a guest in, which has to leave. Otherwise the error is ErrClosing, if it is not for the late, ErrFull or ErrCrowded.
+func (d *Door) enter(g Guest, client netip.Addr, late bool) error {
 	networks := meter.Networks(client)
 	d.mu.Lock()
-	limit, err := d.room(networks)
+	limit, err := 0, ErrClosing
+	if late || !d.Closing() {
+		limit, err = d.room(networks)
+	}
 	var evicted Guest
 	if err == ErrFull {
 		if evicted = d.evict(); evicted != nil {
@@ -63,9 +66,6 @@ func (d *Door) enter(g Guest, client netip.Addr) error {
 
 // room says why there is none, and which limit is reached.
 func (d *Door) room(networks []netip.Prefix) (limit int, err error) {
-	if d.Closing() {
-		return 0, ErrClosing
-	}
 	for i, n := range networks {
 		if limit := d.cfg.PerNetwork << i; limit > 0 && d.inside.from[n] >= limit {
 			return limit, ErrCrowded

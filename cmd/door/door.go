@@ -8,7 +8,7 @@
 //
 // Connections that are inside do not suffer from those that want in, but for those that have had time to log in and did not:
 // where there is no room, who came first of them makes some. [Door.Shutdown] returns when every connection has
-// left, and none enters after it began. What strangers can cause again and again is logged once a second at most.
+// left, and after it began none enters but one that was accepted just then and could be told nothing. What strangers can cause again and again is logged once a second at most.
 //
 // # What it does not do
 //
@@ -103,8 +103,9 @@ func (d *Door) Context() context.Context { return d.ctx }
 func (d *Door) Closing() bool { return d.closing.Load() }
 
 // Serve has open make a guest of every connection, and lets in those for which there is room, until Shutdown; then it
-// returns nil. The others are told words, or nothing where that is nil. The listener is closed when it returns. open
-// returns at once, and may be called from several goroutines.
+// returns nil. The others are told words. Where that is nil, which leaves nothing to say to one that was accepted when Shutdown
+// began, that one enters and is drained. The listener is closed when it returns. open returns at once, and may be called
+// from several goroutines.
 func (d *Door) Serve(l net.Listener, open func(net.Conn, Client) Guest, words func(error) string) error {
 	defer l.Close()
 	if !d.begin(func() bool { d.listeners[l] = struct{}{}; return true }) {
@@ -148,13 +149,16 @@ func (d *Door) begin(add func() bool) bool {
 }
 
 func (d *Door) receive(conn net.Conn, from Client, g Guest, words func(error) string) {
-	if err := d.enter(g, from.Addr); err != nil {
+	if err := d.enter(g, from.Addr, words == nil); err != nil {
 		if words != nil {
 			conn.SetWriteDeadline(time.Now().Add(time.Second)) // it fits into an empty socket
 			_, _ = conn.Write([]byte(words(err)))
 		}
 		conn.Close()
 		return
+	}
+	if d.Closing() { // Shutdown may have looked before it was inside
+		g.Drain()
 	}
 	go func() {
 		defer d.leave(g)

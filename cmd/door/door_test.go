@@ -92,7 +92,7 @@ func (v *visitor) Close() error {
 // enters has a client try to enter.
 func (h *hall) enters(client string) (*visitor, error) {
 	v := &visitor{hall: h}
-	return v, h.enter(v, netip.MustParseAddr(client))
+	return v, h.enter(v, netip.MustParseAddr(client), false)
 }
 
 func TestNobodyTakesThePlacesOfAll(t *testing.T) {
@@ -163,7 +163,7 @@ func TestClientsWithoutAnAddressShareNoLimit(t *testing.T) {
 	t.Parallel()
 	h := openHall(t, Config{Most: 3, PerNetwork: 1})
 	for i, want := range []error{nil, nil, nil, ErrFull} {
-		if err := h.enter(&visitor{hall: h}, netip.Addr{}); err != want {
+		if err := h.enter(&visitor{hall: h}, netip.Addr{}, false); err != want {
 			t.Errorf("number %d: %v, want %v", i, err, want)
 		}
 	}
@@ -216,7 +216,7 @@ func TestWhoMakesRoomIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	h := openHall(t, Config{Most: 1, Grace: 1})
 	slow := &lingering{visitor{hall: h}}
-	if err := h.enter(slow, netip.Addr{}); err != nil {
+	if err := h.enter(slow, netip.Addr{}, false); err != nil {
 		t.Fatal(err)
 	}
 	next, err := h.enters("192.0.2.1")
@@ -331,12 +331,79 @@ func TestShutdownSeesEverybodyOut(t *testing.T) {
 	}
 }
 
+// late is a listener that accepts one connection, in the moment in which it is closed.
+type late struct {
+	net.Listener
+	once   sync.Once
+	closed chan struct{}
+	asked  chan net.Conn // gets the other end of that connection before it is there
+}
+
+func (l *late) Accept() (net.Conn, error) {
+	if l.asked == nil {
+		return nil, net.ErrClosed
+	}
+	ours, theirs := net.Pipe()
+	l.asked <- theirs
+	l.asked = nil
+	<-l.closed
+	return ours, nil
+}
+
+func (l *late) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// patient speaks when it is drained.
+type patient struct {
+	net.Conn
+	drained chan struct{}
+}
+
+func (p *patient) Serve() {
+	<-p.drained
+	io.WriteString(p, "served")
+	p.Close()
+}
+
+func (p *patient) Drain() { close(p.drained) }
+
+func TestWhoIsAcceptedWhenShutdownBeginsIsServedOrToldWhy(t *testing.T) {
+	t.Parallel()
+	for want, words := range map[string]func(error) string{"served": nil, ErrClosing.Error(): error.Error} {
+		h := openHall(t, Config{Most: 1})
+		l := &late{closed: make(chan struct{}), asked: make(chan net.Conn)}
+		asked := l.asked
+		served := make(chan error, 1)
+		go func() {
+			served <- h.Serve(l, func(conn net.Conn, _ Client) Guest { return &patient{conn, make(chan struct{})} }, words)
+		}()
+		peer := <-asked
+		heard := make(chan string, 1)
+		go func() {
+			text, _ := io.ReadAll(peer)
+			heard <- string(text)
+		}()
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if got := <-heard; got != want {
+			t.Errorf("it hears %q, want %q", got, want)
+		}
+		h.want(0, 0)
+	}
+}
+
 func TestShutdownThatLosesPatienceCloses(t *testing.T) {
 	t.Parallel()
 	h := openHall(t, Config{Most: 10})
 	stubborn, polite := &visitor{hall: h, stubborn: true}, &visitor{hall: h}
 	for _, v := range []*visitor{stubborn, polite} {
-		if err := h.enter(v, netip.Addr{}); err != nil {
+		if err := h.enter(v, netip.Addr{}, false); err != nil {
 			t.Fatal(err)
 		}
 	}
