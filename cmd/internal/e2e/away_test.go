@@ -1,6 +1,10 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -9,6 +13,15 @@ import (
 	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
+
+// hangs reports whether no thread of a process goes on (proc_pid_stat(5)): each stops by itself when it is told to.
+func hangs(pid int) bool {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return err == nil && len(tasks) > 0 && !slices.ContainsFunc(tasks, func(task string) bool {
+		stat, err := os.ReadFile(task)
+		return err != nil || !strings.Contains(string(stat), ") T ")
+	})
+}
 
 // TestOthersMailComesWhileThePolicydIsAway takes mailbag-policyd away in every way it can go, and sends mail for an account and
 // for others by one connection each time.
@@ -23,6 +36,7 @@ func TestOthersMailComesWhileThePolicydIsAway(t *testing.T) {
 		},
 		"hung": func(s *story) func() {
 			s.must(syscall.Kill(s.PID(), syscall.SIGSTOP))
+			s.waitFor("all of its threads to be stopped", func() bool { return hangs(s.PID()) })
 			return func() { s.must(syscall.Kill(s.PID(), syscall.SIGCONT)) }
 		},
 		"killed with its socket open": func(s *story) func() {
