@@ -259,7 +259,7 @@ type turn struct {
 	recipients []string
 	hold       chan struct{} // a message is answered when it can be read from
 	begun      chan struct{} // gets one for each message
-	now, atMax int
+	now, atMax int           // messages that are being delivered
 }
 
 func (l *lab) openTurn(hold chan struct{}) *turn {
@@ -292,15 +292,6 @@ func (l *lab) openTurn(hold chan struct{}) *turn {
 
 func (s *turn) serve(conn net.Conn) {
 	defer conn.Close()
-	s.mu.Lock()
-	s.now++
-	s.atMax = max(s.atMax, s.now)
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.now--
-		s.mu.Unlock()
-	}()
 	in := textproto.NewReader(bufio.NewReader(conn))
 	say := func(line string) { fmt.Fprintf(conn, "%s\r\n", line) }
 	say("220 turn")
@@ -326,16 +317,22 @@ func (s *turn) serve(conn net.Conn) {
 			if _, err := in.ReadDotBytes(); err != nil {
 				return
 			}
+			s.mu.Lock()
+			s.now++
+			s.atMax = max(s.atMax, s.now)
+			s.mu.Unlock()
 			s.begun <- struct{}{}
 			if s.hold != nil {
 				<-s.hold
 			}
+			// Once it has its answer, Exim's process may be gone and another one have begun.
+			s.mu.Lock()
+			s.now--
+			s.recipients = append(s.recipients, to...)
+			s.mu.Unlock()
 			for range to {
 				say("250 ok")
 			}
-			s.mu.Lock()
-			s.recipients = append(s.recipients, to...)
-			s.mu.Unlock()
 			to = nil
 		case "QUIT":
 			say("221 bye")
