@@ -68,7 +68,7 @@ const numbers = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n
 // eventually waits until ok returns true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
@@ -130,7 +130,7 @@ func TestOpenTwiceAtOnceMigratesOnce(t *testing.T) {
 	result := make(chan error)
 	for range 8 {
 		go func() {
-			l, err := Open(context.Background(), path, Options{Create: true})
+			l, err := Open(context.Background(), path, Options{Create: true, BusyTimeout: time.Minute})
 			if err == nil {
 				err = l.Close()
 			}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -210,24 +211,22 @@ func TestMessageIsKnownByTheQueueIDThatItHad(t *testing.T) {
 	}
 }
 
+// The clock of this test stands still while anybody has something to do.
 func TestCommitDoesNotWaitForMoreThanUsuallyCome(t *testing.T) {
 	t.Parallel()
-	r := &Recorder{wake: make(chan struct{}, 1), many: make(chan struct{}, 1)}
-	r.expect(3)
-	for range 3 {
-		go r.write(&pending{result: make(chan error)})
-	}
-	gathered := make(chan bool)
-	go func() { gathered <- r.gather(time.Now().Add(time.Hour)) }()
-	select {
-	case waited := <-gathered:
-		if waited || len(r.pending) != 3 {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Recorder{wake: make(chan struct{}, 1), many: make(chan struct{}, 1)}
+		r.expect(3)
+		for range 3 {
+			p := &pending{result: make(chan error, 1)}
+			p.result <- nil
+			go r.write(p)
+		}
+		if waited := r.gather(time.Now().Add(time.Hour)); waited || len(r.pending) != 3 {
 			t.Errorf("with %d messages pending it waited: %v", len(r.pending), waited)
 		}
-	case <-time.After(20 * time.Second):
-		t.Fatal("it waits although as many are there as usually come")
-	}
-	if r.expect(enough); !r.gather(time.Now().Add(time.Millisecond)) {
-		t.Error("a commit comes before its turn, with fewer messages")
-	}
+		if r.expect(enough); !r.gather(time.Now().Add(time.Millisecond)) {
+			t.Error("a commit comes before its turn, with fewer messages")
+		}
+	})
 }
