@@ -221,9 +221,9 @@ func TestDaemonThatHangsIsNamedWithItsSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*lastWord)
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond+lastWord)
 	defer cancel()
-	p := &patient{settings: &settings.Settings{}}
+	p := &patient{settings: &settings.Settings{}, pace: pace{all: time.Second}} // as long as both wait, to the second
 	at := settings.Address{Network: "unix", Address: path}
 	found := p.examineDaemon(ctx, "popd", settings.Address{}, []front{{at: at, ask: p.askDelivery}, {at: at, ask: askPOP3}})
 	got := sift(append([]diagnosis{{Part: "settings", Text: "read"}}, found...))

@@ -101,7 +101,11 @@ func (d *dialogue) broken(err error) error {
 	var timeout net.Error
 	switch {
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("%w within %.1f s", errSilence, time.Since(d.began).Seconds())
+		waited := time.Since(d.began).Round(100 * time.Millisecond)
+		if waited > time.Second {
+			waited = waited.Truncate(time.Second) // those who were asked at once are told of as one
+		}
+		return fmt.Errorf("%w within %v", errSilence, waited)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("%w: the connection is closed at once", errSilence)
 	}
