@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"mailbag/cmd/internal/settings"
@@ -16,6 +17,9 @@ func TestWhoHasAPortIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := holder{filepath.Base(self), os.Getpid()}
+	// A child that another test starts has the ports too until it becomes its program.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	for _, at := range []string{"127.0.0.1:0", "[::1]:0", "[::]:0", "0.0.0.0:0"} {
 		l, err := net.Listen("tcp", at)
 		if err != nil {
