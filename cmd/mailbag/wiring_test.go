@@ -12,7 +12,7 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func TestSetupCheckAndRemoveOnAPostfix(t *testing.T) {
 	t.Parallel()
