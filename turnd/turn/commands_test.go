@@ -139,7 +139,7 @@ func TestMessagesBehindContentThatAServerRunsAsCommandsArriveOnce(t *testing.T) 
 // behindRefused is a turn in which a message with this content, whose recipient was good before, is refused with others
 // behind it on the line.
 func behindRefused(t *testing.T, content string) {
-	h := newHouse(t, func(c *plan) { c.IdleWait = time.Second })
+	h := newHouse(t, func(c *plan) { c.IdleWait = time.Minute })
 	server, addr := runLoose(t)
 	h.hold(true, hello+"first\r\n", "a@hooli.example")
 	h.hold(true, hello+"first for full\r\n", "full@hooli.example")
@@ -151,7 +151,9 @@ func behindRefused(t *testing.T, content string) {
 	h.hold(true, content, "full@hooli.example")
 	h.hold(true, hello+"second\r\n", "a@hooli.example")
 	h.hold(true, hello+"third\r\n", "a@hooli.example")
-	h.until("the turn is over", func() bool { return !h.turns.Open("hooli") })
+	h.until("the server has the others", func() bool { return h.held() == 1 })
+	h.bound(func(b *Bounds) { b.IdleWait = 50 * time.Millisecond })
+	h.until("the turn is over", func() bool { return !h.turns.Open("hooli") && h.idle() })
 	for _, line := range []string{"first", "first for full", "second", "third"} {
 		if n := server.got[line]; n != 1 {
 			t.Errorf("%q arrived %d times", line, n)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -207,7 +208,7 @@ type house struct {
 	database string
 	ledger   *meter.Ledger
 	follower *meter.Follower
-	bounds   *Bounds
+	bounds   atomic.Pointer[Bounds]
 	turns    *Turns
 	sent     int
 }
@@ -244,14 +245,21 @@ func newHouse(t *testing.T, change func(*plan)) *house {
 	if change != nil {
 		change(&cfg)
 	}
-	h.bounds = &cfg.Bounds
-	cfg.Config.Bounds = func() Bounds { return *h.bounds }
+	h.bounds.Store(&cfg.Bounds)
+	cfg.Config.Bounds = func() Bounds { return *h.bounds.Load() }
 	h.turns, err = New(cfg.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.turns.Shutdown(context.WithoutCancel(t.Context())) })
 	return h
+}
+
+// bound changes the bounds, also while turns are open.
+func (h *house) bound(change func(*Bounds)) {
+	b := *h.bounds.Load()
+	change(&b)
+	h.bounds.Store(&b)
 }
 
 func (h *house) account(name string) *meter.Account {

@@ -34,7 +34,7 @@ func TestPostfixBringsMessagesThatCameThroughAFilter(t *testing.T) {
 	}
 	h := newHouse(t, func(c *plan) {
 		c.Release, c.Missing, c.Window = release.Postfix{Socket: filepath.Join(in.QueueDir(), "public", "flush")}, nil, minWindow
-		c.FirstWait = 20 * time.Second
+		c.FirstWait = time.Minute
 		c.Listen = func(ctx context.Context, _ string) (net.Listener, error) {
 			l, err := new(net.ListenConfig).Listen(ctx, "unix", socket)
 			if err == nil {
@@ -63,7 +63,7 @@ func TestPostfixBringsMessagesThatCameThroughAFilter(t *testing.T) {
 		}
 	}
 	var held []postfixtest.Entry
-	err = in.WaitQueue(30*time.Second, "all is held", func(all []postfixtest.Entry) bool {
+	err = in.WaitQueue(2*time.Minute, "all is held", func(all []postfixtest.Entry) bool {
 		held = nil
 		for _, e := range all {
 			if e.Queue == "deferred" {

@@ -49,9 +49,9 @@ func (h *house) bringsNow(ids ...string) {
 		defer h.mta.mu.Unlock()
 		return !slices.ContainsFunc(ids, func(id string) bool { return h.busy[id] })
 	}
-	before := postfixtest.Wait(10*time.Second, "the MTA has put them back", back)
+	before := postfixtest.Wait(time.Minute, "the MTA has put them back", back)
 	h.mta.Release(context.Background(), ids...)
-	if err := errors.Join(before, postfixtest.Wait(10*time.Second, "the MTA was told what becomes of them", back)); err != nil {
+	if err := errors.Join(before, postfixtest.Wait(time.Minute, "the MTA was told what becomes of them", back)); err != nil {
 		h.t.Error(err)
 	}
 }
@@ -226,7 +226,7 @@ func reversedPast(t *testing.T, turns int) {
 
 func TestReversedTurnBeginsWhereNothingButSuspectsWaits(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *plan) { c.FirstWait = time.Second })
+	h := newHouse(t, func(c *plan) { c.FirstWait = 20 * time.Second })
 	server := peer.RunGateway(t)
 	id := h.hold(true, hello, "a@globex.example")
 	h.suspect("globex", map[string]int{id: 1})
@@ -238,7 +238,7 @@ func TestReversedTurnBeginsWhereNothingButSuspectsWaits(t *testing.T) {
 // An operator holds a suspect back (postsuper -h), or the MTA has it in work for long.
 func TestSuspectThatTheMTADoesNotBringBlocksNoOther(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *plan) { c.FirstWait = againAfter })
+	h := newHouse(t, func(c *plan) { c.FirstWait = 3 * againAfter })
 	var poisonous atomic.Bool
 	var log log
 	server := peer.RunGateway(t, log.quirk(h, "hooli", &poisonous))
@@ -262,7 +262,7 @@ func TestSuspectThatTheMTADoesNotBringBlocksNoOther(t *testing.T) {
 
 func TestSuspectThatTheMTADoesNotBringEndsWithTheTurn(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *plan) { c.FirstWait = againAfter })
+	h := newHouse(t, func(c *plan) { c.FirstWait = 3 * againAfter })
 	server := peer.RunGateway(t)
 	stuck := h.hold(true, hello+"stuck\r\n", "a@hooli.example")
 	h.suspect("hooli", map[string]int{stuck: 2})
@@ -280,7 +280,7 @@ func TestSuspectThatTheMTADoesNotBringEndsWithTheTurn(t *testing.T) {
 
 func TestMailThatComesWhileTheMTADoesNotBringASuspectIsDelivered(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *plan) { c.FirstWait = againAfter })
+	h := newHouse(t, func(c *plan) { c.FirstWait = 3 * againAfter })
 	server := peer.RunGateway(t)
 	moves := h.hold(true, hello+"moves\r\n", "a@hooli.example")
 	stuck := h.hold(true, hello+"stuck\r\n", "a@hooli.example")
@@ -295,7 +295,7 @@ func TestMailThatComesWhileTheMTADoesNotBringASuspectIsDelivered(t *testing.T) {
 		return h.released > 0
 	})
 	h.hold(true, hello+"new\r\n", "a@hooli.example")
-	h.until("the turn is over", func() bool { return !h.turns.Open("hooli") })
+	h.until("the turn is over", func() bool { return !h.turns.Open("hooli") && h.idle() })
 	if got := contents(server.Sink); len(got) != 2 || got["moves"] != 1 || got["new"] != 1 || h.held() != 1 {
 		t.Errorf("arrived: %v; %d are held, recorded %+v", got, h.held(), h.record())
 	}

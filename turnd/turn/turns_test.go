@@ -29,7 +29,7 @@ var discard = slog.New(slog.DiscardHandler)
 
 const hello = "Received: by mx.provider.example\r\n\r\nhello\r\n"
 
-// reverse is an ATRN of the account's server, which is the sink. It returns how the turn went.
+// reverse is an ATRN of the account's server, which is the sink. It returns how the turn went, when the MTA has heard of it.
 func (h *house) reverse(account string, server *postfixtest.Sink, domains ...string) error {
 	h.t.Helper()
 	r, err := h.turns.Reverse(h.t.Context(), h.account(account), domains, Client{Addr: "192.0.2.1"})
@@ -40,7 +40,11 @@ func (h *house) reverse(account string, server *postfixtest.Sink, domains ...str
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return r.Run(conn, bufio.NewReader(conn))
+	err = r.Run(conn, bufio.NewReader(conn))
+	if heard := postfixtest.Wait(time.Minute, "the MTA heard what became of its mail", h.idle); heard != nil {
+		h.t.Error(heard)
+	}
+	return err
 }
 
 // customer is a server with everything that servers offer.
@@ -156,11 +160,11 @@ func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
 	server := customer(t, nil)
 	ended := make(chan error, 1)
 	go func() { ended <- h.reverse("globex", server) }()
-	if _, err := server.WaitMessages(10*time.Second, 1); err != nil {
+	if _, err := server.WaitMessages(time.Minute, 1); err != nil {
 		t.Fatal(err)
 	}
 	h.hold(true, hello+"second\r\n", "a@globex.example")
-	if _, err := server.WaitMessages(20*time.Second, 2); err != nil {
+	if _, err := server.WaitMessages(time.Minute, 2); err != nil {
 		t.Error(err)
 	}
 	h.turns.End("globex") // it would wait for a third
@@ -191,7 +195,7 @@ func TestNoTurnWithoutReason(t *testing.T) {
 		t.Errorf("%d releases, recorded %+v", h.released, h.record())
 	}
 	delete(h.stuck, id)
-	h.bounds.FirstWait = 20 * time.Second // the others are to come about, however busy the machine is
+	h.bound(func(b *Bounds) { b.FirstWait = 20 * time.Second }) // the others are to come about, however busy the machine is
 
 	h.hold(true, hello, "a@hooli.example")
 	r, err := h.turns.Reverse(t.Context(), h.account("globex"), nil, Client{})
@@ -251,7 +255,7 @@ func TestMessageThatWasInWorkIsReleasedAgain(t *testing.T) {
 // What the MTA does not bring, such as mail on hold, keeps nothing that came after it.
 func TestMailThatTheMTADoesNotBringLeavesRoomForOthers(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *plan) { c.Window, c.FirstWait, c.Missing = minWindow, againAfter, nil })
+	h := newHouse(t, func(c *plan) { c.Window, c.FirstWait, c.Missing = minWindow, 3*againAfter, nil })
 	for range minWindow - 1 {
 		h.stuck[h.hold(true, hello, "a@globex.example")] = true
 	}
@@ -521,7 +525,7 @@ func TestTurnThatIsEndedBeforeItBeginsSaysWhy(t *testing.T) {
 
 func (h *house) until(what string, holds func() bool) {
 	h.t.Helper()
-	if err := postfixtest.Wait(20*time.Second, what, holds); err != nil {
+	if err := postfixtest.Wait(time.Minute, what, holds); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -637,7 +641,7 @@ func TestETRNTurnIsDialled(t *testing.T) {
 	if err := h.etrn(server.Addr()); err != nil {
 		t.Fatal(err)
 	}
-	h.until("the turn is over", func() bool { return !h.turns.Open("hooli") })
+	h.until("the turn is over", func() bool { return !h.turns.Open("hooli") && h.idle() })
 	if len(server.Messages()) != 1 || h.held() != 0 {
 		t.Errorf("%d arrived, %d are held", len(server.Messages()), h.held())
 	}
@@ -773,7 +777,7 @@ func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 	if err := h.reverse("globex", server); !errors.Is(err, ErrNothingWaits) || h.waiting("globex") != 0 || !h.wasThere("globex") {
 		t.Errorf("%v; %d messages wait by the index; the customer was there: %t", err, h.waiting("globex"), h.wasThere("globex"))
 	}
-	h.bounds.FirstWait = 5 * time.Second // this turn is to come about, however busy the machine is
+	h.bound(func(b *Bounds) { b.FirstWait = 5 * time.Second }) // this turn is to come about, however busy the machine is
 	gone()
 	h.hold(true, hello, "a@globex.example")
 	if err := h.reverse("globex", server); err != nil || h.waiting("globex") != 0 || h.record().Outcome != "done" {
@@ -784,7 +788,7 @@ func TestWhatTheMTADoesNotHaveIsStruckOff(t *testing.T) {
 // Behind as much as a window has of what is gone there is mail all the same.
 func TestMailBehindWhatTheMTADoesNotHaveIsDelivered(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *plan) { c.Window, c.FirstWait = minWindow, time.Second })
+	h := newHouse(t, func(c *plan) { c.Window, c.FirstWait = minWindow, 3*time.Second })
 	for range minWindow {
 		id := h.hold(true, hello, "a@globex.example")
 		h.mta.mu.Lock()
@@ -825,7 +829,7 @@ func TestMTAThatComesWhileItsQueueIsListedIsInTime(t *testing.T) {
 	var id string
 	var listed sync.Once
 	h = newHouse(t, func(c *plan) {
-		c.FirstWait = 100 * time.Millisecond
+		c.FirstWait = 2 * time.Second // which it also has from then on, to bring the message
 		truth := c.Missing
 		c.Missing = func(ctx context.Context, ids []string) ([]string, error) {
 			listed.Do(func() {
