@@ -111,7 +111,7 @@ func TestIdleConnectionIsClosedWithoutALogLine(t *testing.T) {
 
 func TestReaderThatStoppedIsClosed(t *testing.T) {
 	t.Parallel()
-	d := openDesk(t, customers(), func(c *Config) { c.Bounds.Write = 50 * time.Millisecond })
+	d := openDesk(t, customers(), func(c *Config) { c.Bounds.Write = time.Second })
 	path := d.listen(t, "policy", d.ServeRequests)
 	stopped := dial(t, path)
 	text := strings.Repeat(requestText("protocol_state=RCPT", "recipient=a@acme.example"), 100)

@@ -459,11 +459,11 @@ func TestLimitsOfAClient(t *testing.T) {
 			}
 			c.say("CAPA", "-ERR The connection is closed: the client said too much")
 		}},
-		"nobody logs in": {Bounds{Login: 50 * time.Millisecond}, func(*desk, *client) {}},
-		"a command is not finished": {Bounds{Command: 50 * time.Millisecond}, func(_ *desk, c *client) {
+		"nobody logs in": {Bounds{Login: time.Second}, func(*desk, *client) {}},
+		"a command is not finished": {Bounds{Command: time.Second}, func(_ *desk, c *client) {
 			fmt.Fprint(c, "CAP")
 		}},
-		"octets that come one by one": {Bounds{Command: 200 * time.Millisecond}, func(_ *desk, c *client) {
+		"octets that come one by one": {Bounds{Command: time.Second}, func(_ *desk, c *client) {
 			for {
 				if _, err := c.Write([]byte{'x'}); err != nil {
 					return
@@ -471,7 +471,7 @@ func TestLimitsOfAClient(t *testing.T) {
 				<-time.After(20 * time.Millisecond)
 			}
 		}},
-		"silence": {Bounds{Idle: 50 * time.Millisecond}, func(*desk, *client) {}}, // is answered with the same
+		"silence": {Bounds{Idle: time.Second}, func(*desk, *client) {}}, // is answered with the same
 		"binary": {Bounds{}, func(_ *desk, c *client) {
 			junk := make([]byte, 100_000)
 			rand.Read(junk)
@@ -516,7 +516,7 @@ func TestCommandsAreNotCountedAfterTheLogIn(t *testing.T) {
 
 func TestClientThatStopsReadingIsLeft(t *testing.T) {
 	t.Parallel()
-	d := openDesk(t, func(cfg *Config) { cfg.Bounds = Bounds{Write: 100 * time.Millisecond} })
+	d := openDesk(t, func(cfg *Config) { cfg.Bounds = Bounds{Write: time.Second} })
 	d.put("small\r\n", "ford@dent.example")
 	files, err := filepath.Glob(filepath.Join(d.store.Maildir("dent", "").Path(), "new", "*"))
 	d.must(err)

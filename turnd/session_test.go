@@ -270,9 +270,9 @@ func TestSessionIsBounded(t *testing.T) {
 		{"in commands", Limits{Commands: 3}, strings.Repeat("NOOP\r\n", 4), "421 4.7.0 Too many commands"},
 		{"in long answers", Limits{}, strings.Repeat("EHLO x\r\n", maxLong+1), "421 4.7.0 Too many commands"},
 		{"in mistakes", Limits{Failures: 2}, "BDAT 1\r\nBDAT 1\r\n", "421 4.7.0 Too many errors"},
-		{"in silence", Limits{Idle: 50 * time.Millisecond}, "", "421 4.4.2 Nothing was heard"},
-		{"in the time for a line", Limits{Idle: 50 * time.Millisecond}, "NOOP", "421 4.4.2 Nothing was heard"},
-		{"in time", Limits{Session: 50 * time.Millisecond}, "NOOP\r\n", "421 4.4.2 The session takes too long"},
+		{"in silence", Limits{Idle: time.Second}, "", "421 4.4.2 Nothing was heard"},
+		{"in the time for a line", Limits{Idle: time.Second}, "NOOP", "421 4.4.2 Nothing was heard"},
+		{"in time", Limits{Session: time.Second}, "NOOP\r\n", "421 4.4.2 The session takes too long"},
 		{"in the length of a line", Limits{}, strings.Repeat("x", 2*(maxLine+maxSkipped)), "421 4.5.0"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -296,7 +296,7 @@ func TestSessionIsBounded(t *testing.T) {
 
 func TestClientThatReadsNothingIsLeft(t *testing.T) {
 	t.Parallel()
-	f := open(t, func(c *Config) { c.Limits = Limits{Commands: 1_000_000, Write: 50 * time.Millisecond} })
+	f := open(t, func(c *Config) { c.Limits = Limits{Commands: 1_000_000, Write: time.Second} })
 	c := dial(t, f.addr)
 	c.expect("220")
 	go c.conn.Write(bytes.Repeat([]byte("EHLO client.example\r\n"), 100_000))

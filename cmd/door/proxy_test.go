@@ -88,7 +88,7 @@ func TestProxyWithoutAHeaderIsClosed(t *testing.T) {
 func TestProxyThatTakesTooLongHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	h := openHall(t, Config{Most: 2, Proxies: listed})
-	h.patience = time.Second
+	h.patience = 5 * time.Second // in which both come, and the header of the next one
 	port := h.serve(nil)
 	slow := make(chan string, 2)
 	for _, text := range []string{"", signature[:7]} {
@@ -190,7 +190,7 @@ func (h *hall) waitsFor() int {
 // eventually waits until a condition holds.
 func (h *hall) eventually(what string, holds func() bool) {
 	h.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for !holds() {
 		select {
 		case <-deadline:

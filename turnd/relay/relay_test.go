@@ -540,7 +540,7 @@ func TestSilentServerEndsTheChannel(t *testing.T) {
 	silent := make(chan struct{})
 	defer close(silent)
 	s := &server{extensions: allExtensions, data: func([]byte) string { <-silent; return "" }}
-	c, err := Open(t.Context(), s.dial(t), nil, Options{Hostname: "mx.provider.example", Limits: Limits{Stall: 50 * time.Millisecond}})
+	c, err := Open(t.Context(), s.dial(t), nil, Options{Hostname: "mx.provider.example", Limits: Limits{Stall: time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -564,7 +564,7 @@ func TestServerThatReadsNoContentEndsTheChannel(t *testing.T) {
 		close(deaf)
 		<-done
 	}()
-	c, err := Open(t.Context(), ours, nil, Options{Hostname: "mx.provider.example", Limits: Limits{Stall: 50 * time.Millisecond}})
+	c, err := Open(t.Context(), ours, nil, Options{Hostname: "mx.provider.example", Limits: Limits{Stall: time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}
