@@ -26,7 +26,7 @@ type mta struct {
 func dialMilter(t testing.TB, path string, options ...milter.Option) *mta {
 	t.Helper()
 	macros := milter.NewMacroBag()
-	options = append([]milter.Option{milter.WithAction(milter.AllClientSupportedActionMasks)}, options...)
+	options = append([]milter.Option{milter.WithAction(milter.AllClientSupportedActionMasks), milter.WithReadTimeout(time.Minute), milter.WithWriteTimeout(time.Minute)}, options...)
 	session, err := milter.NewClient("unix", path, options...).Session(macros)
 	if err != nil {
 		t.Fatal(err)

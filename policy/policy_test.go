@@ -198,7 +198,7 @@ func openDesk(t testing.TB, accounts []meter.Account, configure func(*Config)) *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := d.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)
@@ -218,7 +218,7 @@ func (d *desk) listen(t testing.TB, name string, serve func(net.Listener) error)
 	ended := make(chan error, 1)
 	go func() { ended <- serve(l) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		d.Shutdown(ctx)
 		if err := <-ended; err != nil {
@@ -262,7 +262,7 @@ func dial(t testing.TB, path string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &client{Conn: c, t: t, r: bufio.NewReader(c)}
 }
 
@@ -327,7 +327,7 @@ func metric(t testing.TB, d *desk, name string) (sum float64) {
 // waitFor waits until a condition holds.
 func waitFor(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for !condition() {
 		select {
 		case <-deadline:

@@ -19,7 +19,7 @@ import (
 )
 
 // patience is for what has to come, sooner or later.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // A desk is a server with the customers of the tests.
 type desk struct {

@@ -117,7 +117,7 @@ func (f *front) listen(t testing.TB, serve func(net.Listener) error) string {
 	ended := make(chan error, 1)
 	go func() { ended <- serve(listener{l, &f.writes}) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		f.Shutdown(ctx)
 		if err := <-ended; err != nil {
@@ -318,7 +318,7 @@ func dialFrom(t testing.TB, from, addr string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &client{t: t, conn: c, r: bufio.NewReader(c)}
 }
 
@@ -387,7 +387,7 @@ func (c *client) login(account string) {
 // waitFor waits until a condition holds.
 func waitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for !holds() {
 		select {
 		case <-deadline:

@@ -282,7 +282,7 @@ func (h *hall) dial(addr, text string) (net.Conn, string) {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(conn, text)
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -34,7 +34,7 @@ func dial(t *testing.T, at settings.Address) dialogue {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	return dialogue{t, conn, bufio.NewReader(conn)}
 }
 
@@ -96,7 +96,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 		Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, v); err != nil {
 		t.Fatal(err)
 	}
-	if err := postfixtest.Wait(20*time.Second, "the account to be in force", func() bool { return d.Status() == "serving 1 accounts" }); err != nil {
+	if err := postfixtest.Wait(time.Minute, "the account to be in force", func() bool { return d.Status() == "serving 1 accounts" }); err != nil {
 		t.Fatal(err)
 	}
 	mta.say("RCPT TO:<a@dent.example>\r\nDATA")

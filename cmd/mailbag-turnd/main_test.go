@@ -78,7 +78,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	client := dialogue{t, conn, bufio.NewReader(conn)}
 	client.expect("220 mx.example ")
 	fmt.Fprint(conn, "EHLO client.example\r\nETRN corp.example\r\n")
@@ -97,7 +97,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	if err := ledger.AddAccount(t.Context(), meter.Account{Name: "corp", Mode: meter.ATRN, Domains: []string{"corp.example"}, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, v); err != nil {
 		t.Fatal(err)
 	}
-	if err := postfixtest.Wait(20*time.Second, "the account to be in force", func() bool { return strings.HasSuffix(d.Status(), "serving 1 accounts") }); err != nil {
+	if err := postfixtest.Wait(time.Minute, "the account to be in force", func() bool { return strings.HasSuffix(d.Status(), "serving 1 accounts") }); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprint(conn, "AUTH PLAIN AGNvcnAAb3BlbiBzZXNhbWU=\r\n")
