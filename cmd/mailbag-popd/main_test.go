@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,19 +110,23 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	if err := d.Health(t.Context()); err != nil {
 		t.Error(err)
 	}
-	page, err := http.Get("http://" + s.POP.Metrics.Address + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer page.Body.Close()
-	text, err := io.ReadAll(page.Body)
-	for _, metric := range []string{"mailbag_accounts 1", `mailbag_pop_deliveries_total{code="250"} 1`, `mailbag_pop_connections{socket="pop3"} 1`,
+	// How long a delivery took is observed when it was answered.
+	var text []byte
+	lacks := func(metric string) bool { return !strings.Contains(string(text), metric+"\n") }
+	metrics := []string{"mailbag_accounts 1", `mailbag_pop_deliveries_total{code="250"} 1`, `mailbag_pop_connections{socket="pop3"} 1`,
 		`mailbag_logins_total{mechanism="USER",result="ok"} 1`,
 		`mailbag_pop_commands_total{command="PASS",result="refused"} 1`, `mailbag_pop_commands_total{command="PASS",result="ok"} 1`,
-		"mailbag_pop_delivery_seconds_count 1"} {
-		if err != nil || !strings.Contains(string(text), metric+"\n") {
-			t.Errorf("the metrics lack %q: %v", metric, err)
+		"mailbag_pop_delivery_seconds_count 1"}
+	if err := postfixtest.Wait(time.Minute, fmt.Sprintf("all of %q in the metrics", metrics), func() bool {
+		page, err := http.Get("http://" + s.POP.Metrics.Address + "/metrics")
+		if err != nil {
+			return false
 		}
+		defer page.Body.Close()
+		text, err = io.ReadAll(page.Body)
+		return err == nil && !slices.ContainsFunc(metrics, lacks)
+	}); err != nil {
+		t.Errorf("%v:\n%s", err, text)
 	}
 	stop()
 	mta.expect("421 ")
