@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,6 +93,13 @@ func TestWhatIsCountedIsWhatTheSenderWasTold(t *testing.T) {
 	}
 }
 
+// allHeld reports whether every message waits for a turn, and none is on its way to a filter, or leaves the queue.
+func allHeld(q []postfixtest.Entry) bool {
+	return !slices.ContainsFunc(q, func(e postfixtest.Entry) bool {
+		return len(e.Recipients) == 0 || !strings.Contains(e.Recipients[0].DelayReason, "deferred transport")
+	})
+}
+
 // editor stands for a filter that changes the envelope at the end of a message.
 type editor struct{ milter.NoOpMilter }
 
@@ -115,7 +123,7 @@ func TestWhomAFilterAddsOrDeletesIsNotWhoIsBilled(t *testing.T) {
 	s.wantUsage("acme", used{1, size})
 	s.wantUsage("globex", used{})
 	s.must(s.mta.WaitQueue(postfixLogs, "it waits for whom the filter named", func(q []postfixtest.Entry) bool {
-		return len(q) == 1 && q[0].Recipients[0].Address == "b@globex.example"
+		return len(q) == 1 && len(q[0].Recipients) == 1 && q[0].Recipients[0].Address == "b@globex.example"
 	}))
 }
 
@@ -147,7 +155,7 @@ func TestWhatProgramsOfTheHostSendIsCounted(t *testing.T) {
 	waits := func(n int) {
 		t.Helper()
 		s.must(s.mta.WaitQueue(postfixLogs, fmt.Sprint(n, " wait"), func(q []postfixtest.Entry) bool {
-			return len(q) == n && strings.Contains(q[n-1].Recipients[0].DelayReason, "deferred transport")
+			return len(q) == n && allHeld(q)
 		}))
 	}
 	s.must(s.mta.Sendmail(data, "root@mx.example", "a@acme.example"))
