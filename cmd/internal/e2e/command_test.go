@@ -17,6 +17,7 @@ func TestTurnReleasesByACommand(t *testing.T) {
 	s.hold(100, 500, "acme.example")
 	s.hold(3, 500, "globex.example")
 	s.call("acme", acme.Addr())
+	s.settled("acme")
 	s.wantEach(100, "acme.example", arrived(acme.Messages()), false)
 	if n := s.queued(); n != 3 {
 		t.Errorf("%d messages are left, want the other account's 3", n)

@@ -53,6 +53,7 @@ func contents() map[string]string {
 func (s *story) sendContents(all map[string]string, to string) map[string]string {
 	s.t.Helper()
 	want := map[string]string{}
+	s.idle()
 	before := s.deferred()
 	for subject, text := range all {
 		s.accept(text, to)

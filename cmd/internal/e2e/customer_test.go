@@ -148,7 +148,7 @@ func TestNothingIsSmuggledIntoACarelessServer(t *testing.T) {
 	}
 	s.waitFor("all of it is held", func() bool { return s.deferred() == before+30 })
 	s.etrnAt(s.mta.Addr(), "acme.example")
-	s.waitFor("the queue is empty", func() bool { return s.queued() == 0 })
+	s.must(postfixtest.Wait(2*time.Minute, "the queue is empty", func() bool { return s.queued() == 0 }))
 	server.mu.Lock()
 	defer server.mu.Unlock()
 	for _, from := range server.froms {
@@ -183,6 +183,7 @@ func TestSlowLineCarriesEverythingOnce(t *testing.T) {
 		t.Errorf("ATRN: %s, %v", reply, err)
 	}
 	t.Logf("50 messages took %v", time.Since(began).Round(time.Second))
+	s.settled("acme")
 	s.wantEach(50, "acme.example", arrived(acme.Messages()), false)
 	if n := s.queued(); n != 0 {
 		t.Errorf("%d messages are left", n)
@@ -209,6 +210,7 @@ func TestServerThatNeverAnswersEndsItsTurn(t *testing.T) {
 	s.waitFor("both turns are over", func() bool { return !s.open("acme") && !s.open("globex") })
 	globex := sink(t)
 	s.fetch("globex", globex.Addr(), 5)
+	s.settled("globex")
 	s.wantEach(2, "globex.example", arrived(globex.Messages()), false)
 	if n := s.queued(); n != 2 {
 		t.Errorf("%d messages wait, want acme's 2", n)
@@ -249,7 +251,7 @@ func TestBackupCustomerFlushesItsMail(t *testing.T) {
 		s.hold(3, 400, "acme.example") // the server is away
 		s.must(server.Start())
 		flush()
-		_, err := server.WaitMessages(30*time.Second, 3*(i+1))
+		_, err := server.WaitMessages(time.Minute, 3*(i+1))
 		s.must(err)
 		server.Stop()
 	}

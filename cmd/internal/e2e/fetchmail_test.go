@@ -39,13 +39,17 @@ func TestFetchmailFetchesByATRN(t *testing.T) {
 	s.atrn("acme", "acme.example", "acme.test")
 	ask := peer.Fetchmail{Protocol: "odmr", Server: s.ODMR, User: "acme", Password: password,
 		Domains: []string{"acme.example", "acme.test"}, SMTP: customer.Addr()}
+	s.waitFor("mailbag-turnd to know acme", func() bool {
+		known, err := s.Turnd.Metric("mailbag_accounts")
+		return err == nil && known == 1
+	})
 	if out := s.fetchmail(ask); !strings.Contains(out, "453 ") {
 		t.Errorf("with no mail:\n%s", out)
 	}
 	s.hold(20, 2000, "acme.example")
 	s.hold(10, 100, "acme.test")
 	s.fetchmail(ask)
-	got, err := behind.WaitMessages(30*time.Second, 30)
+	got, err := behind.WaitMessages(time.Minute, 30)
 	s.must(err)
 	s.wantEach(20, "acme.example", arrived(got), false)
 	s.wantEach(10, "acme.test", arrived(got), false)
@@ -55,12 +59,14 @@ func TestFetchmailFetchesByATRN(t *testing.T) {
 	}
 
 	// One domain of the two.
+	s.settled("acme")
 	s.hold(2, 100, "acme.example")
 	s.hold(3, 100, "acme.test")
 	ask.Domains = []string{"acme.test"}
 	s.fetchmail(ask)
-	got, err = behind.WaitMessages(30*time.Second, 33)
+	got, err = behind.WaitMessages(time.Minute, 33)
 	s.must(err)
+	s.settled("acme")
 	if n := s.queued(); n != 2 {
 		t.Errorf("%d messages wait after ATRN for one domain, want the 2 of the other: %v", n, arrived(got))
 	}
@@ -80,10 +86,11 @@ func TestFetchmailFetchesUnderTLS(t *testing.T) {
 	s.hold(500, 3000, "acme.example")
 	s.fetchmail(peer.Fetchmail{Protocol: "odmr", Server: s.ODMRTLS, User: "acme", Password: password,
 		Domains: []string{"acme.example"}, SMTP: exim.Addr(), TLS: true})
-	s.waitFor("500 messages at Exim", func() bool {
+	s.must(postfixtest.Wait(2*time.Minute, "500 messages at Exim", func() bool {
 		got, err := exim.Messages()
 		return err == nil && len(got) == 500
-	})
+	}))
+	s.settled("acme")
 	if n := s.queued(); n != 0 {
 		t.Errorf("%d messages are still in the queue", n)
 	}
@@ -102,7 +109,7 @@ func TestFetchmailTriggersByETRN(t *testing.T) {
 		if out := s.fetchmail(peer.Fetchmail{Protocol: "etrn", Server: server, Domains: []string{"acme.example"}}); !strings.Contains(out, "acme.example started") {
 			t.Errorf("at %s:\n%s", server, out)
 		}
-		got, err := behind.WaitMessages(30*time.Second, 10*(i+1))
+		got, err := behind.WaitMessages(time.Minute, 10*(i+1))
 		s.must(err)
 		if len(got) != 10*(i+1) {
 			t.Errorf("%d messages came", len(got))
