@@ -81,7 +81,7 @@ func TestCutAnywhereLosesNothing(t *testing.T) {
 				// Whatever happened, all of it comes by further calls.
 				var reply string
 				caller.Server = s.ODMR
-				_ = postfixtest.Wait(time.Minute, "", func() bool { // 451 while the turn that was cut ends
+				_ = postfixtest.Wait(3*time.Minute, "", func() bool { // 451 while the turn that was cut ends
 					reply, _ = caller.Run(s.soon())
 					return strings.HasPrefix(reply, "453")
 				})
@@ -145,7 +145,7 @@ func inMidTurn(t *testing.T, again int, do func(s *story)) {
 		if taken.Add(1) == n/3 {
 			reached()
 		}
-		<-time.After(5 * time.Millisecond) // slow enough for the turn to last
+		<-time.After(20 * time.Millisecond) // slow enough for the turn to last
 		return ""
 	}
 	s.must(customer.Start())

@@ -63,12 +63,15 @@ func TestDoctorTriesTheRealThing(t *testing.T) {
 		t.Errorf("an MTA that is stopped is told of more than once:\n%s", out)
 	}
 	s.must(s.mta.Start())
+	s.content(ill)
 	s.must(s.Popd.Stop())
 	wants("while mailbag-popd is stopped", "popd: mailbag-popd at ")
 	s.must(s.Popd.Start())
+	s.content(ill)
 	s.must(s.Daemon.Stop())
 	wants("while mailbag-policyd is stopped", "policyd: mailbag-policyd at ")
 	s.must(s.Daemon.Start())
+	s.content(ill)
 	s.must(os.Rename(s.Ledger, s.Ledger+".away"))
 	wants("while the ledger is away", "ledger: there is no ledger")
 	s.must(os.Rename(s.Ledger+".away", s.Ledger))
@@ -79,7 +82,7 @@ func TestDoctorTriesTheRealThing(t *testing.T) {
 func (s *story) content(ill func() []string) {
 	s.t.Helper()
 	var last []string
-	if err := postfixtest.Wait(30*time.Second, "the doctor to be content", func() bool { last = ill(); return last == nil }); err != nil {
+	if err := postfixtest.Wait(2*time.Minute, "the doctor to be content", func() bool { last = ill(); return last == nil }); err != nil {
 		s.t.Fatalf("%v; it finds %q", err, last)
 	}
 }
