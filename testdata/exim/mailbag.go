@@ -2,7 +2,10 @@ package eximtest
 
 import (
 	"fmt"
+	"os"
 	"strings"
+
+	postfixtest "mailbag/testdata/postfix"
 )
 
 // Name is that of the command group of mailbag that wires the instance.
@@ -49,7 +52,7 @@ func (in *Instance) Helper() (program, socket string) { return "mailbag-eximd", 
 // Gid is the group with which Exim delivers.
 func (in *Instance) Gid() int { return uid }
 
-// HoldAll freezes all messages, or thaws them.
+// HoldAll freezes all messages, or thaws them. One that a process of Exim's has at that moment is asked for again.
 func (in *Instance) HoldAll(on bool) error {
 	option := "-Mt"
 	if on {
@@ -60,18 +63,30 @@ func (in *Instance) HoldAll(on bool) error {
 		if err != nil {
 			return err
 		}
-		if len(list) == 0 {
-			continue
-		}
-		args := []string{"-qG" + queue, option}
-		for _, e := range list {
-			args = append(args, e.ID)
-		}
-		if _, err := in.run("/usr/sbin/exim4", args...); err != nil {
-			return err
+		var left []string
+		err = postfixtest.Wait(readyWithin, "all messages to be as "+option+" makes them", func() bool {
+			left = left[:0]
+			for _, e := range list {
+				if frozen, there := in.frozen(queue, e.ID); there && frozen != on {
+					left = append(left, e.ID)
+				}
+			}
+			if len(left) > 0 {
+				_, _ = in.run("/usr/sbin/exim4", append([]string{"-qG" + queue, option}, left...)...) // the files tell
+			}
+			return len(left) == 0
+		})
+		if err != nil {
+			return fmt.Errorf("%w: not so are %q", err, left)
 		}
 	}
 	return nil
+}
+
+// frozen reports whether a message is, and whether it is there at all.
+func (in *Instance) frozen(queue, id string) (frozen, there bool) {
+	text, err := os.ReadFile(in.file(queue, "input", id+"-H"))
+	return strings.Contains(string(text), "\n-frozen "), err == nil
 }
 
 // Settle does nothing: Exim takes a file of any age.
