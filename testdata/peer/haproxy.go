@@ -13,7 +13,8 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-// HAProxy is a real HAProxy in front of servers, which it looks after as well: it connects to each many times a second.
+// HAProxy is a real HAProxy in front of servers, which it looks after as well: it connects to each many times a second, and
+// gives none up that is slow, for which it has no more than the time to the next look.
 type HAProxy struct {
 	At []string // host and port for each of the servers
 }
@@ -40,7 +41,7 @@ func RunHAProxy(t testing.TB, servers ...Behind) *HAProxy {
 		}
 		h.At = append(h.At, fmt.Sprintf("127.0.0.1:%d", port))
 		header := map[int]string{1: "send-proxy", 2: "send-proxy-v2"}[s.Version]
-		fmt.Fprintf(&settings, "listen front%d\n\tbind %s\n\tserver behind %s %s check inter 50ms\n", i, h.At[i], s.Server, header)
+		fmt.Fprintf(&settings, "listen front%d\n\tbind %s\n\tserver behind %s %s check inter 50ms fall 10000\n", i, h.At[i], s.Server, header)
 	}
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
 	if err := os.WriteFile(file, []byte(settings.String()), 0o644); err != nil {
