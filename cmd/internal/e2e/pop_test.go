@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -45,13 +44,7 @@ func (s *story) within(t *testing.T) *story {
 func (s *story) pop3(name, domain string, more ...string) string {
 	s.t.Helper()
 	out := s.mailbag(append([]string{"account", "add", name, "--mode", "pop3", "--domain", domain, "--generate-password"}, more...)...)
-	s.must(s.AwaitDomain(domain, name))
-	s.waitFor("mailbag-popd to know "+name, func() bool {
-		var list []any
-		s.must(json.Unmarshal([]byte(s.mailbag("account", "list", "--json")), &list))
-		known, err := s.Popd.Metric("mailbag_accounts")
-		return err == nil && int(known) == len(list)
-	})
+	s.inForce(domain, name)
 	_, password, found := strings.Cut(out, "password: ")
 	if !found {
 		s.t.Fatalf("there is no password in %q", out)
@@ -124,7 +117,7 @@ func (b box) run(name string, args ...string) string {
 }
 
 func (b box) command(name string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	b.s.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = time.Second // what it started may hold its output

@@ -167,7 +167,23 @@ func (s *story) beside(program string, args ...string) {
 func (s *story) account(name, mode, domain string, more ...string) {
 	s.t.Helper()
 	s.mailbag(append([]string{"account", "add", name, "--mode", mode, "--domain", domain}, more...)...)
-	s.must(s.AwaitDomain(ascii(domain), name))
+	s.inForce(ascii(domain), name)
+}
+
+// inForce waits until an account is, for the MTA and for every daemon that runs: each follows the ledger by itself.
+func (s *story) inForce(domain, name string) {
+	s.t.Helper()
+	s.must(s.AwaitDomain(domain, name))
+	for _, d := range []*service.Daemon{s.Turnd, s.Popd} {
+		if d.PID() == 0 {
+			continue
+		}
+		s.waitFor(d.Program+" to know "+name, func() bool {
+			all, err := s.Metric("mailbag_accounts")
+			known, failed := d.Metric("mailbag_accounts")
+			return err == nil && failed == nil && known == all
+		})
+	}
 }
 
 // etrn adds an etrn account, whose mail stays in the queue.
@@ -240,7 +256,7 @@ func (s *story) check() (findings string, content bool) {
 // waitFor waits until a condition holds that other processes bring about.
 func (s *story) waitFor(what string, holds func() bool) {
 	s.t.Helper()
-	s.must(postfixtest.Wait(30*time.Second, what, holds))
+	s.must(postfixtest.Wait(2*time.Minute, what, holds))
 }
 
 // queued is how many messages are in the queue.

@@ -56,7 +56,7 @@ func TestFetchmailOfABackupCustomersSheetFlushes(t *testing.T) {
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
-	_, err = server.WaitMessages(20*time.Second, 2)
+	_, err = server.WaitMessages(time.Minute, 2)
 	s.must(err)
 }
 
@@ -76,14 +76,14 @@ func TestFetchmailOfCustomersSheetsFetchesHeldMail(t *testing.T) {
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
-	_, err = bolt.WaitMessages(20*time.Second, 1)
+	_, err = bolt.WaitMessages(time.Minute, 1)
 	s.must(err)
 
 	out, err = s.bySheet("corp", "poll mx.provider.example", "poll "+host(s.ODMR), "PASSWORD", sheetPassword, "smtphost localhost", "smtphost "+host(corp.Addr())+"/"+port(corp.Addr()))
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
-	_, err = corp.WaitMessages(20*time.Second, 2)
+	_, err = corp.WaitMessages(time.Minute, 2)
 	s.must(err)
 	s.waitFor("nothing is left", func() bool { return s.queued() == 0 })
 }
@@ -94,7 +94,7 @@ const sheetPassword = "was on the slip of paper"
 func (s *story) withPassword(name string, flags ...string) {
 	s.t.Helper()
 	s.withSecret(append([]string{"account", "add", name, "--password-stdin"}, flags...)...)
-	s.must(s.AwaitDomain(name+".example", name))
+	s.inForce(name+".example", name)
 }
 
 // withSecret runs a command that is told that password.
@@ -227,7 +227,7 @@ func TestFetchedMailStaysWithTheCustomersPostfix(t *testing.T) {
 			t.Fatalf("fetchmail of %s: %v\n%s", account, err, out)
 		}
 	}
-	s.must(customer.WaitQueue(30*time.Second, "the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
+	s.must(customer.WaitQueue(2*time.Minute, "the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
 	text, err := os.ReadFile(users)
 	s.must(err)
 	if n := strings.Count(string(text), "Subject: to all"); n != 3 || strings.Contains(customer.Log(), "status=bounced") {

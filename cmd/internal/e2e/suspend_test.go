@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,14 @@ func TestASuspendedAccountHearsSoAndKeepsItsMail(t *testing.T) {
 			outcome := s.send("x@elsewhere.example", "Subject: new\r\n\r\n", "a@"+account+".example")
 			return strings.HasPrefix(outcome.Recipients[0], "450 4.2.1 ")
 		})
+		if account == "corp" { // mailbag-turnd follows the ledger by itself
+			s.waitFor("mailbag-turnd to know that corp is suspended", func() bool {
+				c := s.caller("corp", corp.Addr(), "elsewhere.example") // which brings nothing in any case
+				c.Password = sheetPassword
+				reply, err := c.Run(s.soon())
+				return strings.Contains(fmt.Sprint(reply, err), "suspended")
+			})
+		}
 		if out := fetch(account); !strings.Contains(out, want) {
 			t.Errorf("%s is not told %q:\n%s", account, want, out)
 		}

@@ -49,7 +49,7 @@ var restless = mtatest.Config{Restless: true}
 func (s *story) atrn(name string, domains ...string) {
 	s.t.Helper()
 	s.must(s.addATRN(name, domains...))
-	s.must(s.AwaitDomain(domains[len(domains)-1], name))
+	s.inForce(domains[len(domains)-1], name)
 }
 
 func (s *story) addATRN(name string, domains ...string) error {
@@ -75,16 +75,23 @@ func (s *story) dialled(name, domain, addr string) {
 // 2user@ and so on, by which it is told from the others; octets is how long one is.
 func (s *story) hold(n, octets int, domain string) {
 	s.t.Helper()
-	s.idle()
-	before := s.deferred()
+	before := s.idle()
 	s.inject(n, octets, "user@"+domain)
 	s.must(postfixtest.Wait(2*time.Minute, fmt.Sprintf("%d messages are held", n), func() bool { return s.deferred() == before+n }))
 }
 
-// idle waits until no message is under way: one that was just delivered leaves the queue a little later.
-func (s *story) idle() {
+// idle waits until no message is under way, and returns how many wait then: one that was just delivered leaves the queue a
+// little later, and a restless MTA takes those that wait out of their queue for each attempt.
+func (s *story) idle() (waiting int) {
 	s.t.Helper()
-	s.waitFor("no message to be under way", func() bool { return !s.mta.Busy() })
+	s.waitFor("no message to be under way", func() bool {
+		if s.mta.Busy() {
+			return false
+		}
+		waiting = s.deferred()
+		return !s.mta.Busy()
+	})
+	return waiting
 }
 
 // inject sends n messages for numbered recipients.
@@ -124,7 +131,7 @@ func (s *story) soon() context.Context {
 func (s *story) fetch(account, addr string, turns int) {
 	s.t.Helper()
 	granted := 0
-	s.must(postfixtest.Wait(time.Minute, account+" has no more mail", func() bool { // 451 while another turn ends
+	s.must(postfixtest.Wait(3*time.Minute, account+" has no more mail", func() bool { // 451 while another turn ends
 		reply, _ := s.caller(account, addr).Run(s.soon())
 		if strings.HasPrefix(reply, "250") {
 			granted++
