@@ -64,6 +64,7 @@ func TestKilledAgainAndAgainTheLedgerIsExact(t *testing.T) {
 	close(stop)
 	load.Wait()
 	s.must(s.Stop())
+	s.idle() // what was answered last is being put into the queue
 
 	list, err := s.mta.Queue()
 	s.must(err)

@@ -11,6 +11,7 @@ import (
 // A popClient is one POP3 client, for what needs no real one.
 type popClient struct {
 	*textproto.Conn
+	line net.Conn
 }
 
 // popLogin connects and logs in. An error that is the server's answer begins with it.
@@ -19,8 +20,7 @@ func popLogin(address, user, password string) (*popClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.SetDeadline(time.Now().Add(time.Minute))
-	c := &popClient{textproto.NewConn(conn)}
+	c := &popClient{textproto.NewConn(conn), conn}
 	if _, err = c.answer(); err == nil {
 		if _, err = c.say("USER %s", user); err == nil {
 			_, err = c.say("PASS %s", password)
@@ -34,6 +34,7 @@ func popLogin(address, user, password string) (*popClient, error) {
 }
 
 func (c *popClient) answer() (string, error) {
+	c.line.SetDeadline(time.Now().Add(2 * time.Minute))
 	line, err := c.ReadLine()
 	if err == nil && !strings.HasPrefix(line, "+OK") {
 		err = fmt.Errorf("%s", line)

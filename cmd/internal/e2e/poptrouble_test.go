@@ -92,7 +92,7 @@ func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 		t.Fatalf("only %d messages were accepted; the test shows nothing", accepted)
 	}
 	// What a killed delivery left in the queue comes too.
-	s.must(s.mta.WaitQueue(30*time.Second, "the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
+	s.must(s.mta.WaitQueue(2*time.Minute, "the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
 	for account, password := range passwords {
 		all, err := fetchAll(s.POP3, account, password, true)
 		s.must(err)
@@ -203,6 +203,7 @@ func TestRecipientsAndQuotaAtTheFrontDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.stored(s.maildir("dent", "dent.example/arthur"), 1)
+	s.waitFor("an empty queue", func() bool { return s.queued() == 0 })
 	if _, _, err := s.Mailbag("account", "delete", "dent"); err == nil || !strings.Contains(err.Error(), "1 message") {
 		t.Errorf("account delete with stored mail: %v", err)
 	}

@@ -135,7 +135,7 @@ func TestSessionGoesOnWhileItsDaemonTakesOtherSettings(t *testing.T) {
 		t.Helper()
 		conn, err := net.Dial("tcp", s.POP3)
 		s.must(err)
-		client := &popClient{textproto.NewConn(conn)}
+		client := &popClient{textproto.NewConn(conn), conn}
 		defer client.Close()
 		fmt.Fprint(conn, header)
 		if line, err := client.answer(); err != nil {
