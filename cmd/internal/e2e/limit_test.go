@@ -175,7 +175,7 @@ func TestNoMoreWaitsForAServerThatIsAway(t *testing.T) {
 		t.Errorf("the account is shown as\n%s", show)
 	}
 	s.must(server.Start())
-	_, err = server.WaitMessages(30*time.Second, 1)
+	_, err = server.WaitMessages(time.Minute, 1)
 	s.must(err)
 	s.waitFor("the queue is empty", func() bool { return s.queued() == 0 })
 	pass()

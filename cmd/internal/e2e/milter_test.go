@@ -12,7 +12,7 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-const postfixLogs = 20 * time.Second // for a line of Postfix's log to appear
+const postfixLogs = time.Minute // for a line of Postfix's log to appear
 
 // rspamd stands for the filter that an operator has: it refuses recipients that begin with "spamtrap"
 // at RCPT and messages whose subject has "spam" at end of data.
