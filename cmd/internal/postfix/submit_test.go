@@ -78,7 +78,7 @@ func TestASubmissionThatIsKilledIsWholeOrNone(t *testing.T) {
 	if killed == 0 {
 		t.Fatalf("of %d submissions none was killed; the test shows nothing", messages)
 	}
-	got, err := sink.WaitMessages(time.Minute, messages)
+	got, err := sink.WaitMessages(5*time.Minute, messages)
 	if err != nil {
 		t.Fatal(err)
 	}
