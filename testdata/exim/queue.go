@@ -138,8 +138,9 @@ func (in *Instance) Busy() bool {
 	d := in.daemon
 	in.mu.Unlock()
 	for _, pid := range in.root.processes() {
-		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		if err == nil && string(name) == "exim4\n" && (d == nil || pid != d.cmd.Process.Pid) {
+		// By whatever name it was started: the one that takes a program's mail is called sendmail, and so is what it leaves behind.
+		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err == nil && filepath.Base(program) == "exim4" && (d == nil || pid != d.cmd.Process.Pid) {
 			return true
 		}
 	}
