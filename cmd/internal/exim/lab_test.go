@@ -242,7 +242,7 @@ func (l *lab) ids() []string {
 // wait waits for something that Exim does.
 func (l *lab) wait(what string, done func() bool) {
 	l.t.Helper()
-	if err := postfixtest.Wait(20*time.Second, what, done); err != nil {
+	if err := postfixtest.Wait(3*time.Minute, what, done); err != nil {
 		l.t.Fatal(err)
 	}
 }

@@ -139,7 +139,17 @@ func wired(t *testing.T, more map[string]string, configure ...func(*eximtest.Ins
 	if err := x.Reload(); err != nil { // waits until it is in force
 		t.Fatal(err)
 	}
+	dial(t, x, "").say("QUIT", "221") // the daemon has begun its queue run before it takes a connection
+	idle(t, x)
 	return x, p
+}
+
+// idle waits until Exim has nothing under way: what it delivers goes on when the message is taken, and is passed over by a queue run.
+func idle(t *testing.T, x *eximtest.Instance) {
+	t.Helper()
+	if err := postfixtest.Wait(time.Minute, "Exim to have nothing to do", func() bool { return !x.Busy() }); err != nil {
+		t.Error(err)
+	}
 }
 
 // writeRoutes writes the table.
@@ -220,7 +230,7 @@ func id(reply string) string {
 // waitsIn waits until a message is in a queue of Exim ("" is the normal one).
 func waitsIn(t *testing.T, x *eximtest.Instance, queue, id string) {
 	t.Helper()
-	if err := postfixtest.Wait(20*time.Second, id+" in the queue "+queue, func() bool {
+	if err := postfixtest.Wait(time.Minute, id+" in the queue "+queue, func() bool {
 		_, err := os.Stat(x.Root(filepath.Join("/var/spool/exim4", queue, "input", id+"-H")))
 		return err == nil
 	}); err != nil {

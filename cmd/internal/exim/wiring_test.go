@@ -67,7 +67,7 @@ func TestVerb(t *testing.T) {
 
 func (v verb) run(t *testing.T) (o outcome, err error) {
 	var in Instance
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var p mta.Plan
 	switch v.Do {
