@@ -104,7 +104,7 @@ host_notquit:
 		t.Errorf("what the host discards is counted: %v", q)
 	}
 	s.Close()
-	if err := x.WaitLog(20*time.Second, "the host saw it"); err != nil {
+	if err := x.WaitLog(time.Minute, "the host saw it"); err != nil {
 		t.Error(err)
 	}
 }
