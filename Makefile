@@ -124,15 +124,16 @@ $(KINDS:%=deps-%): deps-%:
 		printf '#!/bin/sh\nexit 101\n' >$$policy && chmod 755 $$policy; \
 	fi; \
 	echo 'postfix postfix/main_mailer_type select Local only' | debconf-set-selections; \
-	apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing
+	apt-get -qq update && apt-get -qq -o DPkg::Lock::Timeout=600 install --yes --no-install-recommends $$missing
 
 # The customers' servers of the tests, and the Exim beside which mailbag runs in them. Where one cannot be had, they skip
-# what needs it.
+# what needs it. What apt knows may be too old, or nothing, where all else was there already.
 exim opensmtpd:
 	@missing=; for p in $(UNPACKED_$@); do [ -e .cache/$@/usr/share/doc/$$p ] || missing=1; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
 		echo "unpacking: $(UNPACKED_$@)"; \
-		rm -rf .cache/new-$@ && mkdir -p .cache/new-$@ && cd .cache/new-$@ && apt-get -qq download -o APT::Sandbox::User=root $(UNPACKED_$@) && \
+		download="apt-get -qq download -o APT::Sandbox::User=root $(UNPACKED_$@)"; \
+		rm -rf .cache/new-$@ && mkdir -p .cache/new-$@ && cd .cache/new-$@ && { $$download || { apt-get -qq update && $$download; }; } && \
 		for p in *.deb; do dpkg -x $$p . && rm $$p || exit 1; done && rm -rf ../$@ && mv ../new-$@ ../$@ || echo "no $@ for the tests"; \
 	fi
 
