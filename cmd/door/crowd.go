@@ -27,7 +27,8 @@ type stay struct {
 
 func newCrowd() crowd { return crowd{stays: map[Guest]*stay{}, from: map[netip.Prefix]int{}} }
 
-// enter lets a guest in, which has to leave. Otherwise the error is ErrClosing, if it is not for the late, ErrFull or ErrCrowded.
+// enter lets a guest in, which has to leave; a late one also when Shutdown has begun. Otherwise the error is ErrClosing,
+// ErrFull or ErrCrowded.
 func (d *Door) enter(g Guest, client netip.Addr, late bool) error {
 	networks := meter.Networks(client)
 	d.mu.Lock()

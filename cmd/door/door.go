@@ -8,7 +8,8 @@
 //
 // Connections that are inside do not suffer from those that want in, but for those that have had time to log in and did not:
 // where there is no room, who came first of them makes some. [Door.Shutdown] returns when every connection has
-// left, and after it began none enters but one that was accepted just then and could be told nothing. What strangers can cause again and again is logged once a second at most.
+// left, and after it began none enters but one that was accepted just then and could be told nothing. What strangers can
+// cause again and again is logged once a second at most.
 //
 // # What it does not do
 //
