@@ -2,12 +2,9 @@ package meter
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 const (
@@ -38,7 +35,7 @@ func (l *Ledger) AdjustUsage(ctx context.Context, name string, month Month, by U
 	switch {
 	case ofNothing(err):
 		return fmt.Errorf("%s: %w", name, ErrNoAccount)
-	case constraint(err, sqlite3.ErrConstraintTrigger, ErrMonthClosed.Error()):
+	case violates(err, ErrMonthClosed.Error()):
 		return fmt.Errorf("%s: %w", month, ErrMonthClosed)
 	}
 	return err
@@ -47,16 +44,12 @@ func (l *Ledger) AdjustUsage(ctx context.Context, name string, month Month, by U
 // firstCreated is when the account of that name was added, or the first of all without a name, deleted ones
 // included; the zero time where there is none.
 func (l *Ledger) firstCreated(ctx context.Context, name string) (time.Time, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
+	var at int64
+	err := l.row(ctx, "SELECT coalesce(min(created), 0) FROM account WHERE name = ?1 OR ?1 = ''", name).Scan(&at)
+	if err != nil || at == 0 {
 		return time.Time{}, err
 	}
-	var at sql.NullInt64
-	err = db.QueryRowContext(ctx, "SELECT min(created) FROM account WHERE name = ?1 OR ?1 = ''", name).Scan(&at)
-	if err != nil || !at.Valid {
-		return time.Time{}, unavailable(err)
-	}
-	return time.UnixMilli(at.Int64), nil
+	return time.UnixMilli(at), nil
 }
 
 func (l *Ledger) checkAdjustment(ctx context.Context, name string, month Month, by Usage, reason string) error {

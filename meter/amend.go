@@ -6,8 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // An Amendment is what an account is to be: a new one, or one that is there.
@@ -34,11 +32,11 @@ func (l *Ledger) Amend(ctx context.Context, revision int64, amendments []Amendme
 	switch {
 	case ofNothing(err):
 		return l.whichChanged(ctx, revision, names)
-	case constraint(err, sqlite3.ErrConstraintUnique, "account.name"):
+	case violates(err, "UNIQUE constraint failed: account.name"):
 		return l.whichTaken(ctx, amendments)
 	case domainTaken(err):
 		return l.whoHas(ctx, domains)
-	case constraint(err, sqlite3.ErrConstraintForeignKey, ""): // such as a plan that was removed
+	case violates(err, "FOREIGN KEY constraint failed"): // such as a plan that was removed
 		return fmt.Errorf("what the accounts refer to: %w", ErrChanged)
 	}
 	return err
@@ -132,19 +130,15 @@ func unchanged(name string, revision int64) statement {
 
 // whichChanged names the first of the accounts that is not as it was at a revision.
 func (l *Ledger) whichChanged(ctx context.Context, revision int64, names []string) error {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return err
-	}
 	name := "one of the accounts"
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT name FROM account WHERE name IN (SELECT value FROM json_each(?))
 		AND EXISTS (SELECT 1 FROM change WHERE account = account.id AND id > ?) LIMIT 1`, asJSON(names), revision) {
 		if err == nil {
 			err = rows.Scan(&name)
 		}
 		if err != nil {
-			return unavailable(err)
+			return err
 		}
 	}
 	return fmt.Errorf("%s: %w", name, ErrChanged)

@@ -26,18 +26,14 @@ var beginnings = map[Kind]string{
 
 // Beginning returns the first words of a kind that begin so, at most as many as the limit.
 func (l *Ledger) Beginning(ctx context.Context, kind Kind, prefix string, limit int) ([]string, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var words []string
-	for rows, err := range query(ctx, db, beginnings[kind], prefix, prefix+"\U0010FFFF", limit) {
+	for rows, err := range l.rows(ctx, beginnings[kind], prefix, prefix+"\U0010FFFF", limit) {
 		var word string
 		if err == nil {
 			err = rows.Scan(&word)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		words = append(words, word)
 	}
@@ -46,14 +42,10 @@ func (l *Ledger) Beginning(ctx context.Context, kind Kind, prefix string, limit 
 
 // AccountID returns the ID of the account of that name. The error is [ErrNoAccount].
 func (l *Ledger) AccountID(ctx context.Context, name string) (int64, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return 0, err
-	}
 	var id int64
-	err = db.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM account WHERE name = ? AND deleted IS NULL", name).Scan(&id)
+	err := l.row(ctx, "SELECT coalesce(max(id), 0) FROM account WHERE name = ? AND deleted IS NULL", name).Scan(&id)
 	if err == nil && id == 0 {
 		return 0, ErrNoAccount
 	}
-	return id, unavailable(err)
+	return id, err
 }

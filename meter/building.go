@@ -1,8 +1,6 @@
 package meter
 
 import (
-	"context"
-	"database/sql"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -19,18 +17,18 @@ type building struct {
 	words  map[string]string // of which there are few, and many accounts have them
 }
 
-// begin makes the beginning of a snapshot: what does not belong to accounts.
-func begin(ctx context.Context, conn *sql.Conn) (b *building, err error) {
-	b = &building{ids: edit(sharded[int64, *member]{}), owners: edit(sharded[string, *member]{}), words: map[string]string{}}
+// begin makes the beginning of a snapshot.
+func begin() *building {
+	b := &building{ids: edit(sharded[int64, *member]{}), owners: edit(sharded[string, *member]{}), words: map[string]string{}}
 	b.tally = newTally()
-	if b.newest, err = newestChange(ctx, conn); err != nil {
-		return nil, err
-	}
-	if err = conn.QueryRowContext(ctx, "SELECT key FROM decoy").Scan(&b.decoyKey); err != nil {
-		return nil, err
-	}
-	b.plans, err = loadPlans(ctx, conn)
-	return b, err
+	b.plans = map[string]*Plan{}
+	return b
+}
+
+// all reads what does not belong to accounts, and comes before them.
+func (b *building) all() []query {
+	decoy := query{statement{sql: "SELECT key FROM decoy"}, func(r scanner) error { return r.Scan(&b.decoyKey) }}
+	return []query{newestChange(&b.newest), decoy, plansInto(b.plans)}
 }
 
 // goOn makes the beginning of the snapshot after another one: all that it has.
@@ -103,9 +101,9 @@ const (
 // these is a condition for accounts by their IDs.
 const these = " AND a.id IN (SELECT value FROM json_each(?))"
 
-// read adds the accounts that a condition chooses, with all that is theirs.
-func (b *building) read(ctx context.Context, q querier, which lists, condition string, args ...any) error {
-	for rows, err := range query(ctx, q, `
+// accountsWhere adds the accounts that a condition chooses, with all that is theirs.
+func (b *building) accountsWhere(which lists, condition string, args ...any) query {
+	return query{statement{`
 		SELECT a.id, name, customer, note, coalesce(plan, ''), mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
 		       base_price, tier_price, waiting_messages, waiting_bytes, hold, contact, copies, catch_all, quota, cram_md5, tls, created,
 		       coalesce((SELECT group_concat(name || char(10), '') FROM domain WHERE account = a.id), ''),
@@ -115,15 +113,12 @@ func (b *building) read(ctx context.Context, q querier, which lists, condition s
 		                 FROM credential WHERE account = a.id), ''),
 		       iif(?1 = 2 OR ?1 = 1 AND recipients = 'list',
 		           coalesce((SELECT group_concat(address || char(10), '') FROM recipient WHERE account = a.id), ''), '')
-		FROM account a WHERE deleted IS NULL`+condition, append([]any{which}, args...)...) {
-		if err != nil {
-			return err
-		}
+		FROM account a WHERE deleted IS NULL` + condition, append([]any{which}, args...)}, func(r scanner) error {
 		m := &member{belongings: noBelongings}
 		a := &m.Account
 		var hold, created int64
 		var domains, networks, mailboxes, forms, recipients string
-		if err := rows.Scan(&a.ID, &a.Name, &a.Customer, &a.Note, &a.Plan, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
+		if err := r.Scan(&a.ID, &a.Name, &a.Customer, &a.Note, &a.Plan, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
 			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &a.WaitingMessages, &a.WaitingBytes, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5,
 			&a.TLS, &created, &domains, &networks, &mailboxes, &forms, &recipients); err != nil {
 			return err
@@ -149,8 +144,8 @@ func (b *building) read(ctx context.Context, q querier, which lists, condition s
 			m.own().recipients = newList(recipients)
 		}
 		b.add(m)
-	}
-	return nil
+		return nil
+	}}
 }
 
 // word is the one copy of a text that many accounts have.

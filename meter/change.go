@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // What a change can be refused for.
@@ -81,15 +79,7 @@ func (c *changed) terms(old, new Terms) {
 func (c *changed) list() string { return strings.Join(c.columns, ", ") }
 
 // ofNothing reports whether a change failed because what it is of is not there.
-func ofNothing(err error) bool {
-	return constraint(err, sqlite3.ErrConstraintCheck, "change_of_one_thing")
-}
-
-// constraint reports whether err is a violation of that kind whose message names what.
-func constraint(err error, kind sqlite3.ErrNoExtended, what string) bool {
-	var e sqlite3.Error
-	return errors.As(err, &e) && e.ExtendedCode == kind && strings.Contains(e.Error(), what)
-}
+func ofNothing(err error) bool { return violates(err, "CHECK constraint failed: change_of_one_thing") }
 
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrInvalid, fmt.Errorf(format, args...))

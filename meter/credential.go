@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"fmt"
 )
@@ -26,19 +25,15 @@ func (l *Ledger) SetPassword(ctx context.Context, name, login string, v *Verifie
 
 // Verifier returns the verifier of a log-in, nil when it has none.
 func (l *Ledger) Verifier(ctx context.Context, login string) (*Verifier, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var v Verifier
-	err = db.QueryRowContext(ctx, `
+	err := l.row(ctx, `
 		SELECT salt, iterations, stored_key, server_key, cram_md5 FROM credential WHERE login = ?`, login).
 		Scan(&v.Salt, &v.Iterations, &v.StoredKey, &v.ServerKey, &v.CRAMMD5)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, errNoRow) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the verifier: %w", unavailable(err))
+		return nil, fmt.Errorf("reading the verifier: %w", err)
 	}
 	return &v, nil
 }

@@ -15,11 +15,7 @@ type Demands struct {
 
 // Demands returns what the accounts that are not deleted need.
 func (l *Ledger) Demands(ctx context.Context) (all Demands, err error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return all, err
-	}
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT mode, max(hold), min(hold), max(recipients = 'verify'), max(tls = 'require'), max(tls = 'verify')
 		FROM account WHERE deleted IS NULL GROUP BY mode`) {
 		var mode Mode
@@ -29,7 +25,7 @@ func (l *Ledger) Demands(ctx context.Context) (all Demands, err error) {
 			err = rows.Scan(&mode, &longest, &shortest, &verify, &require, &verifyTLS)
 		}
 		if err != nil {
-			return all, unavailable(err)
+			return all, err
 		}
 		for _, seconds := range []int64{longest, shortest} {
 			a := Account{Mode: mode, Hold: time.Duration(seconds) * time.Second}

@@ -76,13 +76,9 @@ func (l *Ledger) withdraw(messages []entry) error {
 // CountedUnder returns the accounts for which a message was counted under one of the queue IDs, since then; one may be named
 // several times.
 func (r *Recorder) CountedUnder(ctx context.Context, queueIDs []string, since time.Time) ([]int64, error) {
-	db, err := r.ledger.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var accounts []int64
 	// "A" is what follows "@".
-	for rows, err := range query(ctx, db, `
+	for rows, err := range r.ledger.rows(ctx, `
 		SELECT account FROM json_each(?) AS id CROSS JOIN message
 		WHERE instance >= id.value || '@' AND instance < id.value || 'A' AND at >= ?`, asJSON(queueIDs), since.UnixMilli()) {
 		var id int64
@@ -90,7 +86,7 @@ func (r *Recorder) CountedUnder(ctx context.Context, queueIDs []string, since ti
 			err = rows.Scan(&id)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		accounts = append(accounts, id)
 	}

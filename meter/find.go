@@ -23,18 +23,14 @@ type Match struct {
 // address or a network of the Internet. The others have it as a part of their name, customer number, contact, domain or
 // note. More is how many there are besides.
 func (l *Ledger) Find(ctx context.Context, text string, limit int) (found []Match, more int64, err error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	f := finding{ctx: ctx, db: db, seen: map[int64]bool{}}
+	f := finding{ctx: ctx, ledger: l, seen: map[int64]bool{}}
 	f.exact(text)
 	all := f.found
 	if f.err == nil {
 		more = f.parts(text, limit)
 	}
 	if f.err != nil {
-		return nil, 0, unavailable(f.err)
+		return nil, 0, f.err
 	}
 	more += int64(max(0, len(all)-limit))
 	found = append(all[:min(len(all), limit)], f.found[len(all):]...)
@@ -46,11 +42,11 @@ func (l *Ledger) Find(ctx context.Context, text string, limit int) (found []Matc
 
 // A finding is what was found until now.
 type finding struct {
-	ctx   context.Context
-	db    *sql.DB
-	seen  map[int64]bool
-	found []Match
-	err   error
+	ctx    context.Context
+	ledger *Ledger
+	seen   map[int64]bool
+	found  []Match
+	err    error
 }
 
 // look adds what a condition of accounts, a, finds, with a value. Of an account only what was found first counts.
@@ -58,7 +54,7 @@ func (f *finding) look(what, value, from string, args ...any) {
 	if f.err != nil {
 		return
 	}
-	for rows, err := range query(f.ctx, f.db, "SELECT a.id, a.name, coalesce(a.deleted, 0), "+value+" FROM "+from, args...) {
+	for rows, err := range f.ledger.rows(f.ctx, "SELECT a.id, a.name, coalesce(a.deleted, 0), "+value+" FROM "+from, args...) {
 		m := Match{What: what, Exact: true}
 		var deleted int64
 		if err == nil {
@@ -130,7 +126,7 @@ func (f *finding) network(text string) {
 		prefix = netip.PrefixFrom(addr, addr.BitLen())
 	}
 	overlapping := map[string]bool{}
-	for rows, err := range query(f.ctx, f.db, "SELECT DISTINCT prefix FROM network") {
+	for rows, err := range f.ledger.rows(f.ctx, "SELECT DISTINCT prefix FROM network") {
 		var other string
 		if err == nil {
 			err = rows.Scan(&other)
@@ -174,7 +170,7 @@ func (f *finding) parts(text string, limit int) (more int64) {
 		exact = append(exact, id)
 	}
 	var first, all int64
-	for rows, err := range query(f.ctx, f.db, `
+	for rows, err := range f.ledger.rows(f.ctx, `
 		SELECT a.id, a.name, coalesce(a.deleted, 0), count(*) OVER (),
 		       iif(instr(a.name, :text), 'name', iif(`+has("a.customer")+`, 'customer', iif(`+has("a.contact")+`, 'contact', iif(`+has("a.note")+`, 'note', 'domain')))),
 		       iif(instr(a.name, :text), a.name, iif(`+has("a.customer")+`, a.customer, iif(`+has("a.contact")+`, a.contact, iif(`+has("a.note")+`, a.note,

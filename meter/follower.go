@@ -21,9 +21,9 @@ type Follower struct {
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 
-	mu   sync.Mutex // of one refresh at a time
-	file *openFile  // of which the directory was read
-	seen time.Time  // when the latest refresh began that succeeded
+	mu     sync.Mutex // of one refresh at a time
+	source any        // of which the directory was read
+	seen   time.Time  // when the latest refresh began that succeeded
 }
 
 // Follow reads the directory and starts to follow it. A ledger that cannot be read is logged, and
@@ -47,7 +47,7 @@ func (f *Follower) Directory() *Directory { return f.directory.Load() }
 // Fresh returns a snapshot that is as new as the ledger. It reads what is there only where the ledger has another
 // revision, and once for all who ask meanwhile, so that it may be called for whatever a peer says.
 func (f *Follower) Fresh(ctx context.Context) (*Directory, error) {
-	if err := f.refresh(ctx); err != nil {
+	if err := f.refresh(ctx, current); err != nil {
 		return nil, err
 	}
 	return f.directory.Load(), nil
@@ -89,7 +89,7 @@ func (f *following) run(ctx context.Context) {
 // look refreshes the directory, and tries to write again if the latest write failed. Trouble is logged when it begins, when it changes, and when it ends.
 func (f *following) look(ctx context.Context) {
 	f.looked.Store(time.Now().UnixMilli())
-	err := f.refresh(ctx)
+	err := f.refresh(ctx, near)
 	if err != nil {
 		f.ledger.failure.Store(&err)
 	} else if f.ledger.Available() != nil {
@@ -107,7 +107,7 @@ func (f *following) look(ctx context.Context) {
 }
 
 // refresh replaces the directory if the ledger has another revision.
-func (f *Follower) refresh(ctx context.Context) error {
+func (f *Follower) refresh(ctx context.Context, how freshness) error {
 	asked := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -115,29 +115,29 @@ func (f *Follower) refresh(ctx context.Context) error {
 		return nil // somebody has looked while we waited
 	}
 	began := time.Now()
-	file, err := f.ledger.current(ctx)
+	source, err := f.ledger.engine.source(ctx)
 	if err != nil {
 		return err
 	}
 	old := f.directory.Load()
 	var fresh *Directory
-	if old == nil || file != f.file {
-		fresh, err = f.ledger.Load(ctx)
+	if old == nil || source != f.source {
+		fresh, err = f.ledger.load(ctx, how)
 	} else {
 		var newest changeLine
-		if newest, err = newestChange(ctx, file.read); err != nil {
-			return unavailable(err)
+		if err := f.ledger.read(ctx, how, newestChange(&newest)); err != nil {
+			return err
 		}
 		if newest == old.newest {
 			f.seen = began
 			return nil
 		}
-		fresh, err = f.ledger.loadAfter(ctx, old)
+		fresh, err = f.ledger.loadAfter(ctx, how, old)
 	}
 	if err != nil {
 		return err
 	}
-	f.file, f.seen = file, began
+	f.source, f.seen = source, began
 	f.directory.Store(fresh)
 	f.log.Info("directory loaded", "revision", fresh.Revision(), "accounts", fresh.Len(), "domains", fresh.domains.len())
 	f.changed(old, fresh)

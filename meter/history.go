@@ -44,13 +44,9 @@ func (l *Ledger) History(ctx context.Context, name string) ([]Change, error) {
 
 // Changes returns what operators changed on accounts, deleted ones among them, and on plans, oldest first.
 func (l *Ledger) Changes(ctx context.Context, which ChangeFilter) ([]Change, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	list := []Change{}
 	text, args := which.query()
-	for rows, err := range query(ctx, db, text, args...) {
+	for rows, err := range l.rows(ctx, text, args...) {
 		var c Change
 		var at int64
 		var before, after string
@@ -58,7 +54,7 @@ func (l *Ledger) Changes(ctx context.Context, which ChangeFilter) ([]Change, err
 			err = rows.Scan(&at, &c.Who, &c.Account, &c.Plan, &c.Action, &before, &after)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		c.At, c.Before, c.After = moment(at), writtenMailboxes(before), writtenMailboxes(after)
 		list = append(list, c)

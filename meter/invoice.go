@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // Invoices are what the accounts owe for one month, in the order of their names.
@@ -129,73 +127,65 @@ func (l *Ledger) billing(month Month, t Tariff) []any {
 // Invoices returns the bills of the month, all or the named accounts': of a closed one as they were closed, of an open
 // one with the tariff t as far as it has come, all as of one moment.
 func (l *Ledger) Invoices(ctx context.Context, month Month, t Tariff, names ...string) (*Invoices, error) {
-	all := &Invoices{Month: month}
-	err := l.atOneMoment(ctx, func(conn *sql.Conn) error {
-		adjustments, err := adjustmentsOf(ctx, conn, month)
-		if err != nil {
-			return err
-		}
+	var closed, at int64
+	for {
+		all := &Invoices{Month: month}
+		adjustments := map[int64][]Adjustment{}
 		from, args := billed, l.billing(month, t)
-		var at int64
-		err = conn.QueryRowContext(ctx, "SELECT at, who FROM closed_month WHERE month = ?", month.String()).Scan(&at, &all.ClosedBy)
-		switch {
-		case err == nil:
-			all.Closed = moment(at)
+		if closed != 0 {
 			from, args = "SELECT account AS id, * FROM invoice WHERE month = :month", []any{sql.Named("month", month.String())}
-		case !errors.Is(err, sql.ErrNoRows):
-			return err
 		}
 		which := ""
 		if len(names) > 0 {
 			which = "WHERE a.name IN (SELECT value FROM json_each(:names))"
 			args = append(args, sql.Named("names", asJSON(names)))
 		}
-		for rows, err := range query(ctx, conn, `
-			SELECT b.id, a.name, b.mode, b.domains, b.deleted, b.messages, b.bytes,
-			       b.tier_messages, b.tier_bytes, b.base_price, b.tier_price, b.currency,
-			       b.on_limit, b.max_tiers, b.last, b.customer, b.plan, b.days
-			FROM (`+from+`) b JOIN account a ON a.id = b.id `+which+` ORDER BY a.name`, args...) {
-			i := Invoice{MonthDays: month.Days()}
-			var domains string
-			if err == nil {
+		at = 0
+		err := l.read(ctx, current,
+			query{statement{"SELECT at, who FROM closed_month WHERE month = ?", []any{month.String()}}, func(r scanner) error { return r.Scan(&at, &all.ClosedBy) }},
+			adjustmentsInto(adjustments, month),
+			query{statement{`
+				SELECT b.id, a.name, b.mode, b.domains, b.deleted, b.messages, b.bytes,
+				       b.tier_messages, b.tier_bytes, b.base_price, b.tier_price, b.currency,
+				       b.on_limit, b.max_tiers, b.last, b.customer, b.plan, b.days
+				FROM (` + from + `) b JOIN account a ON a.id = b.id ` + which + ` ORDER BY a.name`, args}, func(r scanner) error {
+				i := Invoice{MonthDays: month.Days()}
+				var domains string
 				t := &i.Tariff
-				err = rows.Scan(&i.ID, &i.Account, &i.Mode, &domains, &i.Deleted, &i.Counted.Messages, &i.Counted.Bytes,
+				if err := r.Scan(&i.ID, &i.Account, &i.Mode, &domains, &i.Deleted, &i.Counted.Messages, &i.Counted.Bytes,
 					&t.Messages, &t.Bytes, &t.BasePrice, &t.TierPrice, &t.Currency,
-					&t.OnLimit, &t.MaxTiers, &i.Last, &i.Customer, &i.Plan, &i.Days)
-			}
-			if err == nil {
-				err = json.Unmarshal([]byte(domains), &i.Domains)
-			}
-			if err != nil {
-				return err
-			}
-			if i.Days == 0 {
-				i.Days = i.MonthDays
-			}
-			i.Adjustments = adjustments[i.ID]
-			all.Accounts = append(all.Accounts, i)
+					&t.OnLimit, &t.MaxTiers, &i.Last, &i.Customer, &i.Plan, &i.Days); err != nil {
+					return err
+				}
+				if err := json.Unmarshal([]byte(domains), &i.Domains); err != nil {
+					return err
+				}
+				if i.Days == 0 {
+					i.Days = i.MonthDays
+				}
+				i.Adjustments = adjustments[i.ID]
+				all.Accounts = append(all.Accounts, i)
+				return nil
+			}})
+		if err != nil || at == closed {
+			all.Closed = moment(at)
+			return all, err
 		}
-		return nil
-	})
-	return all, err
+		closed = at // that decides which bills are read, and a closed month stays closed
+	}
 }
 
-func adjustmentsOf(ctx context.Context, q querier, month Month) (map[int64][]Adjustment, error) {
-	all := map[int64][]Adjustment{}
-	for rows, err := range query(ctx, q, `
-		SELECT account, messages, bytes, reason, at, who FROM adjustment WHERE month = ? ORDER BY id`, month.String()) {
+func adjustmentsInto(all map[int64][]Adjustment, month Month) query {
+	return query{statement{"SELECT account, messages, bytes, reason, at, who FROM adjustment WHERE month = ? ORDER BY id", []any{month.String()}}, func(r scanner) error {
 		var a Adjustment
 		var account, at int64
-		if err == nil {
-			err = rows.Scan(&account, &a.Messages, &a.Bytes, &a.Reason, &at, &a.Who)
-		}
-		if err != nil {
-			return nil, err
+		if err := r.Scan(&account, &a.Messages, &a.Bytes, &a.Reason, &at, &a.Who); err != nil {
+			return err
 		}
 		a.At = moment(at)
 		all[account] = append(all[account], a)
-	}
-	return all, nil
+		return nil
+	}}
 }
 
 // closingGrace is how long after its end a month can be closed: what was accepted in its last second
@@ -221,7 +211,7 @@ func (l *Ledger) CloseMonth(ctx context.Context, month Month, t Tariff) error {
 		statement{`INSERT INTO invoice (month, account, mode, domains, deleted, messages, bytes,
 		                                tier_messages, tier_bytes, base_price, tier_price, currency, on_limit, max_tiers, last, customer, plan, days)
 			SELECT :month, * FROM (` + billed + `)`, l.billing(month, t)})
-	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "closed_month.month") {
+	if violates(err, "UNIQUE constraint failed: closed_month.month") {
 		return fmt.Errorf("%s: %w", month, ErrMonthClosed)
 	}
 	return err

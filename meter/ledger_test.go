@@ -147,7 +147,7 @@ func TestOpenTwiceAtOnceMigratesOnce(t *testing.T) {
 func TestLedgerIsWrittenAheadAndInFull(t *testing.T) {
 	t.Parallel()
 	l := newTestLedger(t, Options{})
-	file, err := l.current(t.Context())
+	file, err := l.engine.(*sqlite).current(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

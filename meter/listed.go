@@ -47,7 +47,7 @@ func (l *Ledger) Listed(ctx context.Context, month Month, ids ...int64) ([]Liste
 	}
 	reading.Wait()
 	if err := errors.Join(errs...); err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	if !slices.IsSorted(ids) {
 		place := make(map[int64]int, len(ids))
@@ -61,11 +61,7 @@ func (l *Ledger) Listed(ctx context.Context, month Month, ids ...int64) ([]Liste
 
 // readListed reads accounts whose IDs are sorted, each into its place.
 func (l *Ledger) readListed(ctx context.Context, month Month, ids []int64, into []Listed) error {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return err
-	}
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT these.key, a.id, a.name, a.customer, a.mode, a.suspended,
 		       (SELECT count(*) FROM domain WHERE account = a.id), coalesce((SELECT min(name) FROM domain WHERE account = a.id), ''),
 		       max(0, coalesce(u.messages, 0)), max(0, coalesce(u.bytes, 0)), coalesce(f.fetched, 0), coalesce(f.called, 0)
@@ -87,7 +83,7 @@ func (l *Ledger) readListed(ctx context.Context, month Month, ids []int64, into 
 		into[at] = a
 	}
 	// What waits is read for all between the first and the last, in the order of its index.
-	for rows, err := range query(ctx, db, waitingWhere("account BETWEEN ?1 AND ?2"), ids[0], ids[len(ids)-1]) {
+	for rows, err := range l.rows(ctx, waitingWhere("account BETWEEN ?1 AND ?2"), ids[0], ids[len(ids)-1]) {
 		var held bool
 		var account, oldest int64
 		var w Waiting

@@ -11,7 +11,7 @@ func paged[Row any](read func(after Row) ([]Row, error)) iter.Seq2[Row, error] {
 		for {
 			rows, err := read(last)
 			if err != nil {
-				yield(*new(Row), unavailable(err))
+				yield(*new(Row), err)
 				return
 			}
 			if len(rows) == 0 {

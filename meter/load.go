@@ -2,36 +2,39 @@ package meter
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
 )
 
 // Load reads a Directory, all of it as of one moment.
-func (l *Ledger) Load(ctx context.Context) (*Directory, error) {
-	return l.loadWhere(ctx, listedRecipients, "")
+func (l *Ledger) Load(ctx context.Context) (*Directory, error) { return l.load(ctx, current) }
+
+func (l *Ledger) load(ctx context.Context, how freshness) (*Directory, error) {
+	return l.loadWhere(ctx, how, listedRecipients, "")
 }
 
-// loadAfter is Load, and reads no more than what changed where the ledger goes on from a former snapshot.
-func (l *Ledger) loadAfter(ctx context.Context, old *Directory) (d *Directory, err error) {
-	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
-		c, err := changesAfter(ctx, conn, old)
+// loadAfter is load, and reads no more than what changed where the ledger goes on from a former snapshot.
+func (l *Ledger) loadAfter(ctx context.Context, how freshness, old *Directory) (*Directory, error) {
+	for range 10 {
+		c := changes{accounts: map[int64]bool{}, plans: map[string]bool{}}
+		err := l.read(ctx, how, c.after(old))
 		switch {
-		case errors.Is(err, errOtherHistory):
-			d, err = readWhere(ctx, conn, listedRecipients, "")
-		case err == nil:
-			d, err = readAfter(ctx, conn, old, c)
+		case errors.Is(err, errOtherHistory), err == nil && c.newest.id == 0:
+			return l.load(ctx, how)
+		case err != nil:
+			return nil, err
 		}
-		return err
-	})
-	return d, err
+		if d, err := l.readAfter(ctx, how, old, &c); err != nil || d != nil {
+			return d, err
+		}
+	}
+	return l.load(ctx, how)
 }
 
 // LoadSome reads a Directory of these accounts alone, as far as they are there, without lists of recipients.
 func (l *Ledger) LoadSome(ctx context.Context, ids ...int64) (*Directory, error) {
-	return l.loadWhere(ctx, noRecipients, these, asJSON(ids))
+	return l.loadWhere(ctx, current, noRecipients, these, asJSON(ids))
 }
 
 // LoadAccount reads a Directory in which there is one account alone, and finds it there. Error: [ErrNoAccount].
@@ -40,7 +43,7 @@ func (l *Ledger) LoadAccount(ctx context.Context, name string) (*Directory, *Acc
 }
 
 func (l *Ledger) loadAccount(ctx context.Context, name string, which lists) (*Directory, *Account, error) {
-	d, err := l.loadWhere(ctx, which, " AND a.name = ?", name)
+	d, err := l.loadWhere(ctx, current, which, " AND a.name = ?", name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -52,31 +55,12 @@ func (l *Ledger) loadAccount(ctx context.Context, name string, which lists) (*Di
 }
 
 // loadWhere reads a Directory of the accounts that a condition chooses.
-func (l *Ledger) loadWhere(ctx context.Context, which lists, condition string, args ...any) (d *Directory, err error) {
-	err = l.atOneMoment(ctx, func(conn *sql.Conn) (err error) {
-		d, err = readWhere(ctx, conn, which, condition, args...)
-		return err
-	})
-	return d, err
-}
-
-// atOneMoment lets several SELECTs see the ledger as of one moment, in a deferred transaction of reads
-// alone.
-func (l *Ledger) atOneMoment(ctx context.Context, read func(*sql.Conn) error) error {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return err
+func (l *Ledger) loadWhere(ctx context.Context, how freshness, which lists, condition string, args ...any) (*Directory, error) {
+	b := begin()
+	if err := l.read(ctx, how, append(b.all(), b.accountsWhere(which, condition, args...))...); err != nil {
+		return nil, err
 	}
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return unavailable(err)
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, "BEGIN DEFERRED"); err != nil {
-		return unavailable(err)
-	}
-	defer conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-	return unavailable(read(conn))
+	return b.done(nil), nil
 }
 
 // changes are what happened between two snapshots.
@@ -94,49 +78,36 @@ type changeLine struct {
 
 var errOtherHistory = errors.New("the ledger does not go on from the snapshot")
 
-// newestChange is the line that a snapshot of the ledger as it is would have; the zero one where nothing happened yet.
-func newestChange(ctx context.Context, q querier) (line changeLine, err error) {
-	for rows, err := range query(ctx, q, "SELECT id, at, action FROM change ORDER BY id DESC LIMIT 1") {
-		if err == nil {
-			err = rows.Scan(&line.id, &line.at, &line.action)
-		}
-		if err != nil {
-			return line, err
-		}
-	}
-	return line, nil
+// newestChange reads the line that a snapshot of the ledger as it is would have; none where nothing happened yet.
+func newestChange(line *changeLine) query {
+	return query{statement{sql: "SELECT id, at, action FROM change ORDER BY id DESC LIMIT 1"}, func(r scanner) error {
+		return r.Scan(&line.id, &line.at, &line.action)
+	}}
 }
 
-// changesAfter are those since a snapshot. The error errOtherHistory is of a ledger that is not the one of the snapshot any
+// after reads those since a snapshot. The error errOtherHistory is of a ledger that is not the one of the snapshot any
 // more, such as one that a backup was restored to.
-func changesAfter(ctx context.Context, q querier, old *Directory) (changes, error) {
-	c := changes{accounts: map[int64]bool{}, plans: map[string]bool{}}
-	for rows, err := range query(ctx, q, "SELECT id, at, action, coalesce(account, 0), coalesce(plan, '') FROM change WHERE id >= ? ORDER BY id", old.newest.id) {
+func (c *changes) after(old *Directory) query {
+	return query{statement{"SELECT id, at, action, coalesce(account, 0), coalesce(plan, '') FROM change WHERE id >= ? ORDER BY id", []any{old.newest.id}}, func(r scanner) error {
 		var line changeLine
 		var account int64
 		var plan string
-		if err == nil {
-			err = rows.Scan(&line.id, &line.at, &line.action, &account, &plan)
-		}
-		if err != nil {
-			return c, err
+		if err := r.Scan(&line.id, &line.at, &line.action, &account, &plan); err != nil {
+			return err
 		}
 		before := c.newest
 		c.newest = line
 		switch {
 		case before.id == 0 && line != old.newest, before.id != 0 && line.id != before.id+1:
-			return c, errOtherHistory
+			return errOtherHistory
 		case before.id == 0: // the snapshot has it
 		case plan != "":
 			c.plans[plan] = true
 		default:
 			c.accounts[account] = c.accounts[account] || !sparesRecipients(line.action)
 		}
-	}
-	if c.newest.id == 0 {
-		return c, errOtherHistory
-	}
-	return c, nil
+		return nil
+	}}
 }
 
 // sparesRecipients reports whether a change is known to leave the account's recipient list as it is, which may be long.
@@ -149,27 +120,9 @@ func sparesRecipients(action string) bool {
 	return false
 }
 
-// readWhere makes the snapshot that has the accounts that a condition chooses.
-func readWhere(ctx context.Context, conn *sql.Conn, which lists, condition string, args ...any) (*Directory, error) {
-	b, err := begin(ctx, conn)
-	if err == nil {
-		err = b.read(ctx, conn, which, condition, args...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return b.done(nil), nil
-}
-
-// readAfter makes the snapshot after another one, of the changes between them.
-func readAfter(ctx context.Context, conn *sql.Conn, old *Directory, c changes) (_ *Directory, err error) {
+// readAfter makes the snapshot after another one, of the changes between them. It is nil where there were more meanwhile.
+func (l *Ledger) readAfter(ctx context.Context, how freshness, old *Directory, c *changes) (*Directory, error) {
 	b := goOn(old)
-	b.newest = c.newest
-	if len(c.plans) > 0 {
-		if b.plans, err = loadPlans(ctx, conn); err != nil {
-			return nil, err
-		}
-	}
 	var other, same []int64 // by their recipient lists
 	var went []*member
 	for id, listed := range c.accounts {
@@ -184,16 +137,19 @@ func readAfter(ctx context.Context, conn *sql.Conn, old *Directory, c changes) (
 			went = append(went, m)
 		}
 	}
-	if err := b.read(ctx, conn, listedRecipients, these, asJSON(other)); err != nil {
+	queries := []query{newestChange(&b.newest)}
+	if len(c.plans) > 0 {
+		b.plans = map[string]*Plan{}
+		queries = append(queries, plansInto(b.plans))
+	}
+	queries = append(queries, b.accountsWhere(listedRecipients, these, asJSON(other)), b.accountsWhere(noRecipients, these, asJSON(same)))
+	if err := l.read(ctx, how, queries...); err != nil || b.newest != c.newest {
 		return nil, err
 	}
-	kept := len(b.came)
-	if err := b.read(ctx, conn, noRecipients, these, asJSON(same)); err != nil {
-		return nil, err
-	}
-	for _, m := range b.came[kept:] {
-		if list := old.byID.get(m.ID).recipients; m.Recipients == ListedRecipient && list != "" {
-			m.own().recipients = list
+	for _, m := range b.came {
+		former := old.byID.get(m.ID)
+		if !c.accounts[m.ID] && former != nil && former.recipients != "" && m.Recipients == ListedRecipient {
+			m.own().recipients = former.recipients
 		}
 	}
 	for _, m := range old.accounts {
@@ -204,29 +160,4 @@ func readAfter(ctx context.Context, conn *sql.Conn, old *Directory, c changes) (
 		}
 	}
 	return b.done(went), nil
-}
-
-// query yields a result row by row. The rows are closed when the loop ends, however it ends.
-func query(ctx context.Context, q querier, text string, args ...any) iter.Seq2[*sql.Rows, error] {
-	return func(yield func(*sql.Rows, error) bool) {
-		rows, err := q.QueryContext(ctx, text, args...)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer rows.Close()
-		for rows.Next() {
-			if !yield(rows, nil) {
-				return
-			}
-		}
-		if err := rows.Err(); err != nil {
-			yield(nil, err)
-		}
-	}
-}
-
-// querier is what *sql.DB and *sql.Conn have in common here.
-type querier interface {
-	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
 }

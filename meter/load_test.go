@@ -250,7 +250,7 @@ func TestSnapshotAfterAnotherIsThatOfTheWholeLedger(t *testing.T) {
 				}
 				did = append(did, fmt.Sprint(i))
 			}
-			after, err := o.l.loadAfter(t.Context(), d)
+			after, err := o.l.loadAfter(t.Context(), current, d)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -302,7 +302,7 @@ func TestSnapshotOfAnotherHistoryIsNotGoneOnFrom(t *testing.T) {
 		old  *Directory
 	}{{"empty", ledger(), old}, {"shorter", ledger("a"), old}, {"another", ledger("a", "x"), old}, {"another and longer", ledger("x", "y", "z"), old}, {"one with a gap", gap, beforeGap}} {
 		l, old, what := c.l, c.old, c.what
-		d, err := l.loadAfter(t.Context(), old)
+		d, err := l.loadAfter(t.Context(), current, old)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,10 +24,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) error {
 		return err
 	}
 	defer f.Close()
-	db, err := l.reader(ctx)
-	if err == nil {
-		_, err = db.ExecContext(ctx, "VACUUM INTO ?", path)
-	}
+	err = l.engine.backup(ctx, path)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -46,10 +43,6 @@ func (l *Ledger) Backup(ctx context.Context, path string) error {
 // Check returns what is wrong with the ledger, nothing when it is sound: damage that SQLite finds,
 // references to what is not there, days and domains whose evidence exceeds their usage, and months that are not the sum of their days.
 func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, check := range []struct{ sql, format string }{
 		{"SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'", "damaged: %s"},
 		{`SELECT "table" || ' row ' || coalesce(rowid, '') || ' lacks its ' || parent FROM pragma_foreign_key_check`, "dangling reference: %s"},
@@ -72,13 +65,13 @@ func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 				+ (SELECT coalesce(sum(bytes), 0) FROM adjustment WHERE account = m.account AND month = m.month)`,
 			"the month's usage is not the sum of its days: %s"},
 	} {
-		for rows, err := range query(ctx, db, check.sql) {
+		for rows, err := range l.rows(ctx, check.sql) {
 			var what string
 			if err == nil {
 				err = rows.Scan(&what)
 			}
 			if err != nil {
-				return nil, unavailable(err)
+				return nil, err
 			}
 			faults = append(faults, fmt.Sprintf(check.format, what))
 		}
@@ -113,13 +106,9 @@ func (l *Ledger) Writable(ctx context.Context) error { return l.batch(ctx) }
 
 // Newest is the time of the newest record of a message, a turn or a change; zero: there is none.
 func (l *Ledger) Newest(ctx context.Context) (time.Time, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return time.Time{}, err
-	}
 	var at int64
 	// By the index of each account's messages: there may be millions.
-	err = db.QueryRowContext(ctx, `SELECT max(coalesce((SELECT max((SELECT max(at) FROM message WHERE account = account.id)) FROM account), 0),
+	err := l.row(ctx, `SELECT max(coalesce((SELECT max((SELECT max(at) FROM message WHERE account = account.id)) FROM account), 0),
 		coalesce((SELECT max(began) FROM turn), 0), coalesce((SELECT max(at) FROM change), 0))`).Scan(&at)
-	return moment(at), unavailable(err)
+	return moment(at), err
 }

@@ -42,19 +42,15 @@ func (l *Ledger) AddNotices(ctx context.Context, notices ...Notice) error {
 
 // Noticed returns the highest level of each occasion that is not over.
 func (l *Ledger) Noticed(ctx context.Context) (map[Occasion]int64, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	levels := map[Occasion]int64{}
-	for rows, err := range query(ctx, db, "SELECT account, subject, max(level) FROM notice WHERE over IS NULL AND account IS NOT NULL GROUP BY account, subject") {
+	for rows, err := range l.rows(ctx, "SELECT account, subject, max(level) FROM notice WHERE over IS NULL AND account IS NOT NULL GROUP BY account, subject") {
 		var o Occasion
 		var level int64
 		if err == nil {
 			err = rows.Scan(&o.Account, &o.Subject, &level)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		levels[o] = level
 	}
@@ -78,12 +74,8 @@ func (l *Ledger) EndOccasions(ctx context.Context, occasions ...Occasion) error 
 
 // UnsentNotices returns the notices that are not known to be with the MTA, oldest first.
 func (l *Ledger) UnsentNotices(ctx context.Context) ([]Notice, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var list []Notice
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT id, coalesce(account, 0), subject, level, recipient, message FROM notice WHERE sent IS NULL ORDER BY id`) {
 		var n Notice
 		var recipients string
@@ -94,7 +86,7 @@ func (l *Ledger) UnsentNotices(ctx context.Context) ([]Notice, error) {
 			err = json.Unmarshal([]byte(recipients), &n.Recipients)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		list = append(list, n)
 	}

@@ -3,11 +3,8 @@ package meter
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // Terms are how much mail an account may have, and what it costs. The zero value of each is where others apply: an account's
@@ -37,25 +34,17 @@ type PlanUse struct {
 
 // Plans returns the price plans in the order of their names.
 func (l *Ledger) Plans(ctx context.Context) (uses []PlanUse, err error) {
-	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
-		plans, err := loadPlans(ctx, conn)
-		if err != nil {
+	plans := map[string]*Plan{}
+	err = l.read(ctx, current, plansInto(plans), query{statement{sql: `
+		SELECT name, (SELECT count(*) FROM account WHERE plan = p.name AND deleted IS NULL) FROM plan p ORDER BY name`}, func(r scanner) error {
+		var name string
+		var accounts int64
+		if err := r.Scan(&name, &accounts); err != nil {
 			return err
 		}
-		for rows, err := range query(ctx, conn, `
-			SELECT name, (SELECT count(*) FROM account WHERE plan = p.name AND deleted IS NULL) FROM plan p ORDER BY name`) {
-			var name string
-			var accounts int64
-			if err == nil {
-				err = rows.Scan(&name, &accounts)
-			}
-			if err != nil {
-				return err
-			}
-			uses = append(uses, PlanUse{*plans[name], accounts})
-		}
+		uses = append(uses, PlanUse{*plans[name], accounts})
 		return nil
-	})
+	}})
 	return uses, err
 }
 
@@ -65,7 +54,7 @@ func (l *Ledger) AddPlan(ctx context.Context, p Plan) error {
 		return err
 	}
 	err := l.batch(ctx, l.addPlan(p)...)
-	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "plan.name") {
+	if violates(err, "UNIQUE constraint failed: plan.name") {
 		return fmt.Errorf("%s: %w", p.Name, ErrPlanTaken)
 	}
 	return err
@@ -119,7 +108,7 @@ func (l *Ledger) RemovePlan(ctx context.Context, name string) error {
 				base_price = coalesce(a.base_price, p.base_price), tier_price = coalesce(a.tier_price, p.tier_price)
 			FROM plan p WHERE p.name = ? AND a.plan = p.name AND a.deleted IS NOT NULL`, []any{name}},
 		statement{"DELETE FROM plan WHERE name = ?", []any{name}})
-	if constraint(err, sqlite3.ErrConstraintForeignKey, "") {
+	if violates(err, "FOREIGN KEY constraint failed") {
 		return l.whoHasPlan(ctx, name)
 	}
 	return err
@@ -144,20 +133,16 @@ const namedAccounts = 3
 
 // whoHasPlan says how many accounts have the plan, and names some.
 func (l *Ledger) whoHasPlan(ctx context.Context, plan string) error {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return err
-	}
 	var names []string
 	var all int
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT name, count(*) OVER () FROM account WHERE plan = ? AND deleted IS NULL ORDER BY name LIMIT ?`, plan, namedAccounts) {
 		var name string
 		if err == nil {
 			err = rows.Scan(&name, &all)
 		}
 		if err != nil {
-			return unavailable(err)
+			return err
 		}
 		names = append(names, name)
 	}
@@ -217,26 +202,19 @@ func (t Terms) validate() error {
 }
 
 func (l *Ledger) plans(ctx context.Context) (map[string]*Plan, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	plans, err := loadPlans(ctx, db)
-	return plans, unavailable(err)
+	plans := map[string]*Plan{}
+	return plans, l.read(ctx, current, plansInto(plans))
 }
 
-func loadPlans(ctx context.Context, q querier) (map[string]*Plan, error) {
-	plans := map[string]*Plan{}
-	for rows, err := range query(ctx, q, `
-		SELECT name, messages, bytes, on_limit, max_tiers, base_price, tier_price, waiting_messages, waiting_bytes FROM plan`) {
+// plansInto reads all plans.
+func plansInto(plans map[string]*Plan) query {
+	return query{statement{sql: `
+		SELECT name, messages, bytes, on_limit, max_tiers, base_price, tier_price, waiting_messages, waiting_bytes FROM plan`}, func(r scanner) error {
 		p := new(Plan)
-		if err == nil {
-			err = rows.Scan(&p.Name, &p.Messages, &p.Bytes, &p.OnLimit, &p.MaxTiers, &p.BasePrice, &p.TierPrice, &p.WaitingMessages, &p.WaitingBytes)
-		}
-		if err != nil {
-			return nil, err
+		if err := r.Scan(&p.Name, &p.Messages, &p.Bytes, &p.OnLimit, &p.MaxTiers, &p.BasePrice, &p.TierPrice, &p.WaitingMessages, &p.WaitingBytes); err != nil {
+			return err
 		}
 		plans[p.Name] = p
-	}
-	return plans, nil
+		return nil
+	}}
 }

@@ -89,11 +89,7 @@ func TestAChangedPlanIsInForceForAllWhoFollow(t *testing.T) {
 // planHistory are the lines of a plan's history.
 func planHistory(t *testing.T, l *Ledger, plan string) (lines []string) {
 	t.Helper()
-	db, err := l.reader(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for rows, err := range query(t.Context(), db, "SELECT action, before, after FROM change WHERE plan = ? ORDER BY id", plan) {
+	for rows, err := range l.rows(t.Context(), "SELECT action, before, after FROM change WHERE plan = ? ORDER BY id", plan) {
 		var action string
 		var before, after *string
 		if err == nil {

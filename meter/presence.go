@@ -12,16 +12,12 @@ const calledEvery = time.Hour
 // Called records that the account's customer asked for mail and there was none, which no turn tells. It writes once an
 // hour at the most.
 func (l *Ledger) Called(ctx context.Context, account int64) error {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return err
-	}
 	now := l.opt.Now()
 	var known bool
-	err = db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM presence WHERE account = ? AND called > ?)",
+	err := l.row(ctx, "SELECT EXISTS (SELECT 1 FROM presence WHERE account = ? AND called > ?)",
 		account, now.Add(-calledEvery).UnixMilli()).Scan(&known)
 	if err != nil || known {
-		return unavailable(err)
+		return err
 	}
 	return l.batch(ctx, wasThere("SELECT id, 0, ? FROM account WHERE id = ? AND deleted IS NULL", now.UnixMilli(), account))
 }

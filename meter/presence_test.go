@@ -1,7 +1,6 @@
 package meter
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,14 +11,10 @@ import (
 // presenceOf is what the ledger knows of when an account's customer was there, in milliseconds as far as they are not now.
 func presenceOf(t *testing.T, l *Ledger, account string) string {
 	t.Helper()
-	db, err := l.reader(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	var fetched, called int64
-	err = db.QueryRow("SELECT fetched, called FROM presence WHERE account = (SELECT id FROM account WHERE name = '"+account+"')").Scan(&fetched, &called)
+	err := l.row(t.Context(), "SELECT fetched, called FROM presence WHERE account = (SELECT id FROM account WHERE name = '"+account+"')").Scan(&fetched, &called)
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
+	case errors.Is(err, errNoRow):
 		return ""
 	case err != nil:
 		t.Fatal(err)

@@ -64,18 +64,14 @@ func (l *Ledger) Prune(ctx context.Context, keep Keep) (Pruned, error) {
 
 // everyAccount returns the IDs of all accounts, deleted ones too.
 func (l *Ledger) everyAccount(ctx context.Context) ([]int64, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var ids []int64
-	for rows, err := range query(ctx, db, "SELECT id FROM account") {
+	for rows, err := range l.rows(ctx, "SELECT id FROM account") {
 		var id int64
 		if err == nil {
 			err = rows.Scan(&id)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		ids = append(ids, id)
 	}
@@ -84,16 +80,12 @@ func (l *Ledger) everyAccount(ctx context.Context) ([]int64, error) {
 
 // prune deletes the rows that fulfil a condition, and counts them.
 func (l *Ledger) prune(ctx context.Context, pruned *int64, table, key, condition string, args ...any) error {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return err
-	}
 	some := "FROM " + table + " WHERE " + condition + " LIMIT ?"
 	args = append(args, pruneChunk)
 	for {
 		var rows int64
-		if err := db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 "+some+")", args...).Scan(&rows); err != nil || rows == 0 {
-			return unavailable(err)
+		if err := l.row(ctx, "SELECT count(*) FROM (SELECT 1 "+some+")", args...).Scan(&rows); err != nil || rows == 0 {
+			return err
 		}
 		if err := l.leisurely(ctx, statement{"DELETE FROM " + table + " WHERE (" + key + ") IN (SELECT " + key + " " + some + ")", args}); err != nil {
 			return err

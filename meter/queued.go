@@ -15,19 +15,15 @@ func (l *Ledger) Queued(ctx context.Context, account int64) (Waiting, error) {
 }
 
 func (l *Ledger) queued(ctx context.Context, sql string, args ...any) (map[int64]Waiting, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	queued := map[int64]Waiting{}
-	for rows, err := range query(ctx, db, sql, args...) {
+	for rows, err := range l.rows(ctx, sql, args...) {
 		var account, oldest int64
 		var w Waiting
 		if err == nil {
 			err = rows.Scan(&account, &w.Messages, &w.Bytes, &oldest)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		w.Oldest = moment(oldest)
 		queued[account] = w

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"time"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // AddRecipients puts addresses on the account's recipient list; those that are there already are no
@@ -29,14 +27,10 @@ func (l *Ledger) RemoveRecipients(ctx context.Context, name string, addresses ..
 	for _, a := range addresses {
 		keys = append(keys, a.Key())
 	}
-	db, err := l.reader(ctx)
-	if err != nil {
-		return 0, err
-	}
 	const these = ` FROM recipient WHERE account = ` + accountID + ` AND address IN (SELECT value FROM json_each(?))`
 	var listed int
-	if err := db.QueryRowContext(ctx, "SELECT count(*)"+these, name, asJSON(keys)).Scan(&listed); err != nil {
-		return 0, unavailable(err)
+	if err := l.row(ctx, "SELECT count(*)"+these, name, asJSON(keys)).Scan(&listed); err != nil {
+		return 0, err
 	}
 	return listed, l.change(ctx, name, fmt.Sprintf("recipient remove %s", several(addresses)),
 		statement{"DELETE" + these, []any{name, asJSON(keys)}})
@@ -45,12 +39,8 @@ func (l *Ledger) RemoveRecipients(ctx context.Context, name string, addresses ..
 // Recipients yields the account's recipient list in order. What is changed meanwhile may be seen or not.
 func (l *Ledger) Recipients(ctx context.Context, account int64) iter.Seq2[string, error] {
 	return paged(func(after string) ([]string, error) {
-		db, err := l.reader(ctx)
-		if err != nil {
-			return nil, err
-		}
 		var list []string
-		for rows, err := range query(ctx, db, `
+		for rows, err := range l.rows(ctx, `
 			SELECT address FROM recipient WHERE account = ? AND address > ? ORDER BY address LIMIT ?`, account, after, page) {
 			var address string
 			if err == nil {
@@ -118,11 +108,7 @@ func (l *Ledger) ImportRecipients(ctx context.Context, name string, replace bool
 	if staged == 0 && replace {
 		return done, invalid("the list is empty; replacing with it would refuse all of the account's mail")
 	}
-	db, err := l.reader(ctx)
-	if err != nil {
-		return done, err
-	}
-	err = db.QueryRowContext(ctx, `
+	err := l.row(ctx, `
 		WITH old AS (SELECT address FROM recipient WHERE account = `+accountID+`),
 		     new AS (SELECT address FROM recipient_import WHERE token = ?)
 		SELECT (SELECT count(*) FROM new),
@@ -130,7 +116,7 @@ func (l *Ledger) ImportRecipients(ctx context.Context, name string, replace bool
 		       (SELECT count(*) FROM old WHERE address NOT IN new)`, name, token).
 		Scan(&done.Listed, &done.Added, &done.Removed)
 	if err != nil {
-		return done, unavailable(err)
+		return done, err
 	}
 	statements := []statement{{`
 		INSERT OR IGNORE INTO recipient (account, address, domain)
@@ -149,7 +135,7 @@ func (l *Ledger) ImportRecipients(ctx context.Context, name string, replace bool
 
 // foreignDomain makes the schema's word that an address is outside the account's domains readable.
 func foreignDomain(err error) error {
-	if constraint(err, sqlite3.ErrConstraintForeignKey, "") {
+	if violates(err, "FOREIGN KEY constraint failed") {
 		return fmt.Errorf("an address is in none of the account's domains: %w", ErrNoDomain)
 	}
 	return err

@@ -128,16 +128,12 @@ func (p *pass) list(ctx context.Context, queue iter.Seq2[QueuedMessage, error]) 
 
 // settle walks through the index and what was seen, side by side and some queue IDs at a time.
 func (p *pass) settle(ctx context.Context) error {
-	index, err := p.ledger.reader(ctx)
-	if err != nil {
-		return err
-	}
 	for last, end := "", false; !end; {
-		upto, err := stepAfter(ctx, index, "waiting", last)
+		upto, err := stepAfter(p.ledger.row(ctx, nextStep("waiting"), last, page-1))
 		if err != nil {
-			return unavailable(err)
+			return err
 		}
-		other, err := stepAfter(ctx, p.seen.db, "seen", last)
+		other, err := stepAfter(p.seen.db.QueryRowContext(ctx, nextStep("seen"), last, page-1))
 		if err != nil {
 			return err
 		}
@@ -161,12 +157,15 @@ func (p *pass) settle(ctx context.Context) error {
 // pastAll is behind all queue IDs, which are of letters and digits, and Exim's hyphens.
 const pastAll = "~"
 
-// stepAfter returns the last queue ID of a page of rows.
-func stepAfter(ctx context.Context, db *sql.DB, table, last string) (string, error) {
+// nextStep selects the last queue ID of a page of rows.
+func nextStep(table string) string {
+	return "SELECT queue_id FROM " + table + " WHERE queue_id > ? ORDER BY queue_id LIMIT 1 OFFSET ?"
+}
+
+func stepAfter(r scanner) (string, error) {
 	var id string
-	err := db.QueryRowContext(ctx, "SELECT queue_id FROM "+table+" WHERE queue_id > ? ORDER BY queue_id LIMIT 1 OFFSET ?",
-		last, page-1).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
+	err := r.Scan(&id)
+	if errors.Is(err, errNoRow) || errors.Is(err, sql.ErrNoRows) {
 		return pastAll, nil
 	}
 	return id, err
@@ -319,12 +318,8 @@ const waitBeside = "FROM waiting AS w WHERE w.queue_id = q.queue_id AND w.accoun
 
 // waitingBetween returns the rows of the queue IDs after one and up to another.
 func (l *Ledger) waitingBetween(ctx context.Context, after, upto string) ([]waitingRow, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var list []waitingRow
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT queue_id, account, domain, noted, missed, coalesce(delivered, 0) FROM waiting
 		WHERE queue_id > ? AND queue_id <= ? ORDER BY queue_id, account, domain`, after, upto) {
 		var row waitingRow
@@ -332,7 +327,7 @@ func (l *Ledger) waitingBetween(ctx context.Context, after, upto string) ([]wait
 			err = rows.Scan(&row.id, &row.account, &row.domain, &row.noted, &row.missed, &row.taken)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		list = append(list, row)
 	}
@@ -381,18 +376,20 @@ func (s *scratch) sort(ctx context.Context) error {
 
 // between returns what was seen of the queue IDs after one and up to another.
 func (s *scratch) between(ctx context.Context, after, upto string) ([]seenRow, error) {
-	var list []seenRow
-	for rows, err := range query(ctx, s.db, `
+	rows, err := s.db.QueryContext(ctx, `
 		SELECT queue_id, account, domain, size, since FROM seen
-		WHERE queue_id > ? AND queue_id <= ? GROUP BY queue_id, account, domain ORDER BY queue_id, account, domain`, after, upto) {
+		WHERE queue_id > ? AND queue_id <= ? GROUP BY queue_id, account, domain ORDER BY queue_id, account, domain`, after, upto)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []seenRow
+	for rows.Next() {
 		var row seenRow
-		if err == nil {
-			err = rows.Scan(&row.id, &row.account, &row.domain, &row.size, &row.since)
-		}
-		if err != nil {
+		if err := rows.Scan(&row.id, &row.account, &row.domain, &row.size, &row.since); err != nil {
 			return nil, err
 		}
 		list = append(list, row)
 	}
-	return list, nil
+	return list, rows.Err()
 }

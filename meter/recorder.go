@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"sync"
 	"time"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // A Message is one that was accepted for one or more accounts.
@@ -303,8 +301,8 @@ func (r *Recorder) store(batch []*pending) (disk time.Duration) {
 	// Whoever waits may give up; the batch belongs to all of them and is written.
 	disk, err := r.ledger.commit(context.Background(), r.ledger.evidence(batch)...)
 	r.commit(len(batch), time.Since(begun), err)
-	var violated sqlite3.Error
-	if errors.As(err, &violated) && violated.Code == sqlite3.ErrConstraint && len(batch) > 1 {
+	var against violation
+	if errors.As(err, &against) && len(batch) > 1 {
 		return r.store(batch[:len(batch)/2]) + r.store(batch[len(batch)/2:])
 	}
 	for _, p := range batch {

@@ -11,8 +11,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // accountID is the ID of the account whose name is the parameter.
@@ -101,7 +99,7 @@ func (l *Ledger) AddAccount(ctx context.Context, a Account, v *Verifier) error {
 	}
 	err := l.batch(ctx, l.addAccount(&a, v, "account add")...)
 	switch {
-	case constraint(err, sqlite3.ErrConstraintUnique, "account.name"):
+	case violates(err, "UNIQUE constraint failed: account.name"):
 		return fmt.Errorf("%s: %w (names of deleted accounts are not used again)", a.Name, ErrNameTaken)
 	case domainTaken(err):
 		return l.whoHas(ctx, a.Domains)
@@ -111,7 +109,7 @@ func (l *Ledger) AddAccount(ctx context.Context, a Account, v *Verifier) error {
 
 // unknownPlan is the error of a change that has nothing of another table in it but the plan, where that is not there.
 func unknownPlan(plan string, err error) error {
-	if constraint(err, sqlite3.ErrConstraintForeignKey, "") {
+	if violates(err, "FOREIGN KEY constraint failed") {
 		return noPlan(plan)
 	}
 	return err
@@ -239,7 +237,7 @@ func (l *Ledger) RemoveDomain(ctx context.Context, name, domain string) error {
 	}
 	err = l.change(ctx, name, "domain remove "+domain,
 		removeDomain(name, domain))
-	if constraint(err, sqlite3.ErrConstraintForeignKey, "") {
+	if violates(err, "FOREIGN KEY constraint failed") {
 		return invalid("%s has mailboxes; remove them first", domain)
 	}
 	return err
@@ -286,7 +284,7 @@ func (l *Ledger) AddMailbox(ctx context.Context, name string, address Address, v
 	now := l.opt.Now().UnixMilli()
 	key := address.Key()
 	err = l.change(ctx, name, "mailbox add "+Written(key), addMailbox(name, key, now), setVerifier(key, name, v, now))
-	if constraint(err, sqlite3.ErrConstraintPrimaryKey, "mailbox.address") {
+	if violates(err, "UNIQUE constraint failed: mailbox.address") {
 		return fmt.Errorf("%s: %w", address, ErrMailboxTaken)
 	}
 	return err
@@ -297,13 +295,9 @@ const hadMailbox = "EXISTS (SELECT 1 FROM change WHERE account = " + accountID +
 
 // HadMailbox reports whether the account had a mailbox of this address and has it no more. Its mail may be there still.
 func (l *Ledger) HadMailbox(ctx context.Context, name string, address Address) (had bool, err error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return false, err
-	}
 	key := address.Key()
-	err = db.QueryRowContext(ctx, "SELECT "+hadMailbox, name, removal(key), "mailbox remove "+key).Scan(&had)
-	return had, unavailable(err)
+	err = l.row(ctx, "SELECT "+hadMailbox, name, removal(key), "mailbox remove "+key).Scan(&had)
+	return had, err
 }
 
 // freshToken makes the name of a Maildir one that none had before.
@@ -358,8 +352,7 @@ func addNetwork(name string, network netip.Prefix) statement {
 }
 
 func domainTaken(err error) bool {
-	return constraint(err, sqlite3.ErrConstraintPrimaryKey, "domain.name") ||
-		constraint(err, sqlite3.ErrConstraintUnique, "domain.")
+	return violates(err, "UNIQUE constraint failed: domain.")
 }
 
 // whoHas names the account that has one of the domains.

@@ -53,18 +53,14 @@ func (l *Ledger) Select(ctx context.Context, s Selection) ([]Listed, error) {
 
 // selected returns the IDs of the accounts of a selection, in its order.
 func (l *Ledger) selected(ctx context.Context, s Selection) ([]int64, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	ids := []int64{}
-	for rows, err := range query(ctx, db, "SELECT a.id"+s.from()+s.order(), s.parameters(l.opt.Now())...) {
+	for rows, err := range l.rows(ctx, "SELECT a.id"+s.from()+s.order(), s.parameters(l.opt.Now())...) {
 		var id int64
 		if err == nil {
 			err = rows.Scan(&id)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		ids = append(ids, id)
 	}
@@ -73,13 +69,9 @@ func (l *Ledger) selected(ctx context.Context, s Selection) ([]int64, error) {
 
 // Count returns how many accounts a selection has, whatever its limit.
 func (l *Ledger) Count(ctx context.Context, s Selection) (int64, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return 0, err
-	}
 	var n int64
-	err = db.QueryRowContext(ctx, "SELECT count(*)"+s.from(), s.parameters(l.opt.Now())...).Scan(&n)
-	return n, unavailable(err)
+	err := l.row(ctx, "SELECT count(*)"+s.from(), s.parameters(l.opt.Now())...).Scan(&n)
+	return n, err
 }
 
 // from are the accounts of the selection. SQLite leaves out the joins of which nothing is asked.

@@ -2,7 +2,6 @@ package meter
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"math"
 	"time"
@@ -74,10 +73,10 @@ func (l *Ledger) countIdleSessions(ctx context.Context, counted *int64) error {
 	for {
 		next, err := l.idleAfter(ctx, at)
 		switch {
-		case errors.Is(err, sql.ErrNoRows):
+		case errors.Is(err, errNoRow):
 			return write()
 		case err != nil:
-			return unavailable(err)
+			return err
 		case next.began >= today:
 			at = idleSession{next.account, next.mailbox, math.MaxInt64} // on to the next mailbox
 			continue
@@ -85,7 +84,7 @@ func (l *Ledger) countIdleSessions(ctx context.Context, counted *int64) error {
 		end := l.dayEnd(next.began)
 		n, err := l.idleUntil(ctx, next, end)
 		if err != nil {
-			return unavailable(err)
+			return err
 		}
 		args := []any{next.account, next.mailbox, next.began, end}
 		// SQLite gives the bare columns of the row that has the max.
@@ -104,13 +103,9 @@ func (l *Ledger) countIdleSessions(ctx context.Context, counted *int64) error {
 
 const theseIdle = " FROM pop_session WHERE " + idle + " AND account = ? AND mailbox = ? AND began >= ? AND began < ?"
 
-// idleAfter returns the next one in the order of account, mailbox and time, or [sql.ErrNoRows].
+// idleAfter returns the next one in the order of account, mailbox and time, or errNoRow.
 func (l *Ledger) idleAfter(ctx context.Context, at idleSession) (next idleSession, err error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return next, err
-	}
-	err = db.QueryRowContext(ctx, "SELECT account, mailbox, began FROM pop_session WHERE "+idle+`
+	err = l.row(ctx, "SELECT account, mailbox, began FROM pop_session WHERE "+idle+`
 		AND (account, mailbox, began) > (?, ?, ?) ORDER BY account, mailbox, began LIMIT 1`, at.account, at.mailbox, at.began).
 		Scan(&next.account, &next.mailbox, &next.began)
 	return next, err
@@ -118,11 +113,7 @@ func (l *Ledger) idleAfter(ctx context.Context, at idleSession) (next idleSessio
 
 // idleUntil counts those of the mailbox from one on and up to the end of a day.
 func (l *Ledger) idleUntil(ctx context.Context, first idleSession, end int64) (n int64, err error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return 0, err
-	}
-	err = db.QueryRowContext(ctx, "SELECT count(*)"+theseIdle, first.account, first.mailbox, first.began, end).Scan(&n)
+	err = l.row(ctx, "SELECT count(*)"+theseIdle, first.account, first.mailbox, first.began, end).Scan(&n)
 	return n, err
 }
 
@@ -144,21 +135,17 @@ func dayStart(t time.Time, later int) time.Time {
 // PopSessions returns the latest sessions, newest first, of an account or of all where it is empty.
 // Deleted accounts' sessions are among them.
 func (l *Ledger) PopSessions(ctx context.Context, account string, limit int) ([]PopSession, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	list := []PopSession{}
 	const columns = "a.name, r.mailbox, r.client, r.tls, r.began, r.ended, r.fetched, r.bytes, r.deleted, r.outcome, r.sessions"
 	text, args := latest(columns, "pop_session", "id", account, limit)
-	for rows, err := range query(ctx, db, text, args...) {
+	for rows, err := range l.rows(ctx, text, args...) {
 		var s PopSession
 		var began, ended int64
 		if err == nil {
 			err = rows.Scan(&s.Account, &s.Mailbox, &s.Client, &s.TLS, &began, &ended, &s.Fetched, &s.Bytes, &s.Deleted, &s.Outcome, &s.Sessions)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		s.Began, s.Ended = moment(began), moment(ended)
 		list = append(list, s)

@@ -62,12 +62,8 @@ func (r *Recorder) Settle(ctx context.Context, d *Directory, list func() iter.Se
 
 // shouldWait reports whether a message is held for all of its accounts, and none of them is known to have got it.
 func (l *Ledger) shouldWait(ctx context.Context, d *Directory, instance string) (bool, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return false, err
-	}
 	found := false
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT account, EXISTS (SELECT 1 FROM waiting AS w WHERE w.queue_id = m.queue_id AND w.account = m.account AND w.delivered IS NOT NULL)
 		FROM message AS m WHERE instance = ?`, instance) {
 		var id int64
@@ -76,7 +72,7 @@ func (l *Ledger) shouldWait(ctx context.Context, d *Directory, instance string) 
 			err = rows.Scan(&id, &handed)
 		}
 		if err != nil {
-			return false, unavailable(err)
+			return false, err
 		}
 		if a := d.AccountByID(id); a == nil || !a.Held() || handed {
 			return false, nil

@@ -2,7 +2,6 @@ package meter
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"time"
@@ -18,13 +17,9 @@ type CountedMessage struct {
 
 // Counted is the evidence there is of messages by their queue IDs. Other messages may have had one of these, too.
 func (l *Ledger) Counted(ctx context.Context, queueIDs []string) ([]CountedMessage, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var list []CountedMessage
 	// "A" is what follows "@".
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT a.name, m.queue_id, m.at, m.size FROM json_each(?) AS id
 		CROSS JOIN message m ON m.instance >= id.value || '@' AND m.instance < id.value || 'A'
 		JOIN account a ON a.id = m.account`, asJSON(queueIDs)) {
@@ -34,7 +29,7 @@ func (l *Ledger) Counted(ctx context.Context, queueIDs []string) ([]CountedMessa
 			err = rows.Scan(&m.Account, &m.QueueID, &at, &m.Bytes)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		m.At = moment(at)
 		list = append(list, m)
@@ -44,12 +39,8 @@ func (l *Ledger) Counted(ctx context.Context, queueIDs []string) ([]CountedMessa
 
 // WaitingFor are the accounts for whose turns messages wait, by their queue IDs, as the index knows it.
 func (l *Ledger) WaitingFor(ctx context.Context, queueIDs []string) (map[string][]string, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	accounts := map[string][]string{}
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT w.queue_id, a.name FROM json_each(?) AS id CROSS JOIN waiting w ON w.queue_id = id.value
 		JOIN account a ON a.id = w.account WHERE w.delivered IS NULL`, asJSON(queueIDs)) {
 		var id, name string
@@ -57,7 +48,7 @@ func (l *Ledger) WaitingFor(ctx context.Context, queueIDs []string) (map[string]
 			err = rows.Scan(&id, &name)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		if !slices.Contains(accounts[id], name) { // it may wait in several domains of one
 			accounts[id] = append(accounts[id], name)
@@ -68,51 +59,39 @@ func (l *Ledger) WaitingFor(ctx context.Context, queueIDs []string) (map[string]
 
 // Owners are the accounts that have domains, by the domains. What is nobody's is not among them.
 func (l *Ledger) Owners(ctx context.Context, domains []string) (map[string]string, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	owners, err := ownersOf(ctx, db, domains)
-	return owners, unavailable(err)
+	owners := map[string]string{}
+	return owners, l.read(ctx, current, ownersInto(owners, domains))
 }
 
-func ownersOf(ctx context.Context, q querier, domains []string) (map[string]string, error) {
-	owners := map[string]string{}
-	for rows, err := range query(ctx, q, `
+func ownersInto(owners map[string]string, domains []string) query {
+	return query{statement{`
 		SELECT d.name, a.name FROM json_each(?) AS j CROSS JOIN domain d ON d.name = j.value JOIN account a ON a.id = d.account`,
-		asJSON(domains)) {
+		[]any{asJSON(domains)}}, func(r scanner) error {
 		var domain, name string
-		if err == nil {
-			err = rows.Scan(&domain, &name)
-		}
-		if err != nil {
-			return nil, err
+		if err := r.Scan(&domain, &name); err != nil {
+			return err
 		}
 		owners[domain] = name
-	}
-	return owners, nil
+		return nil
+	}}
 }
 
 // TurnAt is the turn that an account had at a time, which is known to the second. It is nil where it had none, or one that is not kept any more.
 func (l *Ledger) TurnAt(ctx context.Context, account string, at time.Time) (*Turn, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	const exact = time.Second
 	t := Turn{Account: account}
 	var began, ended int64
-	err = db.QueryRowContext(ctx, `
+	err := l.row(ctx, `
 		SELECT kind, client, peer, began, coalesce(ended, 0), messages, bytes, coalesce(outcome, '') FROM turn
 		WHERE account = (SELECT id FROM account WHERE name = ?) AND began <= ? ORDER BY began DESC LIMIT 1`,
 		account, at.Add(exact).UnixMilli()).
 		Scan(&t.Kind, &t.Client, &t.Peer, &began, &ended, &t.Messages, &t.Bytes, &t.Outcome)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, errNoRow) {
 		return nil, nil
 	}
 	t.Began, t.Ended = moment(began), moment(ended)
 	if err != nil || !t.Ended.IsZero() && t.Ended.Add(exact).Before(at) {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	return &t, nil
 }

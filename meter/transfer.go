@@ -3,14 +3,11 @@ package meter
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // A Transfer is an account with all that is its own but its usage, on its way from one ledger to another.
@@ -24,41 +21,36 @@ type Transfer struct {
 
 // Transfers returns all accounts and all plans, in the order of their names and as of one moment.
 func (l *Ledger) Transfers(ctx context.Context) (all []Transfer, plans []*Plan, err error) {
-	err = l.atOneMoment(ctx, func(conn *sql.Conn) error {
-		d, err := readWhere(ctx, conn, allRecipients, "")
-		if err != nil {
-			return err
-		}
-		verifiers, err := verifiersOf(ctx, conn)
-		for _, m := range d.accounts {
-			t := Transfer{Account: m.Account, Listed: m.recipients.lines(), Mailboxes: m.mailboxes.lines(), Maildirs: map[string]string{}, Verifiers: verifiers[m.ID]}
-			maps.Copy(t.Maildirs, m.maildirs)
-			all = append(all, t)
-		}
-		plans = d.Plans()
-		return err
-	})
-	return all, plans, err
+	b := begin()
+	verifiers := map[int64]map[string]*Verifier{}
+	err = l.read(ctx, current, append(b.all(), b.accountsWhere(allRecipients, ""), verifiersInto(verifiers))...)
+	if err != nil {
+		return nil, nil, err
+	}
+	d := b.done(nil)
+	for _, m := range d.accounts {
+		t := Transfer{Account: m.Account, Listed: m.recipients.lines(), Mailboxes: m.mailboxes.lines(), Maildirs: map[string]string{}, Verifiers: verifiers[m.ID]}
+		maps.Copy(t.Maildirs, m.maildirs)
+		all = append(all, t)
+	}
+	return all, d.Plans(), nil
 }
 
-func verifiersOf(ctx context.Context, q querier) (map[int64]map[string]*Verifier, error) {
-	all := map[int64]map[string]*Verifier{}
-	for rows, err := range query(ctx, q, "SELECT account, login, salt, iterations, stored_key, server_key, cram_md5 FROM credential") {
+// verifiersInto reads all verifiers, by account and log-in.
+func verifiersInto(all map[int64]map[string]*Verifier) query {
+	return query{statement{sql: "SELECT account, login, salt, iterations, stored_key, server_key, cram_md5 FROM credential"}, func(r scanner) error {
 		var account int64
 		var login string
 		v := new(Verifier)
-		if err == nil {
-			err = rows.Scan(&account, &login, &v.Salt, &v.Iterations, &v.StoredKey, &v.ServerKey, &v.CRAMMD5)
-		}
-		if err != nil {
-			return nil, err
+		if err := r.Scan(&account, &login, &v.Salt, &v.Iterations, &v.StoredKey, &v.ServerKey, &v.CRAMMD5); err != nil {
+			return err
 		}
 		if all[account] == nil {
 			all[account] = map[string]*Verifier{}
 		}
 		all[account][login] = v
-	}
-	return all, nil
+		return nil
+	}}
 }
 
 // maxFaults bounds how many faults of one transfer are told.
@@ -117,19 +109,8 @@ func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer, plans ...*Pla
 	for _, t := range accounts {
 		names, domains = append(names, t.Name), append(domains, t.Domains...)
 	}
-	var taken map[string]bool
-	var present map[string]*Plan
-	var owners map[string]string
-	err = l.atOneMoment(ctx, func(conn *sql.Conn) (err error) {
-		if present, err = loadPlans(ctx, conn); err != nil {
-			return err
-		}
-		if taken, err = namesTaken(ctx, conn, names); err != nil {
-			return err
-		}
-		owners, err = ownersOf(ctx, conn, domains)
-		return err
-	})
+	taken, present, owners := map[string]bool{}, map[string]*Plan{}, map[string]string{}
+	err = l.read(ctx, current, plansInto(present), namesInto(taken, names), ownersInto(owners, domains))
 	for _, p := range plans {
 		if clash := p.clash(present); clash != nil {
 			clashes = append(clashes, clash)
@@ -155,28 +136,20 @@ func (l *Ledger) Clashes(ctx context.Context, accounts []Transfer, plans ...*Pla
 
 // NamesTaken returns which of the names an account has (false) or had (true).
 func (l *Ledger) NamesTaken(ctx context.Context, names []string) (map[string]bool, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	taken, err := namesTaken(ctx, db, names)
-	return taken, unavailable(err)
+	taken := map[string]bool{}
+	return taken, l.read(ctx, current, namesInto(taken, names))
 }
 
-func namesTaken(ctx context.Context, q querier, names []string) (map[string]bool, error) {
-	taken := map[string]bool{}
-	for rows, err := range query(ctx, q, "SELECT name, deleted IS NOT NULL FROM account WHERE name IN (SELECT value FROM json_each(?))", asJSON(names)) {
+func namesInto(taken map[string]bool, names []string) query {
+	return query{statement{"SELECT name, deleted IS NOT NULL FROM account WHERE name IN (SELECT value FROM json_each(?))", []any{asJSON(names)}}, func(r scanner) error {
 		var name string
 		var deleted bool
-		if err == nil {
-			err = rows.Scan(&name, &deleted)
-		}
-		if err != nil {
-			return nil, err
+		if err := r.Scan(&name, &deleted); err != nil {
+			return err
 		}
 		taken[name] = deleted
-	}
-	return taken, nil
+		return nil
+	}}
 }
 
 // Import adds the accounts, and those of the plans that are not there, all of them or none. The accounts are billed from now
@@ -228,13 +201,13 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer, plans ...*Plan
 	}
 	err = l.batch(ctx, batch...)
 	switch {
-	case constraint(err, sqlite3.ErrConstraintUnique, "account.name"):
+	case violates(err, "UNIQUE constraint failed: account.name"):
 		return fmt.Errorf("one of the accounts: %w, perhaps by a deleted account", ErrNameTaken)
 	case domainTaken(err):
 		return l.whoHas(ctx, domains)
-	case constraint(err, sqlite3.ErrConstraintPrimaryKey, "plan.name"):
+	case violates(err, "UNIQUE constraint failed: plan.name"):
 		return fmt.Errorf("one of the plans: %w", ErrPlanTaken)
-	case constraint(err, sqlite3.ErrConstraintForeignKey, ""):
+	case violates(err, "FOREIGN KEY constraint failed"):
 		return fmt.Errorf("one of the accounts: %w", ErrNoPlan)
 	}
 	return err

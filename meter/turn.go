@@ -73,15 +73,11 @@ func (l *Ledger) InterruptTurns(ctx context.Context) error {
 // Turns returns the latest turns, newest first, of an account or of all where it is empty. Deleted
 // accounts' turns are among them.
 func (l *Ledger) Turns(ctx context.Context, account string, limit int) ([]Turn, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	list := []Turn{}
 	const columns = `a.name, r.kind, r.client, r.peer, r.tls, r.began, coalesce(r.ended, 0), r.messages, r.bytes, coalesce(r.outcome, ''),
 		r.connections, r.suspects`
 	text, args := latest(columns, "turn", "token", account, limit)
-	for rows, err := range query(ctx, db, text, args...) {
+	for rows, err := range l.rows(ctx, text, args...) {
 		var t Turn
 		var began, ended int64
 		var suspects []byte
@@ -92,7 +88,7 @@ func (l *Ledger) Turns(ctx context.Context, account string, limit int) ([]Turn, 
 			err = json.Unmarshal(suspects, &t.Suspects)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		t.Began, t.Ended = moment(began), moment(ended)
 		list = append(list, t)

@@ -45,7 +45,7 @@ func die(where, path string) {
 		panic(err)
 	}
 	stay("answered")
-	busy, err := l.current(context.Background())
+	busy, err := l.engine.(*sqlite).current(context.Background())
 	if err == nil {
 		_, err = busy.write.Begin() // so that it is not taken back before the end
 	}
@@ -201,10 +201,7 @@ func TestMessageWhoseAnswerFailsIsTakenBack(t *testing.T) {
 		eventually(t, "what was not heard is taken back", func() bool { return used(t, l, a) == Usage{1, 10} })
 	}
 	var last int64
-	db, err := l.reader(t.Context())
-	if err == nil {
-		err = db.QueryRow("SELECT sum(last) FROM usage").Scan(&last)
-	}
+	err := l.row(t.Context(), "SELECT sum(last) FROM usage").Scan(&last)
 	if err != nil || last != 20 {
 		t.Errorf("the last messages have %d octets, %v; want 10 of each account", last, err)
 	}

@@ -2,7 +2,6 @@ package meter
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"iter"
 	"time"
@@ -23,28 +22,20 @@ type DayUsage struct {
 // Usage returns what the account used in the month, up to the latest commit, with what operators
 // adjusted.
 func (l *Ledger) Usage(ctx context.Context, account int64, month Month) (Usage, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return Usage{}, err
-	}
 	var u Usage
-	err = db.QueryRowContext(ctx, "SELECT max(0, messages), max(0, bytes) FROM month_usage WHERE month = ? AND account = ?", month.String(), account).
+	err := l.row(ctx, "SELECT max(0, messages), max(0, bytes) FROM month_usage WHERE month = ? AND account = ?", month.String(), account).
 		Scan(&u.Messages, &u.Bytes)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, errNoRow) {
 		return Usage{}, nil
 	}
-	return u, unavailable(err)
+	return u, err
 }
 
 // DailyUsage returns the days of the month on which the account used anything, in order.
 func (l *Ledger) DailyUsage(ctx context.Context, account int64, month Month) ([]DayUsage, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	first, last := month.span()
 	days := []DayUsage{}
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT day, messages, bytes FROM usage
 		WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day`, account, first, last) {
 		var d DayUsage
@@ -52,7 +43,7 @@ func (l *Ledger) DailyUsage(ctx context.Context, account int64, month Month) ([]
 			err = rows.Scan(&d.Day, &d.Messages, &d.Bytes)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		days = append(days, d)
 	}
@@ -69,12 +60,8 @@ type DomainUsage struct {
 // several domains of an account is in each of them, and once in the account's usage. What was counted before its domains
 // were kept, and what operators adjusted, is in the account's alone.
 func (l *Ledger) DomainUsage(ctx context.Context, month Month, accounts ...int64) (map[int64][]DomainUsage, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	used := map[int64][]DomainUsage{}
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT account, domain, messages, bytes FROM domain_usage
 		WHERE month = ? AND account IN (SELECT value FROM json_each(?)) ORDER BY account, domain`, month.String(), asJSON(accounts)) {
 		var account int64
@@ -83,7 +70,7 @@ func (l *Ledger) DomainUsage(ctx context.Context, month Month, accounts ...int64
 			err = rows.Scan(&account, &d.Domain, &d.Messages, &d.Bytes)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		used[account] = append(used[account], d)
 	}
@@ -115,16 +102,12 @@ type counted struct {
 // countedAfter returns the next page of the account's messages, among them all that can be of the month. The day decides,
 // but a page is found by the time, so that to read it takes no longer however many messages are of other months.
 func (l *Ledger) countedAfter(ctx context.Context, account int64, month Month, after counted) ([]counted, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	// What came later is of a later month, whatever the time zone was then. What came earlier may be of this one: it is
 	// where its own was closed (see evidence).
 	const anyZone = 26 * time.Hour
 	to := month.Next().Start(time.UTC).Add(anyZone).UnixMilli()
 	var list []counted
-	for rows, err := range query(ctx, db, `
+	for rows, err := range l.rows(ctx, `
 		SELECT at, instance, queue_id, size, client, day FROM message
 		WHERE account = ? AND (at, instance) > (?, ?) AND at <= ? ORDER BY at, instance LIMIT ?`,
 		account, after.At.UnixMilli(), after.Instance, to, page) {

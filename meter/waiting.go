@@ -28,29 +28,21 @@ const alone = 2
 // HasWaiting reports whether anything waits for the account, and for one of the domains if there are any. It costs one
 // look into an index, or one for each of the domains, however much waits.
 func (l *Ledger) HasWaiting(ctx context.Context, account int64, domains ...string) (bool, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return false, err
-	}
 	var waits bool
 	sql, args := selectWhether(account, domains)
-	err = db.QueryRowContext(ctx, sql, args...).Scan(&waits)
-	return waits, unavailable(err)
+	err := l.row(ctx, sql, args...).Scan(&waits)
+	return waits, err
 }
 
 // Waiting returns what waits for the account's next turn, as the index knows it: all, or what is for
 // at least one of the domains.
 func (l *Ledger) Waiting(ctx context.Context, account int64, domains ...string) (Waiting, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return Waiting{}, err
-	}
 	var w Waiting
 	var oldest int64
 	sql, args := selectAmount(account, domains)
-	err = db.QueryRowContext(ctx, sql, args...).Scan(&w.Messages, &w.Bytes, &oldest)
+	err := l.row(ctx, sql, args...).Scan(&w.Messages, &w.Bytes, &oldest)
 	w.Oldest = moment(oldest)
-	return w, unavailable(err)
+	return w, err
 }
 
 // WaitingAfter returns at most limit messages that wait for the account, and for one of the domains
@@ -119,19 +111,15 @@ func waitingFor(account int64, domains []string) (string, []any) {
 }
 
 func (l *Ledger) waitingMessages(ctx context.Context, sql string, args ...any) ([]WaitingMessage, error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var list []WaitingMessage
-	for rows, err := range query(ctx, db, sql, args...) {
+	for rows, err := range l.rows(ctx, sql, args...) {
 		var m WaitingMessage
 		var since int64
 		if err == nil {
 			err = rows.Scan(&m.ID, &m.Size, &since, &m.Suspicion)
 		}
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		m.Since = moment(since)
 		list = append(list, m)

@@ -262,11 +262,7 @@ func TestWhatWaitsIsReadInOrderFromAnIndexAlone(t *testing.T) {
 
 // planOf is how SQLite executes a statement.
 func planOf(ctx context.Context, l *Ledger, sql string, args ...any) (plan string, err error) {
-	db, err := l.reader(ctx)
-	if err != nil {
-		return "", err
-	}
-	for rows, err := range query(ctx, db, "EXPLAIN QUERY PLAN "+sql, args...) {
+	for rows, err := range l.rows(ctx, "EXPLAIN QUERY PLAN "+sql, args...) {
 		var id, parent, unused int
 		var detail string
 		if err == nil {
