@@ -2,8 +2,11 @@ package meter
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -18,8 +21,9 @@ type engine interface {
 	read(ctx context.Context, how freshness, queries ...query) error
 
 	// write executes the statements as one: all of them are durable when it returns nil, and none of them was done
-	// otherwise, unless the error is an [errUnknown]. disk is how long that took once nobody else was writing.
-	write(ctx context.Context, batch []statement) (disk time.Duration, err error)
+	// otherwise, nor will be, unless the error is an [errUnknown]. A batch that was written under the same token is not
+	// written again. disk is how long that took once nobody else was writing.
+	write(ctx context.Context, token string, batch []statement) (disk time.Duration, err error)
 
 	// distrust is told of an error of write or read, whose cause may stay with what is open.
 	distrust(err error)
@@ -46,6 +50,25 @@ type statement struct {
 	sql  string
 	args []any
 }
+
+// newToken makes the token of a batch. Tokens are in the order of time, so that they are written one behind the other and old
+// ones are found at the beginning.
+func newToken() string { return tokenAt(time.Now()) + rand.Text() }
+
+// tokenAt is what all tokens of a moment begin with.
+func tokenAt(t time.Time) string { return fmt.Sprintf("%09s", strconv.FormatInt(t.UnixMilli(), 36)) }
+
+// remember makes the statements that come before a batch, so that it is done once. Those before a time are forgotten: whoever
+// wrote them has their answer, or does not ask any more.
+func remember(token string, before time.Time) []statement {
+	return []statement{
+		{"INSERT INTO applied (token) VALUES (?)", []any{token}},
+		{"DELETE FROM applied WHERE token < ?", []any{tokenAt(before)}},
+	}
+}
+
+// isDone reports whether a batch failed because it is done already.
+func isDone(err error) bool { return violates(err, "UNIQUE constraint failed: applied.token") }
 
 // A query is a statement that reads, and what is done with each of its rows.
 type query struct {

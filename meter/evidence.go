@@ -24,15 +24,15 @@ func (l *Ledger) evidence(batch []*pending) []statement {
 		}
 	}
 	statements := []statement{{`
-		INSERT INTO message (instance, account, at, day, queue_id, size, client, domains)
-		SELECT value ->> 0, value ->> 1, value ->> 2,
+		INSERT INTO message (host, instance, account, at, day, queue_id, size, client, domains)
+		SELECT ?2, value ->> 0, value ->> 1, value ->> 2,
 		       iif(substr(value ->> 3, 1, 7) IN (SELECT month FROM closed_month),
 		           (SELECT date(max(month) || '-01', '+1 month') FROM closed_month), value ->> 3),
 		       value ->> 4, value ->> 5, value ->> 6, value -> 7
-		FROM json_each(?) WHERE true
-		ON CONFLICT DO NOTHING`, []any{asJSON(rows)}}}
+		FROM json_each(?1) WHERE true
+		ON CONFLICT DO NOTHING`, []any{asJSON(rows), l.opt.Host}}}
 	if len(waiting) > 0 {
-		statements = append(statements, noteWaiting(waiting))
+		statements = append(statements, l.noteWaiting(waiting))
 	}
 	return statements
 }
@@ -56,7 +56,7 @@ func (l *Ledger) withdraw(messages []entry) error {
 	const these = "message WHERE instance IN (SELECT value FROM json_each(?1))"
 	const theirDomains = "FROM (SELECT substr(day, 1, 7) AS month, account, size, domains FROM " + these + "), json_each(domains)"
 	return l.batch(context.Background(),
-		statement{"DELETE FROM waiting WHERE (queue_id, account) IN (SELECT queue_id, account FROM " + these + ")", of},
+		statement{"DELETE FROM waiting WHERE (host, queue_id, account) IN (SELECT host, queue_id, account FROM " + these + ")", of},
 		statement{`
 			UPDATE usage SET messages = usage.messages - w.messages, bytes = usage.bytes - w.bytes, last = coalesce((
 				SELECT size FROM message AS m

@@ -32,6 +32,7 @@ type Options struct {
 	Create      bool             // make the file when it is missing
 	Location    *time.Location   // the billing time zone; nil: UTC
 	Now         func() time.Time // nil: time.Now
+	Host        int64            // which of the hosts that share the ledger; 0: the first
 	Actor       string           // who changes accounts, for their history
 	BusyTimeout time.Duration    // how long to wait for another process's write; 0: 5 s
 	Logger      *slog.Logger     // nil: discard
@@ -78,6 +79,9 @@ func newLedger(path string, opt Options) *Ledger {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
+	if opt.Host == 0 {
+		opt.Host = 1
+	}
 	if opt.BusyTimeout == 0 {
 		opt.BusyTimeout = 5 * time.Second
 	}
@@ -113,7 +117,7 @@ func (l *Ledger) batch(ctx context.Context, statements ...statement) error {
 
 // commit is batch, and says how long the disk took.
 func (l *Ledger) commit(ctx context.Context, statements ...statement) (disk time.Duration, err error) {
-	disk, err = l.engine.write(ctx, statements)
+	disk, err = l.engine.write(ctx, newToken(), statements)
 	if errors.Is(err, ErrUnavailable) {
 		l.failure.Store(&err)
 		l.engine.distrust(err)

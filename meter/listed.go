@@ -106,7 +106,7 @@ func (l *Ledger) readListed(ctx context.Context, month Month, ids []int64, into 
 func waitingWhere(condition string) string {
 	return `
 		SELECT true AS held, account, count(*) AS messages, sum(size) AS bytes, min(since) AS oldest
-		FROM (SELECT account, size, since FROM waiting WHERE ` + condition + ` AND delivered IS NULL GROUP BY account, suspicion, since, queue_id)
+		FROM (SELECT account, size, since FROM waiting WHERE ` + condition + ` AND delivered IS NULL GROUP BY account, suspicion, since, host, queue_id)
 		GROUP BY account
 		UNION ALL SELECT false, account, messages, bytes, oldest FROM queued WHERE ` + condition
 }

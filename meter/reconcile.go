@@ -129,11 +129,11 @@ func (p *pass) list(ctx context.Context, queue iter.Seq2[QueuedMessage, error]) 
 // settle walks through the index and what was seen, side by side and some queue IDs at a time.
 func (p *pass) settle(ctx context.Context) error {
 	for last, end := "", false; !end; {
-		upto, err := stepAfter(p.ledger.row(ctx, nextStep("waiting"), last, page-1))
+		upto, err := stepAfter(p.ledger.row(ctx, nextStep("waiting WHERE host = ? AND"), p.ledger.opt.Host, last, page-1))
 		if err != nil {
 			return err
 		}
-		other, err := stepAfter(p.seen.db.QueryRowContext(ctx, nextStep("seen"), last, page-1))
+		other, err := stepAfter(p.seen.db.QueryRowContext(ctx, nextStep("seen WHERE"), last, page-1))
 		if err != nil {
 			return err
 		}
@@ -158,8 +158,8 @@ func (p *pass) settle(ctx context.Context) error {
 const pastAll = "~"
 
 // nextStep selects the last queue ID of a page of rows.
-func nextStep(table string) string {
-	return "SELECT queue_id FROM " + table + " WHERE queue_id > ? ORDER BY queue_id LIMIT 1 OFFSET ?"
+func nextStep(rows string) string {
+	return "SELECT queue_id FROM " + rows + " queue_id > ? ORDER BY queue_id LIMIT 1 OFFSET ?"
 }
 
 func stepAfter(r scanner) (string, error) {
@@ -295,7 +295,7 @@ func (l *Ledger) correct(ctx context.Context, b *corrections) error {
 		{"DELETE FROM waiting WHERE" + theseRows, b.gone},
 	} {
 		if len(s.rows) > 0 {
-			statements = append(statements, statement{s.sql, []any{asJSON(s.rows)}})
+			statements = append(statements, statement{s.sql, []any{asJSON(s.rows), l.opt.Host}})
 		}
 	}
 	if len(statements) == 0 {
@@ -304,7 +304,7 @@ func (l *Ledger) correct(ctx context.Context, b *corrections) error {
 	return l.batch(ctx, statements...)
 }
 
-const theseRows = " (queue_id, account, domain) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))"
+const theseRows = " (host, queue_id, account, domain) IN (SELECT ?2, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1))"
 
 // comeBack makes rows wait again, like others of their message that do.
 const comeBack = `
@@ -314,14 +314,14 @@ const comeBack = `
 		suspicion = coalesce((SELECT w.suspicion ` + waitBeside + `), suspicion)
 	WHERE`
 
-const waitBeside = "FROM waiting AS w WHERE w.queue_id = q.queue_id AND w.account = q.account AND w.delivered IS NULL LIMIT 1"
+const waitBeside = "FROM waiting AS w WHERE w.host = q.host AND w.queue_id = q.queue_id AND w.account = q.account AND w.delivered IS NULL LIMIT 1"
 
 // waitingBetween returns the rows of the queue IDs after one and up to another.
 func (l *Ledger) waitingBetween(ctx context.Context, after, upto string) ([]waitingRow, error) {
 	var list []waitingRow
 	for rows, err := range l.rows(ctx, `
 		SELECT queue_id, account, domain, noted, missed, coalesce(delivered, 0) FROM waiting
-		WHERE queue_id > ? AND queue_id <= ? ORDER BY queue_id, account, domain`, after, upto) {
+		WHERE host = ? AND queue_id > ? AND queue_id <= ? ORDER BY queue_id, account, domain`, l.opt.Host, after, upto) {
 		var row waitingRow
 		if err == nil {
 			err = rows.Scan(&row.id, &row.account, &row.domain, &row.noted, &row.missed, &row.taken)

@@ -209,7 +209,7 @@ func TestReconcileLearnsTheDomainsOfAMessage(t *testing.T) {
 	c := &clock{noon}
 	l, d := severalDomains(t, Options{Now: c.Now})
 	hooli := d.Account("hooli")
-	if err := l.StillWaits(t.Context(), hooli, nil, WaitingMessage{"Q1", 10, noon, 2}); err != nil {
+	if err := l.StillWaits(t.Context(), hooli, nil, WaitingMessage{1, "Q1", 10, noon, 2}); err != nil {
 		t.Fatal(err)
 	}
 	c.pass()
@@ -228,7 +228,7 @@ func TestReconcileLearnsTheDomainsOfAMessage(t *testing.T) {
 	if got, err := l.Reconcile(t.Context(), d, queue); err != nil || got != (Reconciled{Queued: 1}) {
 		t.Errorf("Reconcile = %+v, %v; want nothing added or removed", got, err)
 	}
-	if got, err := l.Suspects(t.Context(), hooli.ID, 10); err != nil || len(got) != 1 || got[0] != (WaitingMessage{"Q1", 10, noon, 2}) {
+	if got, err := l.Suspects(t.Context(), hooli.ID, 10); err != nil || len(got) != 1 || got[0] != (WaitingMessage{1, "Q1", 10, noon, 2}) {
 		t.Errorf("the suspects are %v, %v", got, err)
 	}
 	if b, c := waitsIn(t, l, hooli, "b.example"), waitsIn(t, l, hooli, "c.example"); b != "" || c != "Q1 " {

@@ -44,9 +44,12 @@ var schema11 string
 //go:embed schema/12.sql
 var schema12 string
 
+//go:embed schema/13.sql
+var schema13 string
+
 // migrations lead from one PRAGMA user_version to the next: migrations[0] makes an empty file
 // version 1. A migration that was published is never changed.
-var migrations = []string{schema1, schema2, schema3, schema4, schema5, schema6, schema7, schema8, schema9, schema10, schema11, schema12}
+var migrations = []string{schema1, schema2, schema3, schema4, schema5, schema6, schema7, schema8, schema9, schema10, schema11, schema12, schema13}
 
 // errOtherVersion is with an error that kept a ledger from being brought to this program's version.
 var errOtherVersion = errors.New("it is of another version")

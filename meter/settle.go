@@ -64,7 +64,7 @@ func (r *Recorder) Settle(ctx context.Context, d *Directory, list func() iter.Se
 func (l *Ledger) shouldWait(ctx context.Context, d *Directory, instance string) (bool, error) {
 	found := false
 	for rows, err := range l.rows(ctx, `
-		SELECT account, EXISTS (SELECT 1 FROM waiting AS w WHERE w.queue_id = m.queue_id AND w.account = m.account AND w.delivered IS NOT NULL)
+		SELECT account, EXISTS (SELECT 1 FROM waiting AS w WHERE w.host = m.host AND w.queue_id = m.queue_id AND w.account = m.account AND w.delivered IS NOT NULL)
 		FROM message AS m WHERE instance = ?`, instance) {
 		var id int64
 		var handed bool

@@ -237,7 +237,10 @@ type sqliteRow struct{ rows *sql.Rows }
 
 func (r sqliteRow) Scan(into ...any) error { return told(r.rows.Scan(into...)) }
 
-func (l *sqlite) write(ctx context.Context, batch []statement) (disk time.Duration, err error) {
+// remembers is for how long an engine of one file knows tokens: nobody repeats a batch from outside of the process.
+const remembers = time.Minute
+
+func (l *sqlite) write(ctx context.Context, token string, batch []statement) (disk time.Duration, err error) {
 	file, err := l.current(ctx)
 	if err != nil {
 		return 0, err
@@ -247,9 +250,12 @@ func (l *sqlite) write(ctx context.Context, batch []statement) (disk time.Durati
 		return 0, told(err)
 	}
 	defer tx.Rollback()
-	for _, s := range batch {
+	for _, s := range append(remember(token, time.Now().Add(-remembers)), batch...) {
 		if _, err := tx.ExecContext(ctx, s.sql, s.args...); err != nil {
-			return 0, told(err)
+			if err = told(err); isDone(err) {
+				err = nil
+			}
+			return 0, err
 		}
 	}
 	begun := time.Now()

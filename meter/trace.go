@@ -41,8 +41,8 @@ func (l *Ledger) Counted(ctx context.Context, queueIDs []string) ([]CountedMessa
 func (l *Ledger) WaitingFor(ctx context.Context, queueIDs []string) (map[string][]string, error) {
 	accounts := map[string][]string{}
 	for rows, err := range l.rows(ctx, `
-		SELECT w.queue_id, a.name FROM json_each(?) AS id CROSS JOIN waiting w ON w.queue_id = id.value
-		JOIN account a ON a.id = w.account WHERE w.delivered IS NULL`, asJSON(queueIDs)) {
+		SELECT w.queue_id, a.name FROM json_each(?) AS id CROSS JOIN waiting w ON w.host = ? AND w.queue_id = id.value
+		JOIN account a ON a.id = w.account WHERE w.delivered IS NULL`, asJSON(queueIDs), l.opt.Host) {
 		var id, name string
 		if err == nil {
 			err = rows.Scan(&id, &name)

@@ -3,6 +3,7 @@ package meter
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -31,9 +32,16 @@ type Turn struct {
 	Suspects    []string `json:"suspects,omitempty"` // queue IDs under which one broke while they went alone
 }
 
-// BeginTurn records that a turn begins. The token, which the caller makes up, names it to EndTurn.
+// ErrTurnOpen says that the account has a turn already.
+var ErrTurnOpen = errors.New("the account has a turn already")
+
+// BeginTurn records that a turn begins. The token, which the caller makes up, names it to EndTurn. Error: [ErrTurnOpen].
 func (l *Ledger) BeginTurn(ctx context.Context, token string, account int64, t Turn) error {
-	return l.batch(ctx, beginTurn(token, account, t))
+	err := l.batch(ctx, l.beginTurn(token, account, t, nil))
+	if violates(err, "UNIQUE constraint failed: turn.account") {
+		return ErrTurnOpen
+	}
+	return err
 }
 
 // EndTurn records how the turn ended, and where its mail went: that of a dialled one was not known at its beginning.
@@ -43,13 +51,13 @@ func (l *Ledger) EndTurn(ctx context.Context, token string, t Turn) error {
 
 // RecordTurn records, in one commit, a turn that was over before anything began.
 func (l *Ledger) RecordTurn(ctx context.Context, token string, account int64, t Turn) error {
-	return l.batch(ctx, append([]statement{beginTurn(token, account, t)}, endTurn(token, t)...)...)
+	return l.batch(ctx, append([]statement{l.beginTurn(token, account, t, t.Ended.UnixMilli())}, endTurn(token, t)...)...)
 }
 
-func beginTurn(token string, account int64, t Turn) statement {
+func (l *Ledger) beginTurn(token string, account int64, t Turn, ended any) statement {
 	return statement{`
-		INSERT INTO turn (token, account, kind, client, peer, tls, began) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		[]any{token, account, t.Kind, t.Client, t.Peer, t.TLS, t.Began.UnixMilli()}}
+		INSERT INTO turn (token, account, kind, client, peer, tls, began, ended, host, alive) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		[]any{token, account, t.Kind, t.Client, t.Peer, t.TLS, t.Began.UnixMilli(), ended, l.opt.Host, l.opt.Now().UnixMilli()}}
 }
 
 func endTurn(token string, t Turn) []statement {
@@ -67,7 +75,7 @@ func endTurn(token string, t Turn) []statement {
 // they ran is gone. Only one that runs no turn yet may call it.
 func (l *Ledger) InterruptTurns(ctx context.Context) error {
 	return l.batch(ctx, statement{`
-		UPDATE turn SET ended = ?, outcome = 'interrupted' WHERE ended IS NULL`, []any{l.opt.Now().UnixMilli()}})
+		UPDATE turn SET ended = ?, outcome = 'interrupted' WHERE ended IS NULL AND host = ?`, []any{l.opt.Now().UnixMilli(), l.opt.Host}})
 }
 
 // Turns returns the latest turns, newest first, of an account or of all where it is empty. Deleted

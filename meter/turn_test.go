@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -13,14 +14,18 @@ func TestTurnsAreListedNewestFirst(t *testing.T) {
 	globex := d.Account("globex")
 	first := Turn{Account: "globex", Kind: TurnATRN, Client: "192.0.2.1", Peer: "192.0.2.1", TLS: "TLS 1.3", Began: noon}
 	second := Turn{Account: "globex", Kind: TurnETRN, Client: "192.0.2.1", Peer: "192.0.2.7:25", Began: noon.Add(time.Minute)}
-	for token, turn := range map[string]Turn{"one": first, "two": second} {
-		if err := l.BeginTurn(t.Context(), token, globex.ID, turn); err != nil {
-			t.Fatal(err)
-		}
+	if err := l.BeginTurn(t.Context(), "one", globex.ID, first); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.BeginTurn(t.Context(), "two", globex.ID, second); !errors.Is(err, ErrTurnOpen) {
+		t.Errorf("of a second turn at once the ledger says %v", err)
 	}
 	first.Ended, first.Messages, first.Bytes, first.Outcome = noon.Add(time.Second), 3, 4000, "done"
 	first.Connections, first.Suspects = 2, []string{"Q1", "Q2"}
 	if err := l.EndTurn(t.Context(), "one", first); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.BeginTurn(t.Context(), "two", globex.ID, second); err != nil {
 		t.Fatal(err)
 	}
 	check := func(account string, limit int, want ...Turn) {

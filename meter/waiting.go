@@ -14,6 +14,7 @@ type Waiting struct {
 
 // A WaitingMessage is one that waits for an account.
 type WaitingMessage struct {
+	Host  int64 // in whose queue; 0: this one's
 	ID    string
 	Size  int64 // octets
 	Since time.Time
@@ -77,25 +78,25 @@ func selectAmount(account int64, domains []string) (string, []any) {
 
 func selectPage(account int64, domains []string, after WaitingMessage, limit int) (string, []any) {
 	which, args := waitingFor(account, domains)
-	from := []any{-1, 0, ""}
+	from := []any{-1, 0, 0, ""}
 	if after.ID != "" {
-		from = []any{after.Suspicion, after.Since.UnixMilli(), after.ID}
+		from = []any{after.Suspicion, after.Since.UnixMilli(), after.Host, after.ID}
 	}
 	return `
-		SELECT queue_id, size, since, suspicion FROM waiting
-		WHERE ` + which + ` AND (suspicion, since, queue_id) > (?, ?, ?)` + eachMessage + `
-		ORDER BY suspicion, since, queue_id LIMIT ?`, append(append(args, from...), limit)
+		SELECT host, queue_id, size, since, suspicion FROM waiting
+		WHERE ` + which + ` AND (suspicion, since, host, queue_id) > (?, ?, ?, ?)` + eachMessage + `
+		ORDER BY suspicion, since, host, queue_id LIMIT ?`, append(append(args, from...), limit)
 }
 
 func selectSuspects(account int64, limit int) (string, []any) {
 	which, args := waitingFor(account, nil)
 	return `
-		SELECT queue_id, size, since, suspicion FROM waiting
-		WHERE ` + which + ` AND suspicion >= ?` + eachMessage + ` ORDER BY since, queue_id LIMIT ?`, append(args, alone, limit)
+		SELECT host, queue_id, size, since, suspicion FROM waiting
+		WHERE ` + which + ` AND suspicion >= ?` + eachMessage + ` ORDER BY since, host, queue_id LIMIT ?`, append(args, alone, limit)
 }
 
 // eachMessage makes one row of those of a message, which are next to each other in the index.
-const eachMessage = " GROUP BY suspicion, since, queue_id"
+const eachMessage = " GROUP BY suspicion, since, host, queue_id"
 
 // waitingFor is the condition of rows that wait for an account, and in one of the domains if there are any.
 func waitingFor(account int64, domains []string) (string, []any) {
@@ -116,7 +117,7 @@ func (l *Ledger) waitingMessages(ctx context.Context, sql string, args ...any) (
 		var m WaitingMessage
 		var since int64
 		if err == nil {
-			err = rows.Scan(&m.ID, &m.Size, &since, &m.Suspicion)
+			err = rows.Scan(&m.Host, &m.ID, &m.Size, &since, &m.Suspicion)
 		}
 		if err != nil {
 			return nil, err
@@ -131,8 +132,8 @@ func (l *Ledger) waitingMessages(ctx context.Context, sql string, args ...any) (
 // any.
 func (l *Ledger) Delivered(ctx context.Context, account int64, domains []string, ids ...string) error {
 	s := statement{`
-		UPDATE waiting SET delivered = ? WHERE account = ? AND queue_id IN (SELECT value FROM json_each(?))`,
-		[]any{l.opt.Now().UnixMilli(), account, asJSON(ids)}}
+		UPDATE waiting SET delivered = ? WHERE host = ? AND account = ? AND queue_id IN (SELECT value FROM json_each(?))`,
+		[]any{l.opt.Now().UnixMilli(), l.opt.Host, account, asJSON(ids)}}
 	if len(domains) > 0 {
 		s.sql += " AND domain IN (SELECT value FROM json_each(?))"
 		s.args = append(s.args, asJSON(domains))
@@ -143,14 +144,14 @@ func (l *Ledger) Delivered(ctx context.Context, account int64, domains []string,
 // StillWaits notes a message that an account did not take, where the index lacks it: it came to its turn
 // by another way. It waits in those of the account's domains; without any, nobody knows in which.
 func (l *Ledger) StillWaits(ctx context.Context, a *Account, domains []string, m WaitingMessage) error {
-	return l.batch(ctx, noteWaiting(waitingRows(a, domains, m, l.opt.Now().UnixMilli())))
+	return l.batch(ctx, l.noteWaiting(waitingRows(a, domains, m, l.opt.Now().UnixMilli())))
 }
 
 // Suspect sets how far messages of the account are under suspicion, by their queue ID and in one batch.
 func (l *Ledger) Suspect(ctx context.Context, account int64, suspicion map[string]int) error {
 	return l.batch(ctx, statement{`
-		UPDATE waiting SET suspicion = s.value FROM json_each(?) AS s WHERE account = ? AND queue_id = s.key`,
-		[]any{asJSON(suspicion), account}})
+		UPDATE waiting SET suspicion = s.value FROM json_each(?) AS s WHERE host = ? AND account = ? AND queue_id = s.key`,
+		[]any{asJSON(suspicion), l.opt.Host, account}})
 }
 
 // waitingRows are those of a message that waits for the account in some of its domains, or nobody knows in which: then
@@ -173,21 +174,21 @@ func waitingRows(a *Account, domains []string, m WaitingMessage, noted int64) []
 
 // noteWaiting notes rows that are not noted yet. One that was delivered is another message by now: the
 // MTA uses queue IDs again.
-func noteWaiting(rows [][]any) statement {
+func (l *Ledger) noteWaiting(rows [][]any) statement {
 	return statement{insertWaiting + `
 		ON CONFLICT DO UPDATE SET size = excluded.size, since = excluded.since, noted = excluded.noted,
 			missed = 0, suspicion = excluded.suspicion, delivered = NULL
-		WHERE delivered IS NOT NULL`, []any{asJSON(rows)}}
+		WHERE delivered IS NOT NULL`, []any{asJSON(rows), l.opt.Host}}
 }
 
-// insertWaiting takes what [waitingRows] makes.
+// insertWaiting takes what [waitingRows] makes, and the host.
 const insertWaiting = `
-	INSERT INTO waiting (queue_id, account, domain, size, since, noted, suspicion)
-	SELECT q.value ->> 0, q.value ->> 1, q.value ->> 2,
+	INSERT INTO waiting (host, queue_id, account, domain, size, since, noted, suspicion)
+	SELECT ?2, q.value ->> 0, q.value ->> 1, q.value ->> 2,
 		coalesce((SELECT w.size ` + waitsAlready + `), q.value ->> 3),
 		coalesce((SELECT w.since ` + waitsAlready + `), q.value ->> 4), q.value ->> 5,
 		coalesce((SELECT w.suspicion ` + waitsAlready + `), q.value ->> 6)
-	FROM json_each(?) AS q WHERE true`
+	FROM json_each(?1) AS q WHERE true`
 
 // waitsAlready is a row of the same message, which all others that wait have to be like.
-const waitsAlready = "FROM waiting AS w WHERE w.queue_id = q.value ->> 0 AND w.account = q.value ->> 1 AND w.delivered IS NULL LIMIT 1"
+const waitsAlready = "FROM waiting AS w WHERE w.host = ?2 AND w.queue_id = q.value ->> 0 AND w.account = q.value ->> 1 AND w.delivered IS NULL LIMIT 1"

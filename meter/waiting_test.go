@@ -167,7 +167,7 @@ func TestAMessageIsOneWhateverWasNotedOfIt(t *testing.T) {
 		t.Errorf("there waits %v, want %v", got, want)
 	}
 	got, err := l.WaitingAfter(t.Context(), hooli.ID, []string{"b.example", "c.example"}, WaitingMessage{Suspicion: 1, ID: "Q"}, 10)
-	if err != nil || len(got) != 1 || got[0] != (WaitingMessage{"Q1", 10, noon, 3}) {
+	if err != nil || len(got) != 1 || got[0] != (WaitingMessage{1, "Q1", 10, noon, 3}) {
 		t.Errorf("under suspicion there are %v, %v", got, err)
 	}
 }
@@ -202,8 +202,8 @@ func TestSuspectsAreHandedOverLast(t *testing.T) {
 	}
 	order("Q4:0 Q3:1 Q1:2 Q2:4 ")
 	for limit, want := range map[int][]WaitingMessage{
-		1: {{"Q1", 10, noon, 2}},
-		9: {{"Q1", 10, noon, 2}, {"Q2", 10, noon.Add(time.Minute), 4}},
+		1: {{1, "Q1", 10, noon, 2}},
+		9: {{1, "Q1", 10, noon, 2}, {1, "Q2", 10, noon.Add(time.Minute), 4}},
 	} {
 		if got, err := l.Suspects(t.Context(), hooli.ID, limit); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%d suspects are %v, %v; want %v", limit, got, err, want)
@@ -240,7 +240,7 @@ func TestNothingIsNotedOfADeletedAccount(t *testing.T) {
 func TestWhatWaitsIsReadInOrderFromAnIndexAlone(t *testing.T) {
 	t.Parallel()
 	l, hooli := severalWaiting(t)
-	after := WaitingMessage{"Q1", 10, noon, 0}
+	after := WaitingMessage{1, "Q1", 10, noon, 0}
 	for _, domains := range [][]string{nil, {"a.example"}, {"a.example", "b.example"}} {
 		for what, query := range map[string]func() (string, []any){
 			"whether": func() (string, []any) { return selectWhether(hooli.ID, domains) },
