@@ -72,6 +72,9 @@ func Open(ctx context.Context, path string, opt Options) (*Ledger, error) {
 	return l, nil
 }
 
+// newEngine makes the engine of the ledger at path. The tests put others in its place.
+var newEngine = func(path string, opt Options) engine { return &sqlite{path: path, opt: opt} }
+
 func newLedger(path string, opt Options) *Ledger {
 	if opt.Location == nil {
 		opt.Location = time.UTC
@@ -88,7 +91,7 @@ func newLedger(path string, opt Options) *Ledger {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Ledger{path: path, opt: opt, engine: &sqlite{path: path, opt: opt}}
+	return &Ledger{path: path, opt: opt, engine: newEngine(path, opt)}
 }
 
 // Close closes the file. What is under way is finished first.

@@ -147,7 +147,7 @@ func TestOpenTwiceAtOnceMigratesOnce(t *testing.T) {
 func TestLedgerIsWrittenAheadAndInFull(t *testing.T) {
 	t.Parallel()
 	l := newTestLedger(t, Options{})
-	file, err := l.engine.(*sqlite).current(t.Context())
+	file, err := fileOf(l).current(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,7 +457,7 @@ func TestTheLogIsShortAgainAfterItWasLong(t *testing.T) {
 		}
 		return info.Size()
 	}
-	mustInsert(t, l, numbers+"INSERT INTO recipient_import SELECT 'token', i, hex(randomblob(1000)), 0 FROM n", 2*maxLog/2000)
+	mustInsert(t, l, numbers+"INSERT INTO recipient_import SELECT 'token', i, printf('%.2000c%d', 'x', i), 0 FROM n", 2*maxLog/2000)
 	if long := size(); long < 2*maxLog {
 		t.Fatalf("the log is of %d octets, which is not long", long)
 	}

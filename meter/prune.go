@@ -42,23 +42,23 @@ func (l *Ledger) Prune(ctx context.Context, keep Keep) (Pruned, error) {
 		return p, err
 	}
 	for some := range slices.Chunk(accounts, pruneAccounts) { // evidence is found by account and time
-		err := l.prune(ctx, &p.Messages, "message", "instance, account", "account IN (SELECT value FROM json_each(?)) AND at < ?",
+		err := l.prune(ctx, &p.Messages, "message", "account, at, instance", "account IN (SELECT value FROM json_each(?)) AND at < ?",
 			asJSON(some), before(keep.Messages))
 		if err != nil {
 			return p, err
 		}
 	}
-	if err := l.prune(ctx, &p.Turns, "turn", "token", "began < ? AND ended IS NOT NULL", before(keep.Turns)); err != nil {
+	if err := l.prune(ctx, &p.Turns, "turn", "began, token", "began < ? AND ended IS NOT NULL", before(keep.Turns)); err != nil {
 		return p, err
 	}
 	sessions := before(keep.Sessions) // those that ended earlier are among those that began earlier, which an index has
-	if err := l.prune(ctx, &p.Sessions, "pop_session", "id", "began < ? AND ended < ?", sessions, sessions); err != nil {
+	if err := l.prune(ctx, &p.Sessions, "pop_session", "began, id", "began < ? AND ended < ?", sessions, sessions); err != nil {
 		return p, err
 	}
 	if err := l.countIdleSessions(ctx, &p.Idle); err != nil {
 		return p, err
 	}
-	err = l.prune(ctx, &p.Notices, "notice", "id", "made < ? AND sent IS NOT NULL", before(keepNotices))
+	err = l.prune(ctx, &p.Notices, "notice", "made, id", "made < ? AND sent IS NOT NULL", before(keepNotices))
 	return p, err
 }
 
@@ -78,9 +78,10 @@ func (l *Ledger) everyAccount(ctx context.Context) ([]int64, error) {
 	return ids, nil
 }
 
-// prune deletes the rows that fulfil a condition, and counts them.
+// prune deletes the rows that fulfil a condition, and counts them. The columns are a key, in whose order they go: on all machines
+// that have the ledger the same do.
 func (l *Ledger) prune(ctx context.Context, pruned *int64, table, key, condition string, args ...any) error {
-	some := "FROM " + table + " WHERE " + condition + " LIMIT ?"
+	some := "FROM " + table + " WHERE " + condition + " ORDER BY " + key + " LIMIT ?"
 	args = append(args, pruneChunk)
 	for {
 		var rows int64

@@ -47,7 +47,7 @@ func TestALedgerThatIsBroughtUpToDateIsWaitedFor(t *testing.T) {
 	path := olderFile(t, len(migrations)-1, "")
 	impatient := Options{BusyTimeout: time.Millisecond}
 	other := newLedger(path, impatient)
-	db, err := sql.Open(driverName, other.engine.(*sqlite).dsn("rw"))
+	db, err := sql.Open(driverName, fileOf(other).dsn("rw"))
 	if err != nil {
 		t.Fatal(err)
 	}

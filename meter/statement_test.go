@@ -29,8 +29,14 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	sql.Register("listener", listener{})
 	driverName = "listener"
+	chooseEngine()
 	status := m.Run()
-	whole := true
+	shadowFaults.Range(func(fault, _ any) bool {
+		fmt.Println(fault)
+		status = 1
+		return true
+	})
+	whole := os.Getenv(engineVariable) == ""
 	for _, narrows := range []string{"run", "skip", "list", "fuzz", "bench"} {
 		whole = whole && flag.Lookup("test."+narrows).Value.String() == ""
 	}

@@ -45,7 +45,7 @@ func die(where, path string) {
 		panic(err)
 	}
 	stay("answered")
-	busy, err := l.engine.(*sqlite).current(context.Background())
+	busy, err := fileOf(l).current(context.Background())
 	if err == nil {
 		_, err = busy.write.Begin() // so that it is not taken back before the end
 	}
