@@ -153,13 +153,13 @@ func (f *finding) parts(text string, limit int) (more int64) {
 		return 0
 	}
 	text = oneSpelling(text)
-	has := func(column string) string { return "instr(lower(" + column + "), :text)" }
-	for i := range len(text) {
-		if text[i] > '~' { // SQLite's lower knows ASCII alone
-			has = func(column string) string {
-				return "(" + column + " GLOB '*[^ -~]*' AND instr(one_spelling(" + column + "), :text))"
-			}
+	has := func(column string) string { return "instr(lower(a." + column + "), :text)" }
+	args := []any{sql.Named("text", text)}
+	if strings.ContainsFunc(text, func(r rune) bool { return r > '~' }) { // SQLite's lower knows ASCII alone
+		for column, ids := range f.beyondASCII(text) {
+			args = append(args, sql.Named(column, asJSON(ids)))
 		}
+		has = func(column string) string { return "a.id IN (SELECT value FROM json_each(:" + column + "))" }
 	}
 	domain, err := NormalizeDomain(text)
 	if err != nil {
@@ -172,15 +172,15 @@ func (f *finding) parts(text string, limit int) (more int64) {
 	var first, all int64
 	for rows, err := range f.ledger.rows(f.ctx, `
 		SELECT a.id, a.name, coalesce(a.deleted, 0), count(*) OVER (),
-		       iif(instr(a.name, :text), 'name', iif(`+has("a.customer")+`, 'customer', iif(`+has("a.contact")+`, 'contact', iif(`+has("a.note")+`, 'note', 'domain')))),
-		       iif(instr(a.name, :text), a.name, iif(`+has("a.customer")+`, a.customer, iif(`+has("a.contact")+`, a.contact, iif(`+has("a.note")+`, a.note,
+		       iif(instr(a.name, :text), 'name', iif(`+has("customer")+`, 'customer', iif(`+has("contact")+`, 'contact', iif(`+has("note")+`, 'note', 'domain')))),
+		       iif(instr(a.name, :text), a.name, iif(`+has("customer")+`, a.customer, iif(`+has("contact")+`, a.contact, iif(`+has("note")+`, a.note,
 		           (SELECT min(name) FROM domain WHERE account = a.id AND instr(name, :domain))))))
 		FROM account a
-		WHERE (instr(a.name, :text) OR `+has("a.customer")+` OR `+has("a.contact")+` OR `+has("a.note")+`
+		WHERE (instr(a.name, :text) OR `+has("customer")+` OR `+has("contact")+` OR `+has("note")+`
 		       OR a.id IN (SELECT account FROM domain WHERE instr(name, :domain)))
 		      AND a.id NOT IN (SELECT value FROM json_each(:exact))
 		ORDER BY a.deleted IS NOT NULL, a.name LIMIT :limit`,
-		sql.Named("text", text), sql.Named("domain", domain), sql.Named("exact", asJSON(exact)), sql.Named("limit", limit)) {
+		append(args, sql.Named("domain", domain), sql.Named("exact", asJSON(exact)), sql.Named("limit", limit))...) {
 		var m Match
 		var deleted int64
 		if err == nil {
@@ -195,4 +195,27 @@ func (f *finding) parts(text string, limit int) (more int64) {
 		first++
 	}
 	return all - first
+}
+
+// beyondASCII are the accounts that have a text which is not of ASCII alone, by the column that has it.
+func (f *finding) beyondASCII(text string) map[string][]int64 {
+	found := map[string][]int64{"customer": {}, "contact": {}, "note": {}}
+	const some = " GLOB '*[^ -~]*'"
+	for row, err := range f.ledger.rows(f.ctx, "SELECT id, customer, contact, note FROM account WHERE customer"+some+" OR contact"+some+" OR note"+some) {
+		var id int64
+		var customer, contact, note string
+		if err == nil {
+			err = row.Scan(&id, &customer, &contact, &note)
+		}
+		if err != nil {
+			f.err = err
+			return found
+		}
+		for column, value := range map[string]string{"customer": customer, "contact": contact, "note": note} {
+			if strings.Contains(oneSpelling(value), text) {
+				found[column] = append(found[column], id)
+			}
+		}
+	}
+	return found
 }
