@@ -7,13 +7,17 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	rqlitetest "mailbag/testdata/rqlite"
 )
 
 // engineVariable names the engine on which all tests of the package run, for one that is no peer of SQLite alone:
-// "twice" writes each batch twice, and "shadow" sees to it that it does the same whatever order SQLite reads in.
+// "twice" writes each batch twice, "shadow" sees to it that it does the same whatever order SQLite reads in, and "rqlite" has
+// a node of rqlite in place of each file.
 const engineVariable = "MAILBAG_TEST_ENGINE"
 
 // chooseEngine has all ledgers of the tests be of the engine that the environment asks for.
@@ -23,6 +27,8 @@ func chooseEngine() {
 	case "":
 	case "twice":
 		newEngine = func(path string, opt Options) engine { return twice{of(path, opt)} }
+	case "rqlite":
+		newEngine = onRqlite
 	case "shadow":
 		newEngine = func(path string, opt Options) engine { return shadow{of(path, opt).(*sqlite)} }
 	default:
@@ -30,8 +36,53 @@ func chooseEngine() {
 	}
 }
 
+// rqliteNodes are the nodes that stand for files, by their paths.
+var rqliteNodes sync.Map
+
+// onRqlite is the engine of a node that stands for a file. It is started at the file's first use that may make one.
+func onRqlite(path string, opt Options) engine {
+	if remote(path) {
+		return newRqlite(path, opt)
+	}
+	nodes, found := rqliteNodes.Load(path)
+	if !found {
+		started, err := rqlitetest.Start(context.Background(), path+".rqlite", 1, rqlitetest.Options{})
+		if err != nil {
+			panic(err)
+		}
+		nodes = started
+		rqliteNodes.Store(path, nodes)
+	}
+	return newRqlite(nodes.(*rqlitetest.Nodes).Address(0), opt)
+}
+
+// addressOf is what another process calls the ledger.
+func addressOf(l *Ledger) string {
+	if e, ok := l.engine.(*rqlite); ok {
+		return scheme + strings.TrimPrefix(e.nodes[0], "http://")
+	}
+	return l.path
+}
+
+// retire ends the node that stands for a file.
+func retire(path string) {
+	if nodes, found := rqliteNodes.LoadAndDelete(path); found {
+		nodes.(*rqlitetest.Nodes).Stop()
+	}
+}
+
+// needsFile skips a test of what only a ledger in one file has.
+func needsFile(t testing.TB) {
+	t.Helper()
+	if os.Getenv(engineVariable) == "rqlite" {
+		t.Skip("this is about a file")
+	}
+}
+
 // fileOf is the engine of a ledger that is in one file.
-func fileOf(l *Ledger) *sqlite {
+func fileOf(t testing.TB, l *Ledger) *sqlite {
+	t.Helper()
+	needsFile(t)
 	switch e := l.engine.(type) {
 	case twice:
 		return e.engine.(*sqlite)

@@ -10,6 +10,7 @@ import (
 
 func TestFollowerReadsABackupThatIsRestoredIntoTheFile(t *testing.T) {
 	t.Parallel()
+	needsFile(t)
 	at := noon
 	l := newTestLedger(t, Options{Now: func() time.Time { return at }})
 	backup := l.path + ".backup"

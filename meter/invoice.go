@@ -81,6 +81,9 @@ func (i *Invoice) Additional() Cents { return i.Tariff.Charge(i.Billed()) - i.Ta
 // Total is the amount owed.
 func (i *Invoice) Total() Cents { return i.Base() + i.Additional() }
 
+// invoiceStays is what the schema says to who would change a closed bill.
+const invoiceStays = "a closed invoice does not change"
+
 // What can stand against closing or adjusting a month.
 var (
 	ErrMonthClosed = errors.New("the month is closed")

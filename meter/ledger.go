@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,9 @@ type Options struct {
 	Now         func() time.Time // nil: time.Now
 	Host        int64            // which of the hosts that share the ledger; 0: the first
 	Actor       string           // who changes accounts, for their history
+	Beside      string           // files that belong to the ledger and are this machine's begin so; empty: as its own
+	Credentials string           // file with the line USER:PASSWORD for the nodes of rqlite; empty: none are needed
+	TLS         *tls.Config      // of connections to them; nil: none
 	BusyTimeout time.Duration    // how long to wait for another process's write; 0: 5 s
 	Logger      *slog.Logger     // nil: discard
 }
@@ -61,7 +65,7 @@ func New(path string, opt Options) *Ledger {
 // [ErrUnavailable].
 func Open(ctx context.Context, path string, opt Options) (*Ledger, error) {
 	l := newLedger(path, opt)
-	if opt.Create {
+	if opt.Create && !remote(path) {
 		if err := create(path); err != nil {
 			return nil, err
 		}
@@ -73,7 +77,12 @@ func Open(ctx context.Context, path string, opt Options) (*Ledger, error) {
 }
 
 // newEngine makes the engine of the ledger at path. The tests put others in its place.
-var newEngine = func(path string, opt Options) engine { return &sqlite{path: path, opt: opt} }
+var newEngine = func(path string, opt Options) engine {
+	if remote(path) {
+		return newRqlite(path, opt)
+	}
+	return &sqlite{path: path, opt: opt}
+}
 
 func newLedger(path string, opt Options) *Ledger {
 	if opt.Location == nil {
@@ -81,6 +90,9 @@ func newLedger(path string, opt Options) *Ledger {
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
+	}
+	if opt.Beside == "" {
+		opt.Beside = path
 	}
 	if opt.Host == 0 {
 		opt.Host = 1

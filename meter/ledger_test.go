@@ -19,7 +19,9 @@ import (
 func newTestLedger(t testing.TB, opt Options) *Ledger {
 	t.Helper()
 	opt.Create = true
-	l, err := Open(t.Context(), filepath.Join(t.TempDir(), "mailbag.db"), opt)
+	path := filepath.Join(t.TempDir(), "mailbag.db")
+	t.Cleanup(func() { retire(path) })
+	l, err := Open(t.Context(), path, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +106,7 @@ func TestEmptyFileIsNoLedger(t *testing.T) {
 
 func TestGarbageIsNoLedger(t *testing.T) {
 	t.Parallel()
+	needsFile(t)
 	path := filepath.Join(t.TempDir(), "garbage.db")
 	if err := os.WriteFile(path, []byte("this is not a database, whatever its name says"), 0o600); err != nil {
 		t.Fatal(err)
@@ -147,7 +150,7 @@ func TestOpenTwiceAtOnceMigratesOnce(t *testing.T) {
 func TestLedgerIsWrittenAheadAndInFull(t *testing.T) {
 	t.Parallel()
 	l := newTestLedger(t, Options{})
-	file, err := fileOf(l).current(t.Context())
+	file, err := fileOf(t, l).current(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +168,7 @@ func TestLedgerIsWrittenAheadAndInFull(t *testing.T) {
 // lock takes the write lock of the ledger as another process would, until release is called.
 func lock(t *testing.T, path string) (release func()) {
 	t.Helper()
+	needsFile(t)
 	db, err := sql.Open("sqlite3", "file:"+path+"?_txlock=exclusive")
 	if err != nil {
 		t.Fatal(err)
@@ -205,6 +209,7 @@ func TestFollowerRecoversFromALockedLedger(t *testing.T) {
 
 func TestFollowerKeepsItsSnapshotWhileTheLedgerIsAway(t *testing.T) {
 	t.Parallel()
+	needsFile(t)
 	l := newTestLedger(t, Options{})
 	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
 	daemon := New(l.path, Options{})
@@ -233,6 +238,7 @@ func TestFollowerKeepsItsSnapshotWhileTheLedgerIsAway(t *testing.T) {
 
 func TestFollowerOpensTheFileThatComesInPlaceOfTheOld(t *testing.T) {
 	t.Parallel()
+	needsFile(t)
 	old, other := newTestLedger(t, Options{}), newTestLedger(t, Options{})
 	mustAdd(t, old, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
 	mustAdd(t, other, Account{Name: "globex", Mode: Backup, Domains: []string{"globex.example"}})
@@ -327,6 +333,7 @@ func TestFreshIsAsNewAsTheLedgerAndReadsNothingTwice(t *testing.T) {
 	if n := read.Load(); n > 2+changes { // at first, and with the account
 		t.Errorf("the directory was read %d times for %d changes", n, changes)
 	}
+	needsFile(t)
 	if err := os.Rename(l.path, l.path+".away"); err != nil {
 		t.Fatal(err)
 	}
@@ -449,6 +456,7 @@ func TestMonthIsTheSumOfItsDays(t *testing.T) {
 
 func TestTheLogIsShortAgainAfterItWasLong(t *testing.T) {
 	t.Parallel()
+	needsFile(t)
 	l, _ := twoAccounts(t, Options{})
 	size := func() int64 {
 		info, err := os.Stat(l.path + "-wal")

@@ -63,7 +63,7 @@ func TestAListingThatNobodyReadsLetsTheLogBeEmptied(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustAdd(t, l, Account{Name: what, Mode: Backup})
-		file, err := fileOf(l).current(t.Context())
+		file, err := fileOf(t, l).current(t.Context())
 		if err == nil {
 			err = file.settle(t.Context())
 		}

@@ -80,7 +80,7 @@ func NewRecorder(l *Ledger, commit func(batch int, took time.Duration, err error
 	if commit == nil {
 		commit = func(int, time.Duration, error) {}
 	}
-	r := &Recorder{ledger: l, commit: commit, underway: newUnderway(l.path + "-underway"), most: enough, wake: make(chan struct{}, 1), many: make(chan struct{}, 1), stop: make(chan struct{})}
+	r := &Recorder{ledger: l, commit: commit, underway: newUnderway(l.opt.Beside + "-underway"), most: enough, wake: make(chan struct{}, 1), many: make(chan struct{}, 1), stop: make(chan struct{})}
 	r.done.Go(r.run)
 	return r
 }
@@ -100,7 +100,11 @@ func (r *Recorder) Record(m Message, answer func() error) error {
 		return unavailable(err)
 	}
 	if err := r.write(&pending{message: m, former: former, result: make(chan error, 1)}); err != nil {
-		r.underway.leave(place)
+		if errors.Is(err, errUnknown) { // it may be counted, or be before long
+			r.takeBack(entry{place, m.Instance, m.Fingerprint})
+		} else {
+			r.underway.leave(place)
+		}
 		r.underway.doubt(former)
 		return err
 	}

@@ -74,8 +74,7 @@ func migrate(ctx context.Context, db *sql.DB, create bool) error {
 		return err
 	}
 	if version > len(migrations) {
-		return fmt.Errorf("%w: the ledger is of version %d and this mailbag knows up to %d; install the newer mailbag",
-			ErrUnavailable, version, len(migrations))
+		return otherVersion(version)
 	}
 	if version == 0 && !create {
 		return fmt.Errorf("%w: the file is empty; restore it from a backup, or make a new ledger by adding an account", ErrDamaged)
@@ -89,4 +88,9 @@ func migrate(ctx context.Context, db *sql.DB, create bool) error {
 		return err
 	}
 	return tx.Commit()
+}
+
+// otherVersion is what is said of the ledger of a newer program.
+func otherVersion(version int) error {
+	return fmt.Errorf("%w: the ledger is of version %d and this mailbag knows up to %d; install the newer mailbag", ErrUnavailable, version, len(migrations))
 }

@@ -26,6 +26,7 @@ func olderLedger(t *testing.T, version int, statements string) *Ledger {
 // olderFile makes the file of such a ledger.
 func olderFile(t *testing.T, version int, statements string) string {
 	t.Helper()
+	needsFile(t)
 	path := filepath.Join(t.TempDir(), "mailbag.db")
 	db, err := sql.Open(driverName, path)
 	if err != nil {
@@ -47,7 +48,7 @@ func TestALedgerThatIsBroughtUpToDateIsWaitedFor(t *testing.T) {
 	path := olderFile(t, len(migrations)-1, "")
 	impatient := Options{BusyTimeout: time.Millisecond}
 	other := newLedger(path, impatient)
-	db, err := sql.Open(driverName, fileOf(other).dsn("rw"))
+	db, err := sql.Open(driverName, fileOf(t, other).dsn("rw"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -259,8 +259,10 @@ func (l *sqlite) write(ctx context.Context, token string, batch []statement) (di
 		}
 	}
 	begun := time.Now()
-	err = tx.Commit()
-	return time.Since(begun), told(err)
+	if err = tx.Commit(); err != nil { // what came to the disk of it can be found there after a crash
+		err = fmt.Errorf("%w: %w", errUnknown, told(err))
+	}
+	return time.Since(begun), err
 }
 
 func (l *sqlite) backup(ctx context.Context, path string) error {

@@ -24,7 +24,7 @@ import (
 // TestMain has SQLite say how it would execute every statement that the tests of the package did.
 func TestMain(m *testing.M) {
 	if where := os.Getenv(dyingAt); where != "" {
-		die(where, os.Getenv(dyingWith))
+		die(where, os.Getenv(dyingWith), os.Getenv(dyingBeside))
 	}
 	flag.Parse()
 	sql.Register("listener", listener{})

@@ -14,7 +14,7 @@ import (
 )
 
 // dyingAt names, in the environment of a child of the tests, where it is to stand still until it is killed.
-const dyingAt, dyingWith = "MAILBAG_TEST_DYING_AT", "MAILBAG_TEST_LEDGER"
+const dyingAt, dyingWith, dyingBeside = "MAILBAG_TEST_DYING_AT", "MAILBAG_TEST_LEDGER", "MAILBAG_TEST_BESIDE"
 
 // repeated is what the tests' sender repeats.
 var repeated = Fingerprint{1, 2, 3}
@@ -27,7 +27,7 @@ func fromSender(d *Directory, queueID string) Message {
 }
 
 // die records a message, says when it has come to the place, and stays there.
-func die(where, path string) {
+func die(where, address, beside string) {
 	stay := func(here string) error {
 		if here == where {
 			fmt.Println(here)
@@ -35,7 +35,7 @@ func die(where, path string) {
 		}
 		return nil
 	}
-	l := New(path, Options{})
+	l := New(address, Options{Beside: beside})
 	d, err := l.Load(context.Background())
 	if err != nil {
 		panic(err)
@@ -45,12 +45,14 @@ func die(where, path string) {
 		panic(err)
 	}
 	stay("answered")
-	busy, err := fileOf(l).current(context.Background())
-	if err == nil {
-		_, err = busy.write.Begin() // so that it is not taken back before the end
-	}
-	if err != nil {
-		panic(err)
+	if file, ok := l.engine.(*sqlite); ok { // so that it is not taken back before the end
+		busy, err := file.current(context.Background())
+		if err == nil {
+			_, err = busy.write.Begin()
+		}
+		if err != nil {
+			panic(err)
+		}
 	}
 	r.Unheard(SpoolInstance(dying))
 	stay("unheard")
@@ -61,7 +63,7 @@ func killed(t *testing.T, where string) (*Ledger, *Directory) {
 	t.Helper()
 	l, d := twoAccounts(t, Options{})
 	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), dyingAt+"="+where, dyingWith+"="+l.path)
+	child.Env = append(os.Environ(), dyingAt+"="+where, dyingWith+"="+addressOf(l), dyingBeside+"="+l.path)
 	child.Stderr = os.Stderr
 	out, err := child.StdoutPipe()
 	if err != nil {
