@@ -190,7 +190,8 @@ func dump(ctx context.Context, from querier) (string, error) {
 			break
 		}
 		fmt.Fprintln(&all, name)
-		err = readRows(ctx, from, query{statement{sql: "SELECT " + strings.Join(columns, " || ',' || ") + " AS line FROM \"" + name + "\" ORDER BY line"}, func(r scanner) error {
+		// The plans of statements that begin otherwise are not looked at.
+		err = readRows(ctx, from, query{statement{sql: "/* all */ SELECT " + strings.Join(columns, " || ',' || ") + " AS line FROM \"" + name + "\" ORDER BY line"}, func(r scanner) error {
 			var line string
 			err := r.Scan(&line)
 			fmt.Fprintln(&all, line)
