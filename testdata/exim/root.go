@@ -137,4 +137,4 @@ func (r *root) processes() []int {
 	return pids
 }
 
-const stopWithin = 10 * time.Second // a deadline that only a broken Exim meets
+const stopWithin = time.Minute // a deadline that only a broken Exim meets

@@ -20,7 +20,7 @@ import (
 
 // Deadlines that only a broken Postfix meets.
 const (
-	readyWithin = 30 * time.Second
+	readyWithin = time.Minute
 	stopWithin  = 10 * time.Second
 	poll        = 10 * time.Millisecond
 )

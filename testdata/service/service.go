@@ -22,7 +22,7 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-const patience = 30 * time.Second // for a daemon to come up, or for the MTA to do its part
+const patience = time.Minute // for a daemon to come up, or for the MTA to do its part
 
 // Service is mailbag at a directory. Its own daemon is mailbag-policyd, without which there is nothing.
 type Service struct {
