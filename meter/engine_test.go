@@ -41,7 +41,7 @@ var rqliteNodes sync.Map
 
 // onRqlite is the engine of a node that stands for a file. It is started at the file's first use that may make one.
 func onRqlite(path string, opt Options) engine {
-	if remote(path) {
+	if Remote(path) {
 		return newRqlite(path, opt)
 	}
 	nodes, found := rqliteNodes.Load(path)
@@ -59,7 +59,7 @@ func onRqlite(path string, opt Options) engine {
 // addressOf is what another process calls the ledger.
 func addressOf(l *Ledger) string {
 	if e, ok := l.engine.(*rqlite); ok {
-		return scheme + strings.TrimPrefix(e.nodes[0], "http://")
+		return Scheme + strings.TrimPrefix(e.nodes[0], "http://")
 	}
 	return l.path
 }

@@ -2,7 +2,6 @@ package meter
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,7 +36,9 @@ type Options struct {
 	Actor       string           // who changes accounts, for their history
 	Beside      string           // files that belong to the ledger and are this machine's begin so; empty: as its own
 	Credentials string           // file with the line USER:PASSWORD for the nodes of rqlite; empty: none are needed
-	TLS         *tls.Config      // of connections to them; nil: none
+	CA          string           // PEM file of who signed their certificates; empty: they are reached without TLS
+	Certificate string           // PEM file of the chain by which they know this machine; empty: they need not
+	Key         string           // and of its key
 	BusyTimeout time.Duration    // how long to wait for another process's write; 0: 5 s
 	Logger      *slog.Logger     // nil: discard
 }
@@ -65,7 +66,7 @@ func New(path string, opt Options) *Ledger {
 // [ErrUnavailable].
 func Open(ctx context.Context, path string, opt Options) (*Ledger, error) {
 	l := newLedger(path, opt)
-	if opt.Create && !remote(path) {
+	if opt.Create && !Remote(path) {
 		if err := create(path); err != nil {
 			return nil, err
 		}
@@ -78,7 +79,7 @@ func Open(ctx context.Context, path string, opt Options) (*Ledger, error) {
 
 // newEngine makes the engine of the ledger at path. The tests put others in its place.
 var newEngine = func(path string, opt Options) engine {
-	if remote(path) {
+	if Remote(path) {
 		return newRqlite(path, opt)
 	}
 	return &sqlite{path: path, opt: opt}

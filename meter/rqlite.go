@@ -39,9 +39,10 @@ type rqlite struct {
 	unknown []string // tokens of batches of which it is not known whether they were done, or will be
 }
 
-const (
-	scheme = "rqlite://"
+// Scheme is what the address of a ledger on nodes begins with.
+const Scheme = "rqlite://"
 
+const (
 	// writesWithin is for how long a write is tried: a new leader is there after a second, and the MTA waits for longer.
 	writesWithin = 10 * time.Second
 	readsWithin  = 5 * time.Second
@@ -60,24 +61,24 @@ const (
 	maxAnswer = 4 << 10
 )
 
-// remote reports whether a ledger is on nodes of rqlite, which are named as in rqlite://127.0.0.1:4001,mx-b:4001.
-func remote(address string) bool { return strings.HasPrefix(address, scheme) }
+// Remote reports whether a ledger is on nodes of rqlite, which are named as in rqlite://127.0.0.1:4001,mx-b:4001.
+func Remote(address string) bool { return strings.HasPrefix(address, Scheme) }
 
 func newRqlite(address string, opt Options) *rqlite {
 	e := &rqlite{opt: opt}
 	protocol := "http://"
-	if opt.TLS != nil {
+	if opt.CA != "" {
 		protocol = "https://"
 	}
-	for node := range strings.SplitSeq(strings.TrimPrefix(address, scheme), ",") {
+	for node := range strings.SplitSeq(strings.TrimPrefix(address, Scheme), ",") {
 		if _, _, err := net.SplitHostPort(node); err != nil {
-			e.invalid = fmt.Errorf("%w: %q is no node of rqlite; write %sHOST:PORT, with commas between several", ErrUnavailable, node, scheme)
+			e.invalid = fmt.Errorf("%w: %q is no node of rqlite; write %sHOST:PORT, with commas between several", ErrUnavailable, node, Scheme)
 		}
 		e.nodes = append(e.nodes, protocol+node)
 	}
 	e.http = &http.Client{Transport: &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: attempt}).DialContext,
-		TLSClientConfig:     opt.TLS,
+		DialTLSContext:      opt.dialTLS,
 		MaxIdleConnsPerHost: maxReaders + 4,
 		IdleConnTimeout:     time.Minute,
 	}}

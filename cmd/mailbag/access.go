@@ -18,7 +18,7 @@ import (
 // lacking makes an error of a ledger that is kept from somebody say what he lacks.
 func lacking(ledger string, err error) error {
 	switch {
-	case os.Geteuid() == 0 || !errors.Is(err, meter.ErrUnavailable) || errors.Is(err, meter.ErrNoLedger):
+	case os.Geteuid() == 0 || meter.Remote(ledger) || !errors.Is(err, meter.ErrUnavailable) || errors.Is(err, meter.ErrNoLedger):
 		return err
 	case errors.Is(unix.Access(ledger, unix.R_OK), unix.EACCES):
 		return fmt.Errorf("you may not read the ledger %s; use sudo, or be a member of the group %s to look at it", ledger, groupOf(ledger))

@@ -51,12 +51,14 @@ func (c *console) open(ctx context.Context, create bool) (*desk, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir := filepath.Dir(s.Database); create {
+	if dir := filepath.Dir(s.Beside()); create {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("the directory %s of the ledger does not exist; make it, owned by the user that the daemons run as, or change the key database in the settings", dir)
 		}
 	}
-	l, err := meter.Open(ctx, s.Database, meter.Options{Create: create, Location: s.Billing.Location, Actor: actor(), Now: c.now})
+	opt := s.Ledger()
+	opt.Create, opt.Actor, opt.Now = create, actor(), c.now
+	l, err := meter.Open(ctx, s.Database, opt)
 	if err != nil {
 		return nil, lacking(s.Database, err)
 	}

@@ -62,13 +62,13 @@ func (p *patient) examineFiles(ctx context.Context) []diagnosis {
 // belongings are what is looked at: of Maildirs a sample, for there may be millions.
 func (p *patient) belongings(ctx context.Context) []belonging {
 	s := p.settings
-	state := filepath.Dir(s.Database)
+	state := filepath.Dir(s.Beside())
 	all := []belonging{{s.TLS.Certificate, access.Read, "", noFile(s.TLS.Certificate)}, {s.TLS.Key, access.Read, "", noFile(s.TLS.Key)}, {state, everything, state, noLedger}}
 	if s.File != "" {
 		all = append(all, belonging{s.File, access.Read, "", ""})
 	}
 	for _, end := range []string{"", "-wal", "-shm", "-underway"} {
-		all = append(all, belonging{s.Database + end, access.Read | access.Write, state, noLedger})
+		all = append(all, belonging{s.Beside() + end, access.Read | access.Write, state, noLedger})
 	}
 	for _, dir := range []string{s.Policy.Tables, s.POP.Maildirs} {
 		all = append(all, belonging{dir, everything, dir, ""})

@@ -49,7 +49,7 @@ const (
 )
 
 func (p *patient) examineDisks(context.Context) []diagnosis {
-	directories := []string{filepath.Dir(p.settings.Database), p.settings.POP.Maildirs, p.settings.Policy.Tables, p.settings.Turn.Sockets}
+	directories := []string{filepath.Dir(p.settings.Beside()), p.settings.POP.Maildirs, p.settings.Policy.Tables, p.settings.Turn.Sockets}
 	if p.identity != nil {
 		directories = append(directories, p.identity.Directories...)
 	}

@@ -275,7 +275,9 @@ type opened struct {
 }
 
 func (p *patient) openLedger(ctx context.Context) (opened, error) {
-	l, err := meter.Open(ctx, p.settings.Database, meter.Options{Location: p.settings.Billing.Location, Now: p.now, BusyTimeout: p.pace.first / 2})
+	opt := p.settings.Ledger()
+	opt.Now, opt.BusyTimeout = p.now, p.pace.first/2
+	l, err := meter.Open(ctx, p.settings.Database, opt)
 	if err != nil {
 		return opened{}, err
 	}

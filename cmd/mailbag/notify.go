@@ -139,7 +139,7 @@ func (d *desk) notify(ctx context.Context, dryRun bool) ([]sentNotice, error) {
 // alone keeps a second run from sending the same notices at the same time. The ledger's file itself is not locked,
 // because that would disturb SQLite's locks.
 func (d *desk) alone(ctx context.Context) (release func(), err error) {
-	release, err = claim.Take(ctx, d.settings.Database, 0)
+	release, err = claim.Take(ctx, d.settings.Beside(), 0)
 	switch {
 	case errors.Is(err, claim.ErrTaken):
 		return nil, errors.New("another mailbag notify runs at this moment; nothing was done")

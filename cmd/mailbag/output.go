@@ -117,8 +117,8 @@ func refuseOwnPlace(s *settings.Settings, path string) error {
 			return fmt.Errorf("%s is the name of %s; name another file", path, own.what)
 		}
 	}
-	ledgers := []string{s.Database}
-	if real, err := filepath.EvalSymlinks(s.Database); err == nil {
+	ledgers := []string{s.Beside()}
+	if real, err := filepath.EvalSymlinks(s.Beside()); err == nil {
 		ledgers = append(ledgers, real)
 	}
 	for _, ledger := range ledgers {

@@ -25,7 +25,9 @@ var errStalled = errors.New("the ledger is not followed any longer")
 // Open begins to follow the accounts, and shows in the metrics how that goes. Unless it is nil, changed is called when they
 // have been read for the first time, and after each change; the accounts are not followed meanwhile.
 func (l *Ledger) Open(s *settings.Settings, log *slog.Logger, metrics prometheus.Registerer, changed func(l *meter.Ledger, first bool)) (*meter.Ledger, *meter.Follower) {
-	l.ledger = meter.New(s.Database, meter.Options{Location: s.Billing.Location, Logger: log})
+	opt := s.Ledger()
+	opt.Logger = log
+	l.ledger = meter.New(s.Database, opt)
 	f := meter.Follow(context.Background(), l.ledger, log, func(old, _ *meter.Directory) {
 		if changed != nil {
 			changed(l.ledger, old == nil)

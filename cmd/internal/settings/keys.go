@@ -21,8 +21,14 @@ type key struct {
 var keys = []key{
 	{"hostname", "", restart(turnd, popd), into(func(s *Settings) *string { return &s.Hostname }, optional(hostname))},
 	{"mta", AutoMTA, restart(policyd, turnd, popd), into(func(s *Settings) *string { return &s.MTA }, mailSystem)},
-	{"database", "/var/lib/mailbag/mailbag.db", restart(policyd, turnd, popd), into(func(s *Settings) *string { return &s.Database }, absolutePath)},
+	{"database", "/var/lib/mailbag/mailbag.db", restart(policyd, turnd, popd), into(func(s *Settings) *string { return &s.Database }, database)},
 	{"proxies", []any{}, reload(turnd, popd), into(func(s *Settings) *[]netip.Addr { return &s.Proxies }, list(ipAddress))},
+
+	{"cluster.credentials", "", restart(policyd, turnd, popd), into(func(s *Settings) *string { return &s.Cluster.Credentials }, optional(absolutePath))},
+	{"cluster.ca", "", restart(policyd, turnd, popd), into(func(s *Settings) *string { return &s.Cluster.CA }, optional(absolutePath))},
+	{"cluster.certificate", "", restart(policyd, turnd, popd), into(func(s *Settings) *string { return &s.Cluster.Certificate }, optional(absolutePath))},
+	{"cluster.key", "", restart(policyd, turnd, popd), into(func(s *Settings) *string { return &s.Cluster.Key }, optional(absolutePath))},
+	{"cluster.state", "/var/lib/mailbag", restart(policyd, turnd, popd), into(func(s *Settings) *string { return &s.Cluster.State }, absolutePath)},
 
 	{"tls.certificate", "/etc/mailbag/tls/fullchain.pem", reload(turnd, popd), into(func(s *Settings) *string { return &s.TLS.Certificate }, absolutePath)},
 	{"tls.key", "/etc/mailbag/tls/privkey.pem", reload(turnd, popd), into(func(s *Settings) *string { return &s.TLS.Key }, absolutePath)},

@@ -47,6 +47,9 @@ func Parse(text string) (*Settings, error) {
 		}
 	}
 	if len(r.mistakes) == 0 {
+		r.agree()
+	}
+	if len(r.mistakes) == 0 {
 		return r.settings, nil
 	}
 	slices.SortFunc(r.mistakes, func(a, b *KeyError) int {
@@ -125,6 +128,17 @@ func (r *reader) unknown(name toml.Key, value toml.Primitive) {
 	r.mistakes = r.mistakes[:before]
 	for key, v := range inside {
 		r.unknown(append(slices.Clone(name), key), v)
+	}
+}
+
+// agree notes what is wrong with keys together.
+func (r *reader) agree() {
+	c := r.settings.Cluster
+	switch {
+	case (c.Certificate == "") != (c.Key == ""):
+		r.mistakes = append(r.mistakes, &KeyError{Key: "cluster.certificate", Err: errors.New("goes with cluster.key: name both files, or none")})
+	case c.Certificate != "" && c.CA == "":
+		r.mistakes = append(r.mistakes, &KeyError{Key: "cluster.certificate", Err: errors.New("is of no use without cluster.ca, by which TLS is spoken at all")})
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"time"
 
 	// Billing days must not depend on whether the system's zone files are installed; those go first.
@@ -37,13 +38,14 @@ const maxFile = 1 << 20
 
 // Settings are the values of every key. See packaging/mailbag.toml for what they mean to the operator.
 type Settings struct {
-	File     string   // what was read; empty when there is no file and all is default
-	Ignored  []string // keys in it that have no meaning any more, and what became of them
-	Hostname string   // empty: the host's own name
-	MTA      string   // "postfix", "exim", or AutoMTA
-	Database string
+	File     string       // what was read; empty when there is no file and all is default
+	Ignored  []string     // keys in it that have no meaning any more, and what became of them
+	Hostname string       // empty: the host's own name
+	MTA      string       // "postfix", "exim", or AutoMTA
+	Database string       // path of the ledger, or where its nodes are: see [meter.Remote]
 	Proxies  []netip.Addr // whose connections to customers' ports begin with a PROXY header
 
+	Cluster   Cluster
 	TLS       TLS
 	Limits    Limits
 	Billing   Billing
@@ -59,6 +61,15 @@ const AutoMTA = "auto"
 
 // ByMTA is to release mail by the MTA's own way.
 const ByMTA = "mta"
+
+// Cluster is how a ledger on nodes of rqlite is reached. What no file is named for is not needed.
+type Cluster struct {
+	Credentials string // file with the line USER:PASSWORD
+	CA          string // PEM file of who signed the nodes' certificates; empty: they are reached without TLS
+	Certificate string // PEM file of the chain by which the nodes know this host
+	Key         string // and of its key
+	State       string // directory of what is this host's own of the ledger
+}
 
 // TLS names the PEM files of the certificate chain and its key.
 type TLS struct {
@@ -127,6 +138,24 @@ type POP struct {
 	Deliver    Address
 	Maildirs   string
 	Metrics    Address // zero: no metrics
+}
+
+// Beside is how the paths begin of what belongs to the ledger and is this host's own.
+func (s *Settings) Beside() string {
+	if meter.Remote(s.Database) {
+		return filepath.Join(s.Cluster.State, "mailbag.db")
+	}
+	return s.Database
+}
+
+// Ledger is what the settings say of how to open it.
+func (s *Settings) Ledger() meter.Options {
+	return meter.Options{
+		Location:    s.Billing.Location,
+		Beside:      s.Beside(),
+		Credentials: s.Cluster.Credentials,
+		CA:          s.Cluster.CA, Certificate: s.Cluster.Certificate, Key: s.Cluster.Key,
+	}
 }
 
 // Load reads the file that the flag --config names, else the one that MAILBAG_CONFIG names, else

@@ -60,6 +60,7 @@ func TestDefaults(t *testing.T) {
 	want := &Settings{
 		MTA:       AutoMTA,
 		Database:  "/var/lib/mailbag/mailbag.db",
+		Cluster:   Cluster{State: "/var/lib/mailbag"},
 		TLS:       TLS{Certificate: "/etc/mailbag/tls/fullchain.pem", Key: "/etc/mailbag/tls/privkey.pem"},
 		Limits:    Limits{Messages: 100000, Bytes: 1e9, OnLimit: meter.Bill},
 		Billing:   Billing{Currency: "USD", BasePrice: 1000, TierPrice: 1000, Location: time.UTC},
@@ -144,9 +145,30 @@ release = "exim -M {id}"
 	}
 }
 
+func TestLedgerOnNodesHasItsOwnFilesInTheStateDirectory(t *testing.T) {
+	t.Parallel()
+	const nodes = "rqlite://127.0.0.1:4001,mx-b:4001,[2001:db8::5]:4001"
+	s, err := Parse("database = '" + nodes + "'\n[cluster]\nstate = '/srv/mailbag/'\ncredentials = '/c'\nca = '/ca'\ncertificate = '/cert'\nkey = '/key'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := meter.Options{Location: time.UTC, Beside: "/srv/mailbag/mailbag.db", Credentials: "/c", CA: "/ca", Certificate: "/cert", Key: "/key"}
+	if diff := cmp.Diff(want, s.Ledger(), sameText); diff != "" || s.Database != nodes {
+		t.Errorf("the ledger is at %s (-want +got):\n%s", s.Database, diff)
+	}
+	if s = Default(); s.Beside() != s.Database {
+		t.Errorf("beside the ledger %s is %s", s.Database, s.Beside())
+	}
+}
+
 func TestMistakesNameTheKeyAndTheLine(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, text, want string }{
+		{"nodes without a port", "database = 'rqlite://mx-a,mx-b:4001'", `line 1: database: "mx-a" is no node of rqlite: write rqlite://HOST:PORT, with commas between several`},
+		{"no nodes", "database = 'rqlite://'", `line 1: database: "" is no node of rqlite: write rqlite://HOST:PORT, with commas between several`},
+		{"other nodes", "database = 'http://mx-a:4001'", `line 1: database: the path "http://mx-a:4001" must begin with /`},
+		{"certificate without its key", "[cluster]\ncertificate = '/c'\nca = '/ca'", "cluster.certificate: goes with cluster.key: name both files, or none"},
+		{"certificate without a CA", "[cluster]\ncertificate = '/c'\nkey = '/k'", "cluster.certificate: is of no use without cluster.ca, by which TLS is spoken at all"},
 		{"unknown key in a section", "[limits]\nmesages = 5\n", "line 2: limits.mesages: there is no such key; [limits] has messages, bytes, on_limit"},
 		{"unknown key on top", "\n\ndatabse = 'x'\n", "line 3: databse: there is no such key or section"},
 		{"unknown section", "[limit]\nmessages = 5\n", "line 1: limit: there is no such key or section"},

@@ -173,6 +173,25 @@ func silence(value any) (time.Duration, error) {
 	return d, err
 }
 
+// database reads the path of a file, or the nodes that have the ledger.
+func database(value any) (string, error) {
+	s, err := text(value, "a path")
+	if err != nil || !meter.Remote(s) {
+		return absolutePath(value)
+	}
+	nodes := strings.Split(strings.TrimPrefix(s, meter.Scheme), ",")
+	if len(nodes) > maxList {
+		return "", fmt.Errorf("has %d nodes, at most %d are allowed", len(nodes), maxList)
+	}
+	for _, node := range nodes {
+		a, err := ParseAddress(node)
+		if err != nil || a.Network == "unix" || strings.HasPrefix(a.Address, ":") || strings.HasSuffix(a.Address, ":0") {
+			return "", fmt.Errorf("%q is no node of rqlite: write %sHOST:PORT, with commas between several", node, meter.Scheme)
+		}
+	}
+	return s, nil
+}
+
 func absolutePath(value any) (string, error) {
 	s, err := text(value, "a path")
 	if err != nil {
