@@ -14,10 +14,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	postfixtest "mailbag/testdata/postfix"
 )
 
 // program is the server.
@@ -36,7 +39,9 @@ func Available() error {
 
 // Nodes are those of one ledger.
 type Nodes struct {
-	All []*Node
+	All     []*Node
+	Network *Network // nil where they reach each other directly
+
 	dir string
 }
 
@@ -44,6 +49,7 @@ type Nodes struct {
 type Node struct {
 	HTTP, Raft string // addresses that are the node's, whoever else passes on what comes for it
 
+	from []string // its HTTP address as each machine reaches it
 	args []string
 
 	mu     sync.Mutex
@@ -53,29 +59,42 @@ type Node struct {
 
 // Options of nodes. The zero value is that of nodes that reach each other, without credentials.
 type Options struct {
-	// Advertise returns the addresses by which the others reach a node, in place of its own: those of proxies.
-	Advertise func(node int, http, raft string) (string, string)
-	Args      []string // more arguments
+	Network bool     // the nodes are on machines of their own, between which the network can be cut
+	Args    []string // more arguments
 }
 
 // Start starts so many nodes in a directory, and waits until they have a leader.
 func Start(ctx context.Context, dir string, n int, opt Options) (*Nodes, error) {
 	all := &Nodes{dir: dir}
-	var join []string
-	for i := range n {
-		http, raft := freePort(), freePort()
-		node := &Node{HTTP: http, Raft: raft}
-		advertisedHTTP, advertisedRaft := http, raft
-		if opt.Advertise != nil {
-			advertisedHTTP, advertisedRaft = opt.Advertise(i, http, raft)
+	for range n {
+		node := &Node{}
+		for _, at := range []*string{&node.HTTP, &node.Raft} {
+			port, err := postfixtest.FreePort()
+			if err != nil {
+				return nil, err
+			}
+			*at = fmt.Sprintf("127.0.0.1:%d", port)
 		}
-		join = append(join, advertisedRaft)
+		node.from = slices.Repeat([]string{node.HTTP}, n)
+		all.All = append(all.All, node)
+	}
+	if opt.Network {
+		all.Network = newNetwork()
+		all.Network.nodes = all.All
+	}
+	var join []string
+	for i, node := range all.All {
+		raft, err := all.lay(i)
+		if err != nil {
+			all.Stop()
+			return nil, err
+		}
+		join = append(join, raft)
 		node.args = append([]string{
-			"-node-id", fmt.Sprint(i + 1), "-http-addr", http, "-raft-addr", raft, "-http-adv-addr", advertisedHTTP, "-raft-adv-addr", advertisedRaft,
+			"-node-id", fmt.Sprint(i + 1), "-http-addr", node.HTTP, "-raft-addr", node.Raft, "-raft-adv-addr", raft,
 			"-fk", "-auto-optimize-int", "0", "-raft-timeout", "300ms", "-raft-election-timeout", "300ms", "-raft-leader-lease-timeout", "200ms",
 			"-bootstrap-expect", fmt.Sprint(n), "-raft-log-level", "ERROR",
 		}, opt.Args...)
-		all.All = append(all.All, node)
 	}
 	for i, node := range all.All {
 		node.args = append(node.args, "-join", strings.Join(join, ","), filepath.Join(dir, fmt.Sprint("node-", i+1)))
@@ -91,20 +110,28 @@ func Start(ctx context.Context, dir string, n int, opt Options) (*Nodes, error) 
 	return all, nil
 }
 
-func freePort() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
+// lay lays the network to a node, and returns the address by which the other nodes reach it.
+func (n *Nodes) lay(to int) (raft string, err error) {
+	node := n.All[to]
+	if n.Network == nil {
+		return node.Raft, nil
 	}
-	defer l.Close()
-	return l.Addr().String()
+	for from := range n.All {
+		if from != to {
+			whose := func(net.Conn) (int, error) { return from, nil }
+			if node.from[from], err = n.Network.listen(to, node.HTTP, whose); err != nil {
+				return "", err
+			}
+		}
+	}
+	return n.Network.listen(to, node.Raft, n.Network.caller)
 }
 
-// Address is what a ledger on the nodes is called by; first is the number of the one that is asked first.
-func (n *Nodes) Address(first int) string {
+// Address is what a ledger on the nodes is called by on the machine of one of them, by its number. That one is asked first.
+func (n *Nodes) Address(machine int) string {
 	var hosts []string
 	for i := range n.All {
-		hosts = append(hosts, n.All[(first+i)%len(n.All)].HTTP)
+		hosts = append(hosts, n.All[(machine+i)%len(n.All)].from[machine])
 	}
 	return "rqlite://" + strings.Join(hosts, ",")
 }
@@ -167,10 +194,13 @@ func (n *Node) leads() bool {
 	return answer.Request.URL.Host == n.HTTP && answer.StatusCode == http.StatusOK
 }
 
-// Stop kills all nodes.
+// Stop kills all nodes, and ends the network.
 func (n *Nodes) Stop() {
 	for _, node := range n.All {
 		node.Kill()
+	}
+	if n.Network != nil {
+		n.Network.Stop()
 	}
 }
 
@@ -203,6 +233,16 @@ func (n *Node) Start() error {
 	}()
 	n.cmd, n.exited = cmd, exited
 	return nil
+}
+
+// pid is the node's process ID, 0 while it is stopped.
+func (n *Node) pid() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd == nil {
+		return 0
+	}
+	return n.cmd.Process.Pid
 }
 
 // Kill ends a node with SIGKILL.
