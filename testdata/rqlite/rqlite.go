@@ -103,7 +103,7 @@ func Start(ctx context.Context, dir string, n int, opt Options) (*Nodes, error) 
 			return nil, err
 		}
 	}
-	if err := all.wait(ctx); err != nil {
+	if err := all.Wait(ctx); err != nil {
 		all.Stop()
 		return nil, err
 	}
@@ -136,8 +136,8 @@ func (n *Nodes) Address(machine int) string {
 	return "rqlite://" + strings.Join(hosts, ",")
 }
 
-// wait returns when every node knows a leader.
-func (n *Nodes) wait(ctx context.Context) error {
+// Wait returns when every node knows a leader, and has what that had.
+func (n *Nodes) Wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for _, node := range n.All {
@@ -153,7 +153,7 @@ func (n *Nodes) wait(ctx context.Context) error {
 }
 
 func (n *Node) ready(ctx context.Context) bool {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTP+"/readyz", nil)
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTP+"/readyz?sync", nil)
 	if err != nil {
 		return false
 	}

@@ -64,8 +64,19 @@ func TestKilledAgainAndAgainTheLedgerIsExact(t *testing.T) {
 	close(stop)
 	load.Wait()
 	s.must(s.Stop())
-	s.idle() // what was answered last is being put into the queue
+	t.Logf("%d kills", kills)
+	s.wantCounted(enough, "acme", "globex")
+	if out := s.mailbag("database", "check"); strings.Contains(out, "less than") {
+		t.Error(out)
+	}
+}
 
+// wantCounted fails the test where an account, whose domain is called like it, used another number of messages than the MTA
+// accepted and keeps for it, or where the first has fewer than shows something. What was counted and not answered is taken back
+// a little later.
+func (s *story) wantCounted(enough int64, accounts ...string) {
+	s.t.Helper()
+	s.idle() // what was answered last is being put into the queue
 	list, err := s.mta.Queue()
 	s.must(err)
 	accepted := map[string]int64{}
@@ -79,17 +90,16 @@ func TestKilledAgainAndAgainTheLedgerIsExact(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d messages accepted over %d kills: %v", len(list), kills, accepted)
-	if len(list) < enough {
-		t.Errorf("only %d messages were accepted; the test shows nothing", len(list))
-	}
-	for _, account := range []string{"acme", "globex"} {
-		if got, want := s.usage(account).Messages, accepted[account+".example"]; got != want {
-			t.Errorf("%s: the ledger has %d messages, Postfix accepted %d", account, got, want)
+	s.t.Logf("accepted: %v", accepted)
+	for i, account := range accounts {
+		want := accepted[account+".example"]
+		got := int64(0)
+		if postfixtest.Wait(time.Minute, "", func() bool { got = s.usage(account).Messages; return got == want }) != nil {
+			s.t.Errorf("%s: the ledger has %d messages, %s accepted %d", account, got, s.mta, want)
 		}
-	}
-	if out := s.mailbag("database", "check"); strings.Contains(out, "less than") {
-		t.Error(out)
+		if i == 0 && want < enough {
+			s.t.Errorf("only %d messages for %s were accepted; the test shows nothing", want, account)
+		}
 	}
 }
 

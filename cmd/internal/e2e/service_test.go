@@ -14,6 +14,7 @@ import (
 
 	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
+	rqlitetest "mailbag/testdata/rqlite"
 	"mailbag/testdata/service"
 )
 
@@ -64,6 +65,8 @@ type story struct {
 	mta     mtatest.Instance
 	postfix *postfixtest.Instance // the same, in a story that only a Postfix can tell
 	zone    *time.Location        // of its bills
+	nodes   *rqlitetest.Nodes     // that have the ledger; nil: it is a file
+	machine int                   // of which of them the story is
 }
 
 // begin builds and starts everything.
@@ -104,6 +107,9 @@ func (s *story) start() {
 	var err error
 	s.Service, err = service.New(binaries, dir, s.mta)
 	s.must(err)
+	if s.nodes != nil {
+		s.set(fmt.Sprintf("%q\n", s.Ledger), fmt.Sprintf("%q\n[cluster]\nstate = %q\n", s.nodes.Address(s.machine), dir))
+	}
 	s.bill(atNoon())
 	s.must(s.Start())
 	s.t.Cleanup(s.end)
