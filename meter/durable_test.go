@@ -10,6 +10,7 @@ import (
 
 func TestAMessageIsOnTheDiskWhenItIsRecorded(t *testing.T) {
 	t.Parallel()
+	needsFile(t)
 	trace := powercut.Watch(t, func(dir string) {
 		l, err := Open(t.Context(), filepath.Join(dir, "mailbag.db"), Options{Create: true})
 		if err != nil {

@@ -28,6 +28,10 @@ func chooseEngine() {
 	case "twice":
 		newEngine = func(path string, opt Options) engine { return twice{of(path, opt)} }
 	case "rqlite":
+		if err := rqlitetest.Available(); err != nil {
+			fmt.Println("skipped:", err)
+			os.Exit(0)
+		}
 		newEngine = onRqlite
 	case "shadow":
 		newEngine = func(path string, opt Options) engine { return shadow{of(path, opt).(*sqlite)} }
@@ -36,24 +40,28 @@ func chooseEngine() {
 	}
 }
 
-// rqliteNodes are the nodes that stand for files, by their paths.
+// idleNodes are those that stand for no file at the moment.
+var idleNodes rqlitetest.Pool
+
+// rqliteNodes are the nodes that stand for files, by their paths: functions that start one, or take one that is idle.
 var rqliteNodes sync.Map
 
-// onRqlite is the engine of a node that stands for a file. It is started at the file's first use that may make one.
+// onRqlite is the engine of a node that stands for a file: for one that is missing or empty, for a backup is one.
 func onRqlite(path string, opt Options) engine {
 	if Remote(path) {
 		return newRqlite(path, opt)
 	}
-	nodes, found := rqliteNodes.Load(path)
-	if !found {
-		started, err := rqlitetest.Start(context.Background(), path+".rqlite", 1, rqlitetest.Options{})
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		return &sqlite{path: path, opt: opt}
+	}
+	node, _ := rqliteNodes.LoadOrStore(path, sync.OnceValue(func() *rqlitetest.Nodes {
+		nodes, err := idleNodes.Take(context.Background())
 		if err != nil {
 			panic(err)
 		}
-		nodes = started
-		rqliteNodes.Store(path, nodes)
-	}
-	return newRqlite(nodes.(*rqlitetest.Nodes).Address(0), opt)
+		return nodes
+	}))
+	return newRqlite(node.(func() *rqlitetest.Nodes)().Address(0), opt)
 }
 
 // addressOf is what another process calls the ledger.
@@ -64,10 +72,10 @@ func addressOf(l *Ledger) string {
 	return l.path
 }
 
-// retire ends the node that stands for a file.
+// retire has the node that stands for a file stand for another one.
 func retire(path string) {
-	if nodes, found := rqliteNodes.LoadAndDelete(path); found {
-		nodes.(*rqlitetest.Nodes).Stop()
+	if node, found := rqliteNodes.LoadAndDelete(path); found {
+		idleNodes.Give(node.(func() *rqlitetest.Nodes)())
 	}
 }
 

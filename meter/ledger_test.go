@@ -130,6 +130,7 @@ func TestLedgerOfNewerVersionIsRefused(t *testing.T) {
 func TestOpenTwiceAtOnceMigratesOnce(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "mailbag.db")
+	t.Cleanup(func() { retire(path) })
 	result := make(chan error)
 	for range 8 {
 		go func() {

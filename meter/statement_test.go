@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 	driverName = "listener"
 	chooseEngine()
 	status := m.Run()
+	idleNodes.Stop()
 	shadowFaults.Range(func(fault, _ any) bool {
 		fmt.Println(fault)
 		status = 1
