@@ -56,7 +56,7 @@ GPG_KEY        =
 # The machines on which the package is tried: Debians with Postfix, or with Exim.
 RELEASES       = bookworm bookworm-exim trixie trixie-exim
 
-.PHONY: all build test test-packages test-exim check bench fuzz demo deb debs apt-repository test-install deps $(KINDS:%=deps-%) exim opensmtpd clean
+.PHONY: all build test test-packages test-exim check bench fuzz demo deb debs apt-repository test-install deps $(KINDS:%=deps-%) test-meter exim opensmtpd rqlited clean
 
 all: build
 
@@ -65,12 +65,17 @@ build: deps-build
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
 
 # go test says of a package whose tests were skipped only that it is ok.
-test: deps-test exim opensmtpd
+test: deps-test exim opensmtpd rqlited
 	@if [ "$$(id -u)" -ne 0 ]; then \
 		echo "not root, so what needs a private Postfix or Exim is skipped; it is in:"; \
 		grep -rlE --include='*_test.go' 'RequirePostfix\(|(postfix|exim|mta)test\.(Prepare|Run)\(' $(SOURCES); \
 	fi
+	@if [ ! -e .cache/rqlited ]; then \
+		echo "no rqlited, so what needs nodes of it is skipped; it is in:"; \
+		grep -rlE --include='*_test.go' 'rqlitetest\.|MAILBAG_TEST_ENGINE' $(SOURCES); \
+	fi
 	@$(MAKE) --no-print-directory -j 2 test-packages test-exim
+	@$(MAKE) --no-print-directory test-meter
 
 # The stories beside Exim are told while all else is tested: they mostly wait.
 test-packages:
@@ -78,6 +83,12 @@ test-packages:
 
 test-exim:
 	MTA=exim $(GO) test -race -timeout 30m ./cmd/internal/e2e
+
+# The ledger again: with each batch written twice, in whatever order SQLite reads, and on rqlite.
+test-meter:
+	for engine in twice shadow $(if $(wildcard .cache/rqlited),rqlite); do \
+		MAILBAG_TEST_ENGINE=$$engine $(GO) test -timeout 30m ./meter || exit 1; \
+	done
 
 check: deps-build
 	@unformatted=$$(gofmt -l $(SOURCES)); if [ -n "$$unformatted" ]; then \
@@ -135,6 +146,15 @@ exim opensmtpd:
 		download="apt-get -qq download -o APT::Sandbox::User=root $(UNPACKED_$@)"; \
 		rm -rf .cache/new-$@ && mkdir -p .cache/new-$@ && cd .cache/new-$@ && { $$download || { apt-get -qq update && $$download; }; } && \
 		for p in *.deb; do dpkg -x $$p . && rm $$p || exit 1; done && rm -rf ../$@ && mv ../new-$@ ../$@ || echo "no $@ for the tests"; \
+	fi
+
+# The server of ledgers on several machines, for the tests, from its Go module.
+rqlited: deps-build
+	@stamp="$$(cat testdata/rqlite/rqlited.mod testdata/rqlite/rqlited.sum | cksum)"; \
+	if [ ! -e .cache/rqlited ] || [ "$$stamp" != "$$(cat .cache/rqlited.built 2>/dev/null)" ]; then \
+		echo "building: rqlited"; mkdir -p .cache; \
+		$(GO) build -modfile=testdata/rqlite/rqlited.mod -o .cache/rqlited github.com/rqlite/rqlite/v8/cmd/rqlited && \
+			echo "$$stamp" >.cache/rqlited.built || echo "no rqlited for the tests"; \
 	fi
 
 # Manual pages and completions are written by a program that runs here.

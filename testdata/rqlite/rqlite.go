@@ -1,6 +1,6 @@
 // Package rqlitetest runs nodes of rqlite for tests and benchmarks, on loopback, with the settings that a mailbag service has.
 //
-// make deps builds the server from its Go module into .cache. Where it could not be had, [Available] says so.
+// "make rqlited" builds the server from its Go module into .cache. Where it could not be had, [Available] says so.
 package rqlitetest
 
 import (
@@ -32,7 +32,7 @@ func program() string {
 // Available returns nil where nodes can be run, or why not.
 func Available() error {
 	if _, err := os.Stat(program()); err != nil {
-		return fmt.Errorf("rqlited was not built, or could not be had; see make deps: %w", err)
+		return fmt.Errorf("rqlited was not built, or could not be had; see make rqlited: %w", err)
 	}
 	return nil
 }
