@@ -67,7 +67,7 @@ func onRqlite(path string, opt Options) engine {
 // addressOf is what another process calls the ledger.
 func addressOf(l *Ledger) string {
 	if e, ok := l.engine.(*rqlite); ok {
-		return Scheme + strings.TrimPrefix(e.nodes[0], "http://")
+		return Scheme + strings.TrimPrefix(e.nodes.urls[0], "http://")
 	}
 	return l.path
 }
