@@ -46,7 +46,8 @@ func asJSON(rows any) string {
 	return string(text)
 }
 
-// withdraw makes it as if messages had never been counted. The bill of a closed month stays as it is.
+// withdraw makes it as if messages had never been counted. The bill of a closed month stays as it is. Which message was the
+// last one is not known after one of the same size went; but it crosses no limit then any more.
 func (l *Ledger) withdraw(messages []entry) error {
 	instances := make([]string, len(messages))
 	for i, e := range messages {
@@ -58,10 +59,12 @@ func (l *Ledger) withdraw(messages []entry) error {
 	return l.batch(context.Background(),
 		statement{"DELETE FROM waiting WHERE (host, queue_id, account) IN (SELECT host, queue_id, account FROM " + these + ")", of},
 		statement{`
-			UPDATE usage SET messages = usage.messages - w.messages, bytes = usage.bytes - w.bytes, last = coalesce((
-				SELECT size FROM message AS m
-				WHERE m.account = usage.account AND m.day = usage.day AND m.instance NOT IN (SELECT value FROM json_each(?1))
-				ORDER BY at DESC LIMIT 1), 0)
+			UPDATE usage SET messages = usage.messages - w.messages, bytes = usage.bytes - w.bytes, last = iif(
+				EXISTS (SELECT 1 FROM ` + these + ` AND account = usage.account AND day = usage.day AND size = usage.last),
+				coalesce((
+					SELECT size FROM message AS m
+					WHERE m.account = usage.account AND m.day = usage.day AND m.instance NOT IN (SELECT value FROM json_each(?1))
+					ORDER BY at DESC, instance DESC LIMIT 1), 0), usage.last)
 			FROM (SELECT account, day, count(*) AS messages, sum(size) AS bytes FROM ` + these + ` GROUP BY account, day) AS w
 			WHERE usage.account = w.account AND usage.day = w.day`, of},
 		statement{`

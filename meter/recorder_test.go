@@ -230,3 +230,30 @@ func TestCommitDoesNotWaitForMoreThanUsuallyCome(t *testing.T) {
 		}
 	})
 }
+
+// The bill looks for the message that crossed a limit, which another writer's clock may have come before others.
+func TestTheLastMessageStaysTheLastWhenAnotherIsTakenBack(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	acme := d.Account("acme")
+	r := NewRecorder(l, nil)
+	defer r.Close()
+	for i, size := range []int64{10, 20, 30, 40} {
+		m := Message{Instance: fmt.Sprint(i), Size: size, At: noon.Add(-time.Duration(i) * time.Second), Accounts: []*Account{acme}}
+		if err := r.Record(m, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		goes string
+		last int64
+	}{{"1", 40}, {"3", 10}} {
+		if err := l.withdraw([]entry{{instance: c.goes}}); err != nil {
+			t.Fatal(err)
+		}
+		var last int64
+		if err := l.row(t.Context(), "SELECT last FROM usage WHERE account = ?", acme.ID).Scan(&last); err != nil || last != c.last {
+			t.Errorf("without message %s the last one has %d octets, %v; want %d", c.goes, last, err, c.last)
+		}
+	}
+}
