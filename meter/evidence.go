@@ -7,34 +7,94 @@ import (
 )
 
 // evidence makes the statements of one commit. The rows travel as one JSON parameter each, so that
-// a batch is two statements whatever its size. What is of a closed month, by another time zone than it was closed
-// in or a clock that was set back, is recorded on the first day after all closed months: its own could not be billed
-// any more.
+// a batch is two statements whatever its size; but a message for an account that takes no mail above its limit has statements
+// of its own, because what comes before it counts.
 func (l *Ledger) evidence(batch []*pending) []statement {
-	var rows, waiting [][]any
+	var rows, waiting, waitingBelow [][]any
+	var below []statement
 	noted := l.opt.Now().UnixMilli()
 	for _, p := range batch {
 		m := &p.message
-		at, on := m.At.UnixMilli(), day(m.At, l.opt.Location)
-		for _, a := range m.Accounts {
-			rows = append(rows, []any{m.Instance, a.ID, at, on, m.QueueID, m.Size, m.Client, a.among(m.Domains)})
-			if a.Held() && m.QueueID != "" {
-				waiting = append(waiting, waitingRows(a, m.Domains, WaitingMessage{ID: m.QueueID, Size: m.Size, Since: m.At}, noted)...)
-			}
+		its, waits := l.evidenceRows(m, noted)
+		if len(m.Limits) == 0 {
+			rows, waiting = append(rows, its...), append(waiting, waits...)
+			continue
+		}
+		below = append(below, l.insertMessages(its, belowLimits))
+		for _, row := range waits {
+			waitingBelow = append(waitingBelow, append(row, m.Instance))
 		}
 	}
-	statements := []statement{{`
-		INSERT INTO message (host, instance, account, at, day, queue_id, size, client, domains)
-		SELECT ?2, value ->> 0, value ->> 1, value ->> 2,
-		       iif(substr(value ->> 3, 1, 7) IN (SELECT month FROM closed_month),
-		           (SELECT date(max(month) || '-01', '+1 month') FROM closed_month), value ->> 3),
-		       value ->> 4, value ->> 5, value ->> 6, value -> 7
-		FROM json_each(?1) WHERE true
-		ON CONFLICT DO NOTHING`, []any{asJSON(rows), l.opt.Host}}}
+	var statements []statement
+	if len(rows) > 0 {
+		statements = append(statements, l.insertMessages(rows, ""))
+	}
 	if len(waiting) > 0 {
-		statements = append(statements, l.noteWaiting(waiting))
+		statements = append(statements, l.noteWaiting(waiting, ""))
+	}
+	statements = append(statements, below...)
+	if len(waitingBelow) > 0 {
+		statements = append(statements, l.noteWaiting(waitingBelow, " AND EXISTS (SELECT 1 FROM message WHERE instance = q.value ->> 7 AND account = q.value ->> 1)"))
 	}
 	return statements
+}
+
+// evidenceRows are those of a message in tables message and waiting.
+func (l *Ledger) evidenceRows(m *Message, noted int64) (rows, waiting [][]any) {
+	at, on := m.At.UnixMilli(), day(m.At, l.opt.Location)
+	for _, a := range m.Accounts {
+		row := []any{m.Instance, a.ID, at, on, m.QueueID, m.Size, m.Client, a.among(m.Domains)}
+		if limit, found := m.Limits[a.ID]; found {
+			row = append(row, limit.Messages, limit.Bytes)
+		}
+		rows = append(rows, row)
+		if a.Held() && m.QueueID != "" {
+			waiting = append(waiting, waitingRows(a, m.Domains, WaitingMessage{ID: m.QueueID, Size: m.Size, Since: m.At}, noted)...)
+		}
+	}
+	return rows, waiting
+}
+
+// insertMessages counts messages that are not counted yet, on a condition.
+func (l *Ledger) insertMessages(rows [][]any, condition string) statement {
+	return statement{`
+		INSERT INTO message (host, instance, account, at, day, queue_id, size, client, domains)
+		SELECT ?2, value ->> 0, value ->> 1, value ->> 2, ` + countedOn + `, value ->> 4, value ->> 5, value ->> 6, value -> 7
+		FROM json_each(?1) WHERE true` + condition + `
+		ON CONFLICT DO NOTHING`, []any{asJSON(rows), l.opt.Host}}
+}
+
+// countedOn is the day of a row of evidence. What is of a closed month, by another time zone than it was closed
+// in or a clock that was set back, is recorded on the first day after all closed months: its own could not be billed
+// any more.
+const countedOn = `iif(substr(value ->> 3, 1, 7) IN (SELECT month FROM closed_month),
+	(SELECT date(max(month) || '-01', '+1 month') FROM closed_month), value ->> 3)`
+
+// belowLimits is true while each of a message's accounts that have a limit is below it.
+const belowLimits = ` AND NOT EXISTS (
+	SELECT 1 FROM (SELECT value, substr(` + countedOn + `, 1, 7) AS month FROM json_each(?1)) AS l
+	CROSS JOIN month_usage AS u ON u.month = l.month AND u.account = l.value ->> 1
+	WHERE u.messages >= nullif(l.value ->> 8, 0) OR u.bytes >= nullif(l.value ->> 9, 0))`
+
+// uncounted returns which of the messages, by their place in the list, are not counted for all of their accounts. No process that
+// believes to be in charge is believed.
+func (l *Ledger) uncounted(ctx context.Context, messages []*Message) (places map[int]bool, err error) {
+	var rows [][]any
+	for i, m := range messages {
+		for _, a := range m.Accounts {
+			rows = append(rows, []any{i, m.Instance, a.ID})
+		}
+	}
+	places = map[int]bool{}
+	err = l.read(ctx, certain, query{statement{`
+		SELECT value ->> 0 FROM json_each(?)
+		WHERE NOT EXISTS (SELECT 1 FROM message WHERE instance = value ->> 1 AND account = value ->> 2)`, []any{asJSON(rows)}}, func(r scanner) error {
+		var place int
+		err := r.Scan(&place)
+		places[place] = true
+		return err
+	}})
+	return places, err
 }
 
 // asJSON is a parameter for json_each. Its values are numbers and strings, which always encode.

@@ -3,6 +3,7 @@ package meter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -17,6 +18,10 @@ type Message struct {
 	At       time.Time
 	Accounts []*Account // without repeats
 	Domains  []string   // of theirs among the recipients, without repeats; of an account without any here, all may be meant
+
+	// Limits has what each account that takes no mail above its limit may use in a month, by its ID. The message that
+	// reaches a limit is the last one; see [Tariff.Full].
+	Limits map[int64]Usage
 
 	// Fingerprint is what the sender's repetition of the message has in common with it, and no other
 	// message has. The zero value is nobody's.
@@ -70,6 +75,9 @@ type pending struct {
 	result  chan error
 }
 
+// ErrLimit says that a message was not counted, for any of its accounts, because one of them is at its limit.
+var ErrLimit = errors.New("the account's limit is reached")
+
 // ErrClosed is what a closed Recorder answers.
 var ErrClosed = errors.New("the recorder is closed")
 
@@ -88,7 +96,7 @@ func NewRecorder(l *Ledger, commit func(batch int, took time.Duration, err error
 // Record counts the message for each of its accounts, notes it as waiting for those whose mail is held,
 // and when all of that is durable, calls answer, which is to tell the MTA so, unless it is nil. Where answer fails,
 // the message is taken back, and its error returned. Other errors come without a call of answer, and
-// nothing was counted: [ErrUnavailable], [ErrClosed], and what is wrong with this message alone, such
+// nothing was counted: [ErrUnavailable], [ErrClosed], [ErrLimit], and what is wrong with this message alone, such
 // as an account that is not there any more.
 func (r *Recorder) Record(m Message, answer func() error) error {
 	if !r.enter() {
@@ -309,8 +317,33 @@ func (r *Recorder) store(batch []*pending) (disk time.Duration) {
 	if errors.As(err, &against) && len(batch) > 1 {
 		return r.store(batch[:len(batch)/2]) + r.store(batch[len(batch)/2:])
 	}
+	r.answer(batch, err)
+	return disk
+}
+
+// answer tells messages how their commit ended, after a look at what there is of those that a limit may have kept out.
+func (r *Recorder) answer(batch []*pending, err error) {
+	var limited []*pending
+	var messages []*Message
 	for _, p := range batch {
+		if err == nil && len(p.message.Limits) > 0 {
+			limited, messages = append(limited, p), append(messages, &p.message)
+			continue
+		}
 		p.result <- err
 	}
-	return disk
+	if len(limited) == 0 {
+		return
+	}
+	kept, err := r.ledger.uncounted(context.Background(), messages)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errUnknown, unavailable(err))
+	}
+	for i, p := range limited {
+		if err == nil && kept[i] {
+			p.result <- ErrLimit
+			continue
+		}
+		p.result <- err
+	}
 }

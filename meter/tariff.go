@@ -146,8 +146,19 @@ func (t Tariff) Charge(u Usage) Cents {
 
 // Reached reports whether so many tiers are used up, so that the next message is above them.
 func (t Tariff) Reached(u Usage, tiers int64) bool {
-	full := func(used, size int64) bool { return size > 0 && used/size >= tiers }
-	return full(u.Messages, t.Messages) || full(u.Bytes, t.Bytes)
+	full := t.Full(tiers)
+	return full.Messages > 0 && u.Messages >= full.Messages || full.Bytes > 0 && u.Bytes >= full.Bytes
+}
+
+// Full is the least usage with which so many tiers are [Tariff.Reached]: in messages, or in octets; 0 is no limit.
+func (t Tariff) Full(tiers int64) Usage {
+	full := func(size int64) int64 {
+		if size > math.MaxInt64/tiers {
+			return math.MaxInt64
+		}
+		return size * tiers
+	}
+	return Usage{full(t.Messages), full(t.Bytes)}
 }
 
 // begun is ⌈used / size⌉.

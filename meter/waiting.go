@@ -144,7 +144,7 @@ func (l *Ledger) Delivered(ctx context.Context, account int64, domains []string,
 // StillWaits notes a message that an account did not take, where the index lacks it: it came to its turn
 // by another way. It waits in those of the account's domains; without any, nobody knows in which.
 func (l *Ledger) StillWaits(ctx context.Context, a *Account, domains []string, m WaitingMessage) error {
-	return l.batch(ctx, l.noteWaiting(waitingRows(a, domains, m, l.opt.Now().UnixMilli())))
+	return l.batch(ctx, l.noteWaiting(waitingRows(a, domains, m, l.opt.Now().UnixMilli()), ""))
 }
 
 // Suspect sets how far messages of the account are under suspicion, by their queue ID and in one batch.
@@ -172,10 +172,10 @@ func waitingRows(a *Account, domains []string, m WaitingMessage, noted int64) []
 	return rows
 }
 
-// noteWaiting notes rows that are not noted yet. One that was delivered is another message by now: the
+// noteWaiting notes rows, on a condition, that are not noted yet. One that was delivered is another message by now: the
 // MTA uses queue IDs again.
-func (l *Ledger) noteWaiting(rows [][]any) statement {
-	return statement{insertWaiting + `
+func (l *Ledger) noteWaiting(rows [][]any, condition string) statement {
+	return statement{insertWaiting + condition + `
 		ON CONFLICT DO UPDATE SET size = excluded.size, since = excluded.since, noted = excluded.noted,
 			missed = 0, suspicion = excluded.suspicion, delivered = NULL
 		WHERE delivered IS NOT NULL`, []any{asJSON(rows), l.opt.Host}}
