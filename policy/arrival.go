@@ -105,11 +105,11 @@ func (p *Policy) record(m *arrival, answer func() error) (counted string, d deci
 		p.metrics.messages[outcome].Inc()
 		return "", dunno, answer()
 	}
-	d, settle := p.letIn(context.Background(), accounts, m.size, m.foreign || len(accounts) < len(m.accounts))
+	d, settle := p.mayWait(context.Background(), accounts, m.size)
 	if d != dunno {
 		outcome := "deferred"
-		if d.kind == limited || d.kind == full {
-			outcome = kinds[d.kind]
+		if d.kind == full {
+			outcome = kinds[full]
 		}
 		p.metrics.messages[outcome].Inc()
 		return "", d, nil
@@ -128,6 +128,7 @@ func (p *Policy) record(m *arrival, answer func() error) (counted string, d deci
 		At:          p.now(),
 		Accounts:    accounts,
 		Domains:     m.domains,
+		Limits:      p.limitsOf(accounts),
 		Fingerprint: m.fingerprint,
 	}, func() error {
 		answered = true
@@ -140,28 +141,13 @@ func (p *Policy) record(m *arrival, answer func() error) (counted string, d deci
 	case answered:
 		p.metrics.messages["unheard"].Inc()
 		return "", dunno, err
+	case errors.Is(err, meter.ErrLimit):
+		p.metrics.messages[kinds[limited]].Inc()
+		return "", p.aboveLimit(context.Background(), accounts, m.foreign || len(accounts) < len(m.accounts)), nil
 	}
 	p.metrics.messages["deferred"].Inc()
 	p.reportUnrecorded(m.queueID, err)
 	return "", unavailable, nil
-}
-
-// letIn decides over a message at its end by what its accounts used and by what waits for them. With dunno it is let in,
-// and settle must be called once it is in the ledger or given up.
-func (p *Policy) letIn(ctx context.Context, accounts []*meter.Account, size int64, others bool) (d decision, settle func()) {
-	d, waits := p.mayWait(ctx, accounts, size)
-	if d != dunno {
-		return d, nil
-	}
-	d, used := p.admit(ctx, accounts, size, others)
-	if d != dunno {
-		waits()
-		return d, nil
-	}
-	return dunno, func() {
-		used()
-		waits()
-	}
 }
 
 // unbilled returns the accounts for which the message was not counted yet. It was for others when it came in, where it comes

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"sync"
 
 	"mailbag/meter"
 )
@@ -56,101 +55,35 @@ func (p *Policy) withinLimit(ctx context.Context, a *meter.Account) decision {
 	return dunno
 }
 
-// A gate keeps messages that are received at the same time from passing a limit together: all of them
-// may have been below it at RCPT. The message that crosses a limit is accepted, and no other after it; it is the
-// last one in the ledger too, because the bill looks for it there.
-type gate struct {
-	mu       sync.Mutex
-	underway map[int64]meter.Usage // by account: what was let in, and may be in the ledger or not yet
-	settled  chan struct{}         // closed and replaced whenever something of it is settled
-}
-
-func newGate() *gate {
-	return &gate{underway: map[int64]meter.Usage{}, settled: make(chan struct{})}
-}
-
-// admit decides over a message at its end. With dunno it is let in, and settle must be called once it is
-// in the ledger or given up. It is refused for good only where that is true for all: where there are others among its
-// recipients, or an account with room, it is good for them, and sent again, each recipient has an answer of its own.
-func (p *Policy) admit(ctx context.Context, accounts []*meter.Account, size int64, others bool) (d decision, settle func()) {
-	limited := map[*meter.Account]*limit{}
+// limitsOf are those of the accounts that have one.
+func (p *Policy) limitsOf(accounts []*meter.Account) map[int64]meter.Usage {
+	var limits map[int64]meter.Usage
 	for _, a := range accounts {
 		if l := p.limitOf(a); l != nil {
-			limited[a] = l
-		}
-	}
-	if len(limited) == 0 {
-		return dunno, func() {}
-	}
-	others = others || len(limited) < len(accounts)
-	g, this := p.gate, meter.Usage{Messages: 1, Bytes: size}
-	for {
-		g.mu.Lock()
-		d, uncertain := p.passes(ctx, limited, this, others)
-		if d != dunno || !uncertain {
-			if d == dunno {
-				g.add(limited, this)
+			if limits == nil {
+				limits = map[int64]meter.Usage{}
 			}
-			g.mu.Unlock()
-			return d, func() { g.settle(limited, this) }
-		}
-		settled := g.settled
-		g.mu.Unlock()
-		select {
-		case <-settled:
-		case <-ctx.Done():
-			return unavailable, nil
+			limits[a.ID] = l.tariff.Full(l.tiers)
 		}
 	}
+	return limits
 }
 
-// passes decides with the gate locked. It is uncertain when it depends on messages under way, of which
-// the ledger has some already, and others never, if they fail.
-func (p *Policy) passes(ctx context.Context, limited map[*meter.Account]*limit, this meter.Usage, others bool) (d decision, uncertain bool) {
-	rejecting, reached := 0, false
-	for a, l := range limited {
-		used, ok := p.used(ctx, a)
-		if !ok {
-			return unavailable, false
-		}
-		if l.tariff.Reached(used, l.tiers) {
-			reached = true
-			if l.above == limitRejected {
-				rejecting++
-			}
-			continue
-		}
-		if more := p.gate.underway[a.ID]; more.Messages > 0 {
-			uncertain = uncertain || l.tariff.Reached(sum(used, sum(more, this)), l.tiers)
+// aboveLimit is what is answered to a message that was not counted because an account is at its limit. It is refused for good
+// only where that is true for all: where there are others among its recipients, or an account with room, it is good for
+// them, and sent again, each recipient has an answer of its own.
+func (p *Policy) aboveLimit(ctx context.Context, accounts []*meter.Account, others bool) decision {
+	if others {
+		return limitDeferred
+	}
+	for _, a := range accounts {
+		switch d := p.withinLimit(ctx, a); d {
+		case limitRejected:
+		case unavailable:
+			return d
+		default:
+			return limitDeferred
 		}
 	}
-	switch {
-	case reached && !others && rejecting == len(limited):
-		return limitRejected, false
-	case reached:
-		return limitDeferred, false
-	}
-	return dunno, uncertain
-}
-
-func (g *gate) add(limited map[*meter.Account]*limit, u meter.Usage) {
-	for a := range limited {
-		if with := sum(g.underway[a.ID], u); with.Messages == 0 {
-			delete(g.underway, a.ID)
-		} else {
-			g.underway[a.ID] = with
-		}
-	}
-}
-
-func sum(a, b meter.Usage) meter.Usage {
-	return meter.Usage{Messages: a.Messages + b.Messages, Bytes: a.Bytes + b.Bytes}
-}
-
-func (g *gate) settle(limited map[*meter.Account]*limit, u meter.Usage) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.add(limited, meter.Usage{Messages: -u.Messages, Bytes: -u.Bytes})
-	close(g.settled)
-	g.settled = make(chan struct{})
+	return limitRejected
 }

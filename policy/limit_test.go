@@ -87,43 +87,7 @@ func TestMessagesThatComeTogetherDoNotPassALimitTogether(t *testing.T) {
 			if got := d.mayCome(t, "a@acme.example"); !strings.HasPrefix(got, want) {
 				t.Errorf("the next message is answered %q, want %q", got, want)
 			}
-			if len(d.gate.underway) > 0 {
-				t.Errorf("something is under way still: %v", d.gate.underway)
-			}
 		})
-	}
-}
-
-// The bill takes the last message in the ledger for the one that crossed the limit.
-func TestTheMessageThatCrossesALimitComesAlone(t *testing.T) {
-	t.Parallel()
-	a := account("acme", meter.ATRN, "acme.example")
-	a.OnLimit, a.Bytes = meter.Defer, 100
-	d := openDesk(t, []meter.Account{a}, nil)
-	acme := d.follower.Directory().Account("acme")
-	limited := map[*meter.Account]*limit{acme: d.limitOf(acme)}
-	waits := func(size int64) bool {
-		d.gate.mu.Lock()
-		defer d.gate.mu.Unlock()
-		decided, uncertain := d.passes(t.Context(), limited, meter.Usage{Messages: 1, Bytes: size}, false)
-		if decided != dunno {
-			t.Errorf("a message of %d octets is answered %v", size, decided)
-		}
-		return uncertain
-	}
-	if waits(200) {
-		t.Error("a message waits for none")
-	}
-	decided, settle := d.admit(t.Context(), []*meter.Account{acme}, 10, false)
-	if decided != dunno {
-		t.Fatalf("the first message is answered %v", decided)
-	}
-	if waits(89) || !waits(90) {
-		t.Error("a message below the limit waits, or the one that reaches it does not")
-	}
-	settle()
-	if waits(200) {
-		t.Error("a message waits for one that is settled")
 	}
 }
 

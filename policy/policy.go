@@ -53,7 +53,8 @@ type Accounts interface {
 
 // Recorder makes messages durable, usually a [meter.Recorder].
 type Recorder interface {
-	// Record counts the message for each of its accounts if answer, which it calls once that is durable, returns nil.
+	// Record counts the message for each of its accounts if answer, which it calls once that is durable, returns nil. It
+	// returns [meter.ErrLimit] without a call where one of them is at its limit.
 	Record(m meter.Message, answer func() error) error
 	// Unheard takes back a message whose answer nobody read.
 	Unheard(instance string)
@@ -126,7 +127,6 @@ type Policy struct {
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
-	gate    *gate
 
 	backlogs sync.Map // *backlog, by the ID of its account
 
@@ -163,7 +163,6 @@ func New(cfg Config) (*Policy, error) {
 		log:     cfg.Logger,
 		now:     cfg.Now,
 		metrics: m,
-		gate:    newGate(),
 	}
 	b := cfg.Bounds
 	p.requests = (&server{name: "policy", limit: requestLimit, idle: b.Idle, drain: drainRequests, session: p.serveRequests,

@@ -120,3 +120,7 @@ func (b *backlog) settle(this meter.Usage) {
 	defer b.mu.Unlock()
 	b.underway = sum(b.underway, meter.Usage{Messages: -this.Messages, Bytes: -this.Bytes})
 }
+
+func sum(a, b meter.Usage) meter.Usage {
+	return meter.Usage{Messages: a.Messages + b.Messages, Bytes: a.Bytes + b.Bytes}
+}

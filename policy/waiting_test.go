@@ -252,7 +252,7 @@ func TestMessageUnderWayTakesItsPlaceWhateverIsCounted(t *testing.T) {
 	a := account("acme", meter.ATRN, "acme.example")
 	bound(&a, 1, 0)
 	d := openDesk(t, []meter.Account{a}, w.configure)
-	decided, settle := d.letIn(t.Context(), []*meter.Account{d.follower.Directory().Account("acme")}, 10, false)
+	decided, settle := d.mayWait(t.Context(), []*meter.Account{d.follower.Directory().Account("acme")}, 10)
 	if decided != dunno {
 		t.Fatalf("it is answered %v", decided)
 	}
