@@ -70,9 +70,9 @@ func TestParametersLookToRqliteLikeWhatTheyAre(t *testing.T) {
 		want      string
 	}{
 		{statement{"SELECT ?, ?", []any{1, "a"}}, `["SELECT ?, ?",1,"a"]`},
-		{statement{"SELECT ?, ?", []any{" X'41' ", "x'4'"}}, `["SELECT CAST(?1 AS TEXT), ?"," X'41' ","x'4'"]`},
-		{statement{"SELECT '?', \"?\", ?2, ? -- ?\n, ?1", []any{"x''", nil, "x'41'"}}, `["SELECT '?', \"?\", ?2, CAST(?3 AS TEXT) -- ?\n, CAST(?1 AS TEXT)","x''",null,"x'41'"]`},
-		{statement{"SELECT :a, :ab", []any{sql.Named("a", "x'41'"), sql.Named("ab", true)}}, `["SELECT CAST(:a AS TEXT), :ab",{"a":"x'41'","ab":true}]`},
+		{statement{"SELECT ?, ?", []any{" X'41' ", "x'4'"}}, `["SELECT CAST(?1 AS TEXT), ?",[32,88,39,52,49,39,32],"x'4'"]`},
+		{statement{"SELECT '?', \"?\", ?2, ? -- ?\n, ?1", []any{"x''", nil, "x'41'"}}, `["SELECT '?', \"?\", ?2, CAST(?3 AS TEXT) -- ?\n, CAST(?1 AS TEXT)",[120,39,39],null,[120,39,52,49,39]]`},
+		{statement{"SELECT :a, :ab", []any{sql.Named("a", "x'41'"), sql.Named("ab", true)}}, `["SELECT CAST(:a AS TEXT), :ab",{"a":[120,39,52,49,39],"ab":true}]`},
 		{statement{"SELECT ?, ?, ?", []any{[]byte{0, 255}, []byte(nil), []byte{}}}, `["SELECT ?, ?, ?",[0,255],null,[]]`},
 		{statement{"SELECT ?", []any{int64(math.MinInt64)}}, `["SELECT ?",-9223372036854775808]`},
 	} {

@@ -39,15 +39,12 @@ func encode(batch []statement) ([]byte, error) {
 					value = nil
 					break
 				}
-				octets := make([]int, len(v))
-				for i, b := range v {
-					octets[i] = int(b)
-				}
-				value = octets
+				value = asNumbers(v)
 			case float64:
 				return nil, fmt.Errorf("the parameter %s of %s is a fraction, which a ledger has none of", placeholder, s.sql)
 			case string:
 				if looksLikeBLOB(v) {
+					value = asNumbers([]byte(v))
 					text = asText(text, placeholder)
 				}
 			}
@@ -66,6 +63,14 @@ func encode(batch []statement) ([]byte, error) {
 	return json.Marshal(lines)
 }
 
+func asNumbers(octets []byte) []int {
+	numbers := make([]int, len(octets))
+	for i, octet := range octets {
+		numbers[i] = int(octet)
+	}
+	return numbers
+}
+
 // looksLikeBLOB reports whether rqlite takes a text for the octets that it names.
 func looksLikeBLOB(text string) bool {
 	text = strings.TrimSpace(text)
@@ -76,7 +81,7 @@ func looksLikeBLOB(text string) bool {
 	return err == nil
 }
 
-// asText has SQLite make a parameter a text again.
+// asText has SQLite make a text of a parameter of octets.
 func asText(statement, placeholder string) string {
 	n := 0
 	return lexeme.ReplaceAllStringFunc(statement, func(found string) string {
