@@ -48,6 +48,9 @@ const (
 	rqliteRemembers = 24 * time.Hour
 )
 
+// execute is where a batch goes. Without noparse rqlite reads statements with a parser of its own, and may write them anew.
+const execute = "/db/execute?transaction&noparse"
+
 // Remote reports whether a ledger is on nodes of rqlite, which are named as in rqlite://127.0.0.1:4001,mx-b:4001.
 func Remote(address string) bool { return strings.HasPrefix(address, Scheme) }
 
@@ -87,11 +90,12 @@ func (e *rqlite) write(ctx context.Context, token string, batch []statement) (di
 		return 0, err
 	}
 	begun := time.Now()
-	return time.Since(begun), e.execute(ctx, token, batch)
+	err = e.once(ctx, token, batch)
+	return time.Since(begun), err
 }
 
-// execute writes a batch, and that those of which nothing is known will not be done any more.
-func (e *rqlite) execute(ctx context.Context, token string, batch []statement) error {
+// once writes a batch, and that those of which nothing is known will not be done any more.
+func (e *rqlite) once(ctx context.Context, token string, batch []statement) error {
 	e.mu.Lock()
 	burnt := slices.Clone(e.unknown)
 	e.mu.Unlock()
@@ -120,10 +124,8 @@ func (e *rqlite) post(ctx context.Context, batch []statement, within time.Durati
 	if err != nil {
 		return err
 	}
-	// Without noparse rqlite reads statements with a parser of its own, and may write them anew.
-	const path = "/db/execute?transaction&noparse"
 	within += 2 * longer(body)
-	return e.nodes.do(ctx, request{path: path, body: body, within: within, slow: within, answer: results(nil, failed)})
+	return e.nodes.do(ctx, request{path: execute, body: body, within: within, slow: within, answer: results(nil, failed)})
 }
 
 func (e *rqlite) read(ctx context.Context, how freshness, queries ...query) error {
