@@ -97,7 +97,7 @@ check: deps-build
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
 
-bench: build deps-test
+bench: build deps-test rqlited
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
 	$(GO) run ./testdata/bench
 

@@ -62,7 +62,7 @@ func bench(bin, in, only string, rounds int) error {
 	for _, m := range []struct {
 		name    string
 		measure func(bin, dir string) error
-	}{{"acceptance", acceptance(rounds)}, {"eximacceptance", eximAcceptance(rounds)}, {"commits", commits}, {"memory", memory},
+	}{{"acceptance", acceptance(rounds)}, {"eximacceptance", eximAcceptance(rounds)}, {"commits", commits}, {"recorder", recorder}, {"memory", memory},
 		{"mailboxes", mailboxes}, {"deliver", deliver}, {"idle", idle},
 		{"turns", turns(part)}, {"eximturns", eximTurns}, {"eximqueue", eximQueue}, {"idleturns", idleTurns}, {"flood", flood}} {
 		if only != "" && only != m.name {
