@@ -48,17 +48,22 @@ func (b *building) forget(m *member) {
 	}
 }
 
-func (b *building) add(m *member) {
-	m.PlanTerms = Terms{}
-	if plan := b.plans[m.Plan]; plan != nil {
-		m.PlanTerms = plan.Terms
+func (b *building) add(all ...*member) {
+	for _, m := range all {
+		m.Plan = word(b, m.Plan)
+		m.Mode, m.Recipients, m.OnLimit = word(b, m.Mode), word(b, m.Recipients), word(b, m.OnLimit)
+		m.Copies, m.TLS = word(b, m.Copies), word(b, m.TLS)
+		m.PlanTerms = Terms{}
+		if plan := b.plans[m.Plan]; plan != nil {
+			m.PlanTerms = plan.Terms
+		}
+		b.tally.count(m, 1)
+		b.ids.set(m.ID, m)
+		for _, domain := range m.Domains {
+			b.owners.set(domain, m)
+		}
 	}
-	b.tally.count(m, 1)
-	b.ids.set(m.ID, m)
-	for _, domain := range m.Domains {
-		b.owners.set(domain, m)
-	}
-	b.came = append(b.came, m)
+	b.came = append(b.came, all...)
 }
 
 // done is the snapshot; of those who went some may have come back.
@@ -89,20 +94,12 @@ func (b *building) done(went []*member) *Directory {
 	return &d
 }
 
-// lists say of which accounts the recipient lists are read.
-type lists int
-
-const (
-	noRecipients     lists = iota
-	listedRecipients       // of those that accept listed recipients only
-	allRecipients
-)
-
 // these is a condition for accounts by their IDs.
 const these = " AND a.id IN (SELECT value FROM json_each(?))"
 
-// accountsWhere adds the accounts that a condition chooses, with all that is theirs.
-func (b *building) accountsWhere(which lists, condition string, args ...any) query {
+// accountsInto reads the accounts that a condition chooses, with all that is theirs; the recipient lists, where they are wanted,
+// of those that accept listed recipients only.
+func accountsInto(all *[]*member, recipients bool, condition string, args ...any) query {
 	return query{statement{`
 		SELECT a.id, name, customer, note, coalesce(plan, ''), mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
 		       base_price, tier_price, waiting_messages, waiting_bytes, hold, contact, copies, catch_all, quota, cram_md5, tls, created,
@@ -111,23 +108,20 @@ func (b *building) accountsWhere(which lists, condition string, args ...any) que
 		       coalesce((SELECT group_concat(address || char(9) || maildir || char(10), '') FROM mailbox WHERE account = a.id), ''),
 		       coalesce((SELECT group_concat((login LIKE '%@%') || ' ' || iterations || ' ' || length(salt) || char(10), '')
 		                 FROM credential WHERE account = a.id), ''),
-		       iif(?1 = 2 OR ?1 = 1 AND recipients = 'list',
+		       iif(?1 AND recipients = 'list',
 		           coalesce((SELECT group_concat(address || char(10), '') FROM recipient WHERE account = a.id), ''), '')
-		FROM account a WHERE deleted IS NULL` + condition, append([]any{which}, args...)}, func(r scanner) error {
+		FROM account a WHERE deleted IS NULL` + condition, append([]any{recipients}, args...)}, func(r scanner) error {
 		m := &member{belongings: noBelongings}
 		a := &m.Account
 		var hold, created int64
-		var domains, networks, mailboxes, forms, recipients string
+		var domains, networks, mailboxes, forms, listed string
 		if err := r.Scan(&a.ID, &a.Name, &a.Customer, &a.Note, &a.Plan, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
 			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &a.WaitingMessages, &a.WaitingBytes, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5,
-			&a.TLS, &created, &domains, &networks, &mailboxes, &forms, &recipients); err != nil {
+			&a.TLS, &created, &domains, &networks, &mailboxes, &forms, &listed); err != nil {
 			return err
 		}
 		a.Hold = time.Duration(hold) * time.Second
 		a.Created = moment(created)
-		a.Plan = word(b, a.Plan)
-		a.Mode, a.Recipients, a.OnLimit = word(b, a.Mode), word(b, a.Recipients), word(b, a.OnLimit)
-		a.Copies, a.TLS = word(b, a.Copies), word(b, a.TLS)
 		a.Domains = newList(domains).lines()
 		for _, prefix := range newList(networks).lines() {
 			p, err := netip.ParsePrefix(prefix)
@@ -140,10 +134,10 @@ func (b *building) accountsWhere(which lists, condition string, args ...any) que
 		if err := m.takeForms(forms); err != nil {
 			return err
 		}
-		if recipients != "" {
-			m.own().recipients = newList(recipients)
+		if listed != "" {
+			m.own().recipients = newKeySet(listed)
 		}
-		b.add(m)
+		*all = append(*all, m)
 		return nil
 	}}
 }

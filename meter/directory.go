@@ -29,7 +29,7 @@ type member struct {
 
 // belongings are what many accounts have none of.
 type belongings struct {
-	recipients list              // keys; of accounts that accept listed recipients only
+	recipients keySet            // of accounts that accept listed recipients only
 	mailboxes  list              // keys
 	maildirs   map[string]string // of mailboxes, by key, where it is not the key
 	forms      []formCount       // of the verifiers of its mailboxes
@@ -119,7 +119,7 @@ func (d *Directory) Maildir(mailbox string) string {
 
 // Accepts reports whether the account takes mail for an address in one of its domains: by its
 // recipient list, or, where it has no catch-all, by its mailboxes. An address with an extension
-// (user+x) is accepted where the one without is.
+// (user+x) is accepted where the one without is. The directory must have been made with Options.Recipients.
 func (d *Directory) Accepts(a *Account, addr Address) bool {
 	its := d.its(a)
 	switch {
@@ -138,7 +138,7 @@ func (d *Directory) Delivery(a *Account, addr Address) string {
 }
 
 // listed returns which key in a list is the address's, with or without its extension; empty: none.
-func listed(in list, addr Address) string {
+func listed[L interface{ has(line string) bool }](in L, addr Address) string {
 	if key := addr.Key(); in.has(key) {
 		return key
 	}

@@ -4,14 +4,59 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // Load reads a Directory, all of it as of one moment.
 func (l *Ledger) Load(ctx context.Context) (*Directory, error) { return l.load(ctx, current) }
 
+// readAtOnce is how many accounts of a whole Directory one read takes.
+const readAtOnce = 10_000
+
 func (l *Ledger) load(ctx context.Context, how freshness) (*Directory, error) {
-	return l.loadWhere(ctx, how, listedRecipients, "")
+	return l.loadParts(ctx, how, readAtOnce)
+}
+
+// loadParts reads the accounts in parts, some at the same time as others and each as of its own moment, and then again what
+// changed since the first. So no answer of the ledger is longer than a part, and all processors are at it.
+func (l *Ledger) loadParts(ctx context.Context, how freshness, size int64) (*Directory, error) {
+	b := begin()
+	var last int64
+	greatest := query{statement{sql: "SELECT coalesce(max(id), 0) FROM account"}, func(r scanner) error { return r.Scan(&last) }}
+	if err := l.read(ctx, how, append(b.all(), greatest)...); err != nil {
+		return nil, err
+	}
+	if last <= size || b.newest.id == 0 {
+		return l.loadWhere(ctx, how, l.opt.Recipients, "")
+	}
+	parts, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var next atomic.Int64
+	var adding sync.Mutex
+	var reading sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), maxReaders) {
+		reading.Go(func() {
+			for from := next.Add(size) - size; from < last && parts.Err() == nil; from = next.Add(size) - size {
+				var part []*member
+				err := l.read(parts, how, accountsInto(&part, l.opt.Recipients, " AND a.id BETWEEN ? AND ?", from+1, min(from+size, last)))
+				if err != nil {
+					stop(err)
+					return
+				}
+				adding.Lock()
+				b.add(part...)
+				adding.Unlock()
+			}
+		})
+	}
+	reading.Wait()
+	if parts.Err() != nil {
+		return nil, context.Cause(parts)
+	}
+	return l.loadAfter(ctx, how, b.done(nil))
 }
 
 // loadAfter is load, and reads no more than what changed where the ledger goes on from a former snapshot.
@@ -34,16 +79,13 @@ func (l *Ledger) loadAfter(ctx context.Context, how freshness, old *Directory) (
 
 // LoadSome reads a Directory of these accounts alone, as far as they are there, without lists of recipients.
 func (l *Ledger) LoadSome(ctx context.Context, ids ...int64) (*Directory, error) {
-	return l.loadWhere(ctx, current, noRecipients, these, asJSON(ids))
+	return l.loadWhere(ctx, current, false, these, asJSON(ids))
 }
 
-// LoadAccount reads a Directory in which there is one account alone, and finds it there. Error: [ErrNoAccount].
+// LoadAccount reads a Directory in which there is one account alone, without its list of recipients, and finds it there. Error:
+// [ErrNoAccount].
 func (l *Ledger) LoadAccount(ctx context.Context, name string) (*Directory, *Account, error) {
-	return l.loadAccount(ctx, name, listedRecipients)
-}
-
-func (l *Ledger) loadAccount(ctx context.Context, name string, which lists) (*Directory, *Account, error) {
-	d, err := l.loadWhere(ctx, current, which, " AND a.name = ?", name)
+	d, err := l.loadWhere(ctx, current, false, " AND a.name = ?", name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -55,11 +97,13 @@ func (l *Ledger) loadAccount(ctx context.Context, name string, which lists) (*Di
 }
 
 // loadWhere reads a Directory of the accounts that a condition chooses.
-func (l *Ledger) loadWhere(ctx context.Context, how freshness, which lists, condition string, args ...any) (*Directory, error) {
+func (l *Ledger) loadWhere(ctx context.Context, how freshness, recipients bool, condition string, args ...any) (*Directory, error) {
 	b := begin()
-	if err := l.read(ctx, how, append(b.all(), b.accountsWhere(which, condition, args...))...); err != nil {
+	var all []*member
+	if err := l.read(ctx, how, append(b.all(), accountsInto(&all, recipients, condition, args...))...); err != nil {
 		return nil, err
 	}
+	b.add(all...)
 	return b.done(nil), nil
 }
 
@@ -142,13 +186,15 @@ func (l *Ledger) readAfter(ctx context.Context, how freshness, old *Directory, c
 		b.plans = map[string]*Plan{}
 		queries = append(queries, plansInto(b.plans))
 	}
-	queries = append(queries, b.accountsWhere(listedRecipients, these, asJSON(other)), b.accountsWhere(noRecipients, these, asJSON(same)))
+	var came []*member
+	queries = append(queries, accountsInto(&came, l.opt.Recipients, these, asJSON(other)), accountsInto(&came, false, these, asJSON(same)))
 	if err := l.read(ctx, how, queries...); err != nil || b.newest != c.newest {
 		return nil, err
 	}
-	for _, m := range b.came {
+	b.add(came...)
+	for _, m := range came {
 		former := old.byID.get(m.ID)
-		if !c.accounts[m.ID] && former != nil && former.recipients != "" && m.Recipients == ListedRecipient {
+		if !c.accounts[m.ID] && former != nil && former.recipients != nil && m.Recipients == ListedRecipient {
 			m.own().recipients = former.recipients
 		}
 	}

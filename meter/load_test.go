@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,7 +41,7 @@ func seen(t *testing.T, d *Directory) view {
 			t.Fatalf("%s is several accounts", a.Name)
 		}
 		m := d.byID.get(a.ID)
-		v.Accounts = append(v.Accounts, map[string]any{"account": *a, "login": m.login, "recipients": m.recipients.lines(),
+		v.Accounts = append(v.Accounts, map[string]any{"account": *a, "login": m.login, "recipients": m.recipients,
 			"mailboxes": d.Mailboxes(a), "maildirs": maps.Clone(m.maildirs), "forms": countOf(m.forms)})
 		n += len(a.Domains)
 	}
@@ -275,6 +277,58 @@ func TestSnapshotAfterAnotherIsThatOfTheWholeLedger(t *testing.T) {
 		if n == 0 {
 			t.Errorf("operation %d never succeeded", i)
 		}
+	}
+}
+
+// meddling changes the ledger before some of what is read of it.
+type meddling struct {
+	engine
+	mu     sync.Mutex
+	meddle func()
+	left   int
+}
+
+func (m *meddling) read(ctx context.Context, how freshness, queries ...query) error {
+	m.mu.Lock()
+	if m.left--; m.left >= 0 {
+		m.meddle()
+	}
+	m.mu.Unlock()
+	return m.engine.read(ctx, how, queries...)
+}
+
+func TestSnapshotReadInPartsWhileTheLedgerChangesIsOfOneMoment(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(16) {
+		o := &operator{Rand: rand.New(rand.NewPCG(seed, 2)), l: newTestLedger(t, Options{})}
+		for range 20 {
+			o.l.AddAccount(t.Context(), o.draft(), o.verifier())
+		}
+		of := newLedger(o.l.path, o.l.opt)
+		of.engine = &meddling{engine: o.l.engine, left: 4 + o.IntN(12), meddle: func() {
+			if err := operations[o.IntN(len(operations))](o, t, mustLoad(t, o.l)); errors.Is(err, ErrUnavailable) {
+				t.Error(err)
+			}
+		}}
+		d, err := of.loadParts(t.Context(), current, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(seen(t, mustLoad(t, o.l)), seen(t, d), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+			t.Fatalf("seed %d (-whole +in parts):\n%s", seed, diff)
+		}
+	}
+}
+
+func TestSnapshotReadInPartsEndsWithTheErrorOfAPart(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	for _, name := range []string{"a", "b", "c"} {
+		mustAdd(t, l, Account{Name: name, Mode: ATRN})
+	}
+	mustInsert(t, l, "INSERT INTO network (account, prefix) VALUES (2, 'nowhere')")
+	if _, err := l.loadParts(t.Context(), current, 1); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("the error is %v", err)
 	}
 }
 

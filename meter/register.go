@@ -144,7 +144,7 @@ func (l *Ledger) addAccount(a *Account, v *Verifier, action string) []statement 
 // different fields at once both succeed. Its name, domains and networks are not edited this way. Errors: [ErrNoAccount],
 // [ErrNoPlan], [ErrInvalid].
 func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func(*Account) error) (before, after *Account, err error) {
-	d, before, err := l.loadAccount(ctx, name, noRecipients)
+	d, before, err := l.LoadAccount(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -228,7 +228,7 @@ func (l *Ledger) AddDomain(ctx context.Context, name, domain string) error {
 // RemoveDomain takes a domain from the account, with its listed recipients. A domain with mailboxes
 // is refused ([ErrInvalid]), one that is not there too ([ErrNoDomain]).
 func (l *Ledger) RemoveDomain(ctx context.Context, name, domain string) error {
-	_, a, err := l.loadAccount(ctx, name, noRecipients)
+	_, a, err := l.LoadAccount(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -251,7 +251,7 @@ func (l *Ledger) AddNetwork(ctx context.Context, name string, network netip.Pref
 
 // RemoveNetwork takes a network from the account. The last one of an etrn account is refused.
 func (l *Ledger) RemoveNetwork(ctx context.Context, name string, network netip.Prefix) error {
-	_, a, err := l.loadAccount(ctx, name, noRecipients)
+	_, a, err := l.LoadAccount(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -271,7 +271,7 @@ func (l *Ledger) RemoveNetwork(ctx context.Context, name string, network netip.P
 // it has another Maildir, because mail, deliveries and sessions of the former one may be there still, or come. Errors:
 // [ErrNoAccount], [ErrNoDomain], [ErrMailboxTaken], [ErrInvalid] where the account is not a pop3 account.
 func (l *Ledger) AddMailbox(ctx context.Context, name string, address Address, v *Verifier) error {
-	_, a, err := l.loadAccount(ctx, name, noRecipients)
+	_, a, err := l.LoadAccount(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -309,7 +309,7 @@ func removal(key string) string { return "mailbox remove " + Written(key) }
 // RemoveMailbox takes a mailbox and its log-in from the account. Mail in its Maildir is not touched, and no other
 // mailbox has it.
 func (l *Ledger) RemoveMailbox(ctx context.Context, name string, address Address) error {
-	d, a, err := l.loadAccount(ctx, name, noRecipients)
+	d, a, err := l.LoadAccount(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,7 @@ var large = []string{"message", "usage", "turn", "pop_session", "waiting", "chan
 var allowed = []struct{ text, step string }{
 	// What is read is all that there is, as of one moment.
 	{"stored_key, server_key, cram_md5 FROM credential", "SCAN credential"},
+	{"SELECT account, address FROM recipient ORDER BY", "SCAN recipient"},
 	{"FROM message GROUP BY account, day", "SCAN message USING INDEX message_at"}, // a check
 	{"FROM message GROUP BY account, day", "USE TEMP B-TREE FOR GROUP BY"},
 	{"FROM message, json_each(domains) GROUP BY 1, 2, 3", "SCAN message"},

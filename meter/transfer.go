@@ -22,18 +22,33 @@ type Transfer struct {
 // Transfers returns all accounts and all plans, in the order of their names and as of one moment.
 func (l *Ledger) Transfers(ctx context.Context) (all []Transfer, plans []*Plan, err error) {
 	b := begin()
-	verifiers := map[int64]map[string]*Verifier{}
-	err = l.read(ctx, current, append(b.all(), b.accountsWhere(allRecipients, ""), verifiersInto(verifiers))...)
+	verifiers, listed := map[int64]map[string]*Verifier{}, map[int64][]string{}
+	var members []*member
+	err = l.read(ctx, current, append(b.all(), accountsInto(&members, false, ""), verifiersInto(verifiers), listedInto(listed))...)
 	if err != nil {
 		return nil, nil, err
 	}
+	b.add(members...)
 	d := b.done(nil)
 	for _, m := range d.accounts {
-		t := Transfer{Account: m.Account, Listed: m.recipients.lines(), Mailboxes: m.mailboxes.lines(), Maildirs: map[string]string{}, Verifiers: verifiers[m.ID]}
+		t := Transfer{Account: m.Account, Listed: listed[m.ID], Mailboxes: m.mailboxes.lines(), Maildirs: map[string]string{}, Verifiers: verifiers[m.ID]}
 		maps.Copy(t.Maildirs, m.maildirs)
 		all = append(all, t)
 	}
 	return all, d.Plans(), nil
+}
+
+// listedInto reads all recipient lists, by account.
+func listedInto(all map[int64][]string) query {
+	return query{statement{sql: "SELECT account, address FROM recipient ORDER BY account, address"}, func(r scanner) error {
+		var account int64
+		var address string
+		if err := r.Scan(&account, &address); err != nil {
+			return err
+		}
+		all[account] = append(all[account], address)
+		return nil
+	}}
 }
 
 // verifiersInto reads all verifiers, by account and log-in.

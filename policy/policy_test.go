@@ -154,7 +154,7 @@ func openDesk(t testing.TB, accounts []meter.Account, configure func(*Config)) *
 	t.Helper()
 	d := &desk{dir: t.TempDir(), log: new(logText), metrics: prometheus.NewRegistry()}
 	log := slog.New(slog.NewTextHandler(d.log, nil))
-	ledger, err := meter.Open(t.Context(), filepath.Join(d.dir, "ledger.db"), meter.Options{Create: true})
+	ledger, err := meter.Open(t.Context(), filepath.Join(d.dir, "ledger.db"), meter.Options{Create: true, Recipients: true})
 	if err != nil {
 		t.Fatal(err)
 	}
