@@ -124,12 +124,12 @@ func (s *senders) killed(ctx context.Context, nodes *rqlitetest.Nodes) error {
 	const connections = 10
 	var waits []time.Duration
 	for range kills {
-		if err := nodes.Wait(ctx); err != nil {
-			return err
-		}
-		leader := nodes.Leader()
-		if leader < 0 {
-			return errors.New("the nodes have no leader")
+		leader := -1
+		for leader < 0 { // it may step down between two questions
+			if err := nodes.Wait(ctx); err != nil {
+				return err
+			}
+			leader = nodes.Leader()
 		}
 		var killed, again atomic.Int64 // Unix ns
 		var group sync.WaitGroup
