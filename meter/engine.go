@@ -28,6 +28,9 @@ type engine interface {
 	// distrust is told of an error of write or read, whose cause may stay with what is open.
 	distrust(err error)
 
+	// idle returns nil where no other process has the ledger open, as far as that can be seen from here, or ErrInUse.
+	idle(ctx context.Context) error
+
 	// backup writes a whole and consistent copy, as one SQLite file, to a file that is there and empty.
 	backup(ctx context.Context, path string) error
 

@@ -26,7 +26,7 @@ func chooseEngine() {
 	switch kind := os.Getenv(engineVariable); kind {
 	case "":
 	case "twice":
-		newEngine = func(path string, opt Options) engine { return twice{of(path, opt)} }
+		newEngine = inFiles(of, func(e engine) engine { return twice{e} })
 	case "rqlite":
 		if err := rqlitetest.Available(); err != nil {
 			fmt.Println("skipped:", err)
@@ -34,9 +34,20 @@ func chooseEngine() {
 		}
 		newEngine = onRqlite
 	case "shadow":
-		newEngine = func(path string, opt Options) engine { return shadow{of(path, opt).(*sqlite)} }
+		newEngine = inFiles(of, func(e engine) engine { return shadow{e.(*sqlite)} })
 	default:
 		panic(engineVariable + " is " + kind)
+	}
+}
+
+// inFiles has ledgers in files be of another engine.
+func inFiles(of func(string, Options) engine, other func(engine) engine) func(string, Options) engine {
+	return func(path string, opt Options) engine {
+		e := of(path, opt)
+		if Remote(path) {
+			return e
+		}
+		return other(e)
 	}
 }
 

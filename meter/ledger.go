@@ -14,8 +14,8 @@ var (
 	// read-only, damaged, or its disk is full. What was to be written was not.
 	ErrUnavailable = errors.New("the ledger is unavailable")
 
-	// ErrNoLedger is the ErrUnavailable of a file that is not there.
-	ErrNoLedger = fmt.Errorf("%w: there is no such file", ErrUnavailable)
+	// ErrNoLedger is the ErrUnavailable of a file that is not there, or of nodes without tables.
+	ErrNoLedger = fmt.Errorf("%w: there is none", ErrUnavailable)
 
 	// ErrReadOnly is the ErrUnavailable of what was to be written to a file that this process may only read.
 	ErrReadOnly = fmt.Errorf("%w: it can only be read", ErrUnavailable)
@@ -135,6 +135,9 @@ func (l *Ledger) batch(ctx context.Context, statements ...statement) error {
 // commit is batch, and says how long the disk took.
 func (l *Ledger) commit(ctx context.Context, statements ...statement) (disk time.Duration, err error) {
 	disk, err = l.engine.write(ctx, newToken(), statements)
+	if violates(err, movedTo) {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	if errors.Is(err, ErrUnavailable) {
 		l.failure.Store(&err)
 		l.engine.distrust(err)

@@ -10,16 +10,8 @@ import (
 )
 
 // dialTLS connects to a node that has a certificate of the CA, and shows it this machine's. The files are read each time, so that they
-// can be renewed. Whatever fails, the node has heard nothing, as after any failure to dial.
+// can be renewed.
 func (o Options) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := o.tryTLS(ctx, network, address)
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
-	}
-	return conn, nil
-}
-
-func (o Options) tryTLS(ctx context.Context, network, address string) (net.Conn, error) {
 	pem, err := os.ReadFile(o.CA)
 	if err != nil {
 		return nil, fmt.Errorf("the CA of the ledger's nodes cannot be read: %w", err)

@@ -156,6 +156,9 @@ func (e *rqlite) query(ctx context.Context, how freshness, queries ...query) err
 	return e.nodes.do(ctx, r)
 }
 
+// idle is of what no node knows.
+func (e *rqlite) idle(context.Context) error { return nil }
+
 func (e *rqlite) backup(ctx context.Context, path string) error {
 	return e.nodes.do(ctx, request{path: "/db/backup", within: readsWithin, slow: time.Hour, patience: time.Hour, nearby: true, answer: func(answer io.Reader) error {
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)

@@ -43,6 +43,11 @@ func create(path string) error {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer f.Close()
+	return toOwner(f, path)
+}
+
+// toOwner gives a file of root's to the owner of the directory of its path.
+func toOwner(f *os.File, path string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -271,6 +276,24 @@ func (l *sqlite) backup(ctx context.Context, path string) error {
 		return err
 	}
 	_, err = file.read.ExecContext(ctx, "VACUUM INTO ?", path)
+	return told(err)
+}
+
+// idle asks for the lock that every connection has a share in. A daemon has the file open as long as it runs.
+func (l *sqlite) idle(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.closeFile(); err != nil {
+		return told(err)
+	}
+	db, err := sql.Open(driverName, l.dsn("rw")+"&_locking_mode=exclusive")
+	if err != nil {
+		return told(err)
+	}
+	_, err = db.ExecContext(ctx, "BEGIN EXCLUSIVE; ROLLBACK")
+	if err = errors.Join(err, db.Close()); busy(err) {
+		return ErrInUse
+	}
 	return told(err)
 }
 

@@ -29,10 +29,12 @@ func (e *rqlite) check(ctx context.Context) error {
 			return nil
 		case how == near:
 			continue
+		case version == filling:
+			return fmt.Errorf("%w: %s has a ledger that was not moved there whole; run it again: mailbag database migrate", ErrNoLedger, e.nodes.urls[0])
 		case version > len(migrations):
 			return otherVersion(version)
 		case version == 0 && !e.opt.Create:
-			return fmt.Errorf("%w: %s has no tables; make a new ledger by adding an account, or bring one there: mailbag database migrate", ErrNoLedger, e.nodes.urls[0])
+			return fmt.Errorf("%w on %s; to bring another one there: mailbag database migrate", ErrNoLedger, e.nodes.urls[0])
 		}
 		var batch []statement
 		if version == 0 {

@@ -146,7 +146,7 @@ func results(queries []query, failed func(word string) error) func(io.Reader) er
 // as a full disk, the others may have done all of the batch.
 func failed(word string) error {
 	switch {
-	case strings.Contains(word, "constraint failed"), strings.HasSuffix(word, "already exists"), word == ErrMonthClosed.Error(), word == invoiceStays:
+	case strings.Contains(word, "constraint failed"), strings.HasSuffix(word, "already exists"), word == ErrMonthClosed.Error(), word == invoiceStays, strings.HasPrefix(word, movedTo):
 		return violation(word)
 	case strings.HasPrefix(word, "no such "):
 		return fmt.Errorf("%w: %s", ErrUnavailable, word)

@@ -27,7 +27,7 @@ func TestSetupCheckAndRemoveOnAPostfix(t *testing.T) {
 	if out := w.must(with("postfix", "setup", "--dry-run")...); !strings.Contains(out, "+ transport_maps = cdb:") {
 		t.Errorf("the dry run does not show the changes: %s", out)
 	}
-	if status, _, errs := w.run("account", "list"); status != failed || !strings.Contains(errs, "there is no such file") {
+	if status, _, errs := w.run("account", "list"); status != failed || !strings.Contains(errs, "there is none") {
 		t.Errorf("the dry run made a ledger, or something else is wrong: %s", errs)
 	}
 	if now, err := in.Postconf("-n"); err != nil || now != before {
