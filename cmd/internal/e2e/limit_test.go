@@ -44,19 +44,31 @@ func TestALimitBySizeIsBilledAsItIs(t *testing.T) {
 // replies to it.
 func (s *story) together(senders int, to string) []string {
 	s.t.Helper()
+	return s.finish(s.beginData(senders, to))
+}
+
+// beginData has so many senders come to where a message is sent.
+func (s *story) beginData(senders int, to string) []*postfixtest.Client {
+	s.t.Helper()
 	connections := make([]*postfixtest.Client, senders)
 	for i := range connections {
 		c, err := postfixtest.Dial(s.mta.Addr(), "")
 		s.must(err)
-		defer c.Close()
+		s.t.Cleanup(func() { c.Close() })
 		connections[i] = c
 		s.must(say(c, "EHLO client.example", "250"))
 		s.must(say(c, "MAIL FROM:<x@elsewhere.example>", "250"))
 		s.must(say(c, "RCPT TO:<"+to+">", "250"))
 		s.must(say(c, "DATA", "354"))
 	}
+	return connections
+}
+
+// finish has senders send their messages, all at once, and returns the replies.
+func (s *story) finish(connections []*postfixtest.Client) []string {
+	s.t.Helper()
 	var group sync.WaitGroup
-	replies := make([]string, senders)
+	replies := make([]string, len(connections))
 	for i, c := range connections {
 		group.Go(func() {
 			reply, err := c.Say("Subject: together\r\n\r\n.")
