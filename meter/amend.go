@@ -39,7 +39,7 @@ func (l *Ledger) Amend(ctx context.Context, revision int64, amendments []Amendme
 	case violates(err, "FOREIGN KEY constraint failed"): // such as a plan that was removed
 		return fmt.Errorf("what the accounts refer to: %w", ErrChanged)
 	}
-	return err
+	return l.afterwards(ctx, err)
 }
 
 // amend makes the statements. What is taken away comes first, so that another of the accounts can have it.

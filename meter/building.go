@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"database/sql"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -74,6 +75,11 @@ func (b *building) done(went []*member) *Directory {
 			b.came = append(b.came, m)
 		}
 	}
+	for _, m := range b.came {
+		if !slices.IsSortedFunc(m.recipients, recipientList.compare) {
+			slices.SortFunc(m.recipients, recipientList.compare)
+		}
+	}
 	// A member that is there already goes; another takes the place of its namesake, or has a new one.
 	slices.SortFunc(b.came, func(a, b *member) int { return strings.Compare(a.Name, b.Name) })
 	rest := b.Directory
@@ -97,9 +103,8 @@ func (b *building) done(went []*member) *Directory {
 // these is a condition for accounts by their IDs.
 const these = " AND a.id IN (SELECT value FROM json_each(?))"
 
-// accountsInto reads the accounts that a condition chooses, with all that is theirs; the recipient lists, where they are wanted,
-// of those that accept listed recipients only.
-func accountsInto(all *[]*member, recipients bool, condition string, args ...any) query {
+// accountsInto reads the accounts that a condition chooses, with all that is theirs but their recipient lists.
+func accountsInto(all *[]*member, condition string, args ...any) query {
 	return query{statement{`
 		SELECT a.id, name, customer, note, coalesce(plan, ''), mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
 		       base_price, tier_price, waiting_messages, waiting_bytes, hold, contact, copies, catch_all, quota, cram_md5, tls, created,
@@ -107,17 +112,15 @@ func accountsInto(all *[]*member, recipients bool, condition string, args ...any
 		       coalesce((SELECT group_concat(prefix || char(10), '') FROM network WHERE account = a.id), ''),
 		       coalesce((SELECT group_concat(address || char(9) || maildir || char(10), '') FROM mailbox WHERE account = a.id), ''),
 		       coalesce((SELECT group_concat((login LIKE '%@%') || ' ' || iterations || ' ' || length(salt) || char(10), '')
-		                 FROM credential WHERE account = a.id), ''),
-		       iif(?1 AND recipients = 'list',
-		           coalesce((SELECT group_concat(address || char(10), '') FROM recipient WHERE account = a.id), ''), '')
-		FROM account a WHERE deleted IS NULL` + condition, append([]any{recipients}, args...)}, func(r scanner) error {
+		                 FROM credential WHERE account = a.id), '')
+		FROM account a WHERE deleted IS NULL` + condition, args}, func(r scanner) error {
 		m := &member{belongings: noBelongings}
 		a := &m.Account
 		var hold, created int64
-		var domains, networks, mailboxes, forms, listed string
+		var domains, networks, mailboxes, forms string
 		if err := r.Scan(&a.ID, &a.Name, &a.Customer, &a.Note, &a.Plan, &a.Mode, &a.Suspended, &a.Host, &a.Recipients, &a.Messages, &a.Bytes,
 			&a.OnLimit, &a.MaxTiers, &a.BasePrice, &a.TierPrice, &a.WaitingMessages, &a.WaitingBytes, &hold, &a.Contact, &a.Copies, &a.CatchAll, &a.Quota, &a.CRAMMD5,
-			&a.TLS, &created, &domains, &networks, &mailboxes, &forms, &listed); err != nil {
+			&a.TLS, &created, &domains, &networks, &mailboxes, &forms); err != nil {
 			return err
 		}
 		a.Hold = time.Duration(hold) * time.Second
@@ -134,10 +137,45 @@ func accountsInto(all *[]*member, recipients bool, condition string, args ...any
 		if err := m.takeForms(forms); err != nil {
 			return err
 		}
-		if listed != "" {
-			m.own().recipients = newKeySet(listed)
-		}
 		*all = append(*all, m)
+		return nil
+	}}
+}
+
+// listsInto reads the recipient lists of those accounts that accept listed recipients only, which have been read. Lists that
+// another snapshot has as they are come from there, because they may be long.
+func listsInto(all *[]*member, known []recipientList, condition string, args ...any) query {
+	had := make(map[int64]keySet, len(known))
+	versions := make([][2]int64, len(known))
+	for i, l := range known {
+		had[l.id] = l.addresses
+		versions[i] = [2]int64{l.id, l.version}
+	}
+	var members map[int64]*member
+	return query{statement{`
+		SELECT l.account, l.domain, l.id, l.version,
+		       iif((l.id, l.version) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?)), NULL,
+		           coalesce((SELECT group_concat(address || char(10), '') FROM recipient WHERE list = l.id), ''))
+		FROM account a CROSS JOIN recipient_list l ON l.account = a.id
+		WHERE a.deleted IS NULL AND a.recipients = 'list'` + condition, append([]any{asJSON(versions)}, args...)}, func(r scanner) error {
+		if members == nil {
+			members = make(map[int64]*member, len(*all))
+			for _, m := range *all {
+				members[m.ID] = m
+			}
+		}
+		var account int64
+		var l recipientList
+		var addresses sql.NullString
+		if err := r.Scan(&account, &l.domain, &l.id, &l.version, &addresses); err != nil {
+			return err
+		}
+		l.addresses = had[l.id]
+		if addresses.Valid {
+			l.addresses = newKeySet(addresses.String)
+		}
+		its := members[account].own()
+		its.recipients = append(its.recipients, l)
 		return nil
 	}}
 }

@@ -29,10 +29,30 @@ type member struct {
 
 // belongings are what many accounts have none of.
 type belongings struct {
-	recipients keySet            // of accounts that accept listed recipients only
+	recipients []recipientList   // by domain; of accounts that accept listed recipients only
 	mailboxes  list              // keys
 	maildirs   map[string]string // of mailboxes, by key, where it is not the key
 	forms      []formCount       // of the verifiers of its mailboxes
+}
+
+// A recipientList is what is listed of a domain. One of the same ID and version has the same addresses.
+type recipientList struct {
+	domain      string
+	id, version int64
+	addresses   keySet
+}
+
+func (l recipientList) compare(other recipientList) int {
+	return strings.Compare(l.domain, other.domain)
+}
+
+// listedIn are the keys that are listed of a domain.
+func (b *belongings) listedIn(domain string) keySet {
+	i, found := slices.BinarySearchFunc(b.recipients, domain, func(l recipientList, domain string) int { return strings.Compare(l.domain, domain) })
+	if !found {
+		return nil
+	}
+	return b.recipients[i].addresses
 }
 
 var noBelongings = new(belongings)
@@ -126,7 +146,7 @@ func (d *Directory) Accepts(a *Account, addr Address) bool {
 	case a.Mode == POP3 && !a.CatchAll:
 		return listed(its.mailboxes, addr) != ""
 	case a.Recipients == ListedRecipient:
-		return listed(its.recipients, addr) != "" || listed(its.mailboxes, addr) != ""
+		return listed(its.listedIn(addr.Domain), addr) != "" || listed(its.mailboxes, addr) != ""
 	}
 	return true
 }

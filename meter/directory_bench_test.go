@@ -28,7 +28,8 @@ func fillAccounts(b *testing.B, l *Ledger, accounts int) {
 			FROM account a, json_each('["info","office","sales"]') WHERE mode = 'pop3' AND ?1 > 0`},
 		{accounts, "INSERT INTO credential SELECT address, account, zeroblob(16), 10000, zeroblob(32), zeroblob(32), NULL, 0 FROM mailbox WHERE ?1 > 0"},
 		{accounts, "INSERT INTO credential SELECT name, id, zeroblob(16), 10000, zeroblob(32), zeroblob(32), NULL, 0 FROM account WHERE mode = 'atrn' AND ?1 > 0"},
-		{100, `INSERT INTO recipient (account, address, domain) SELECT a.id, printf('user%d@%s.example', n.i, a.name), a.name || '.example'
+		{accounts, "INSERT INTO recipient_list (id, account, domain, at) SELECT id, id, name || '.example', 0 FROM account WHERE recipients = 'list' AND ?1 > 0"},
+		{100, `INSERT INTO recipient (list, address) SELECT a.id, printf('user%d@%s.example', n.i, a.name)
 			FROM account a, n WHERE a.recipients = 'list'`},
 	} {
 		mustInsert(b, l, numbers+fill.sql, fill.rows)

@@ -93,7 +93,7 @@ func (e *rqlite) fill(ctx context.Context, from *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	return e.execute(ctx, newToken(), append(last, statement{sql: fmt.Sprintf("PRAGMA user_version = %d", len(migrations))}))
+	return e.once(ctx, newToken(), append(last, statement{sql: fmt.Sprintf("PRAGMA user_version = %d", len(migrations))}))
 }
 
 // fillTable writes the rows of a table page by page.
@@ -119,7 +119,7 @@ func (e *rqlite) fillTable(ctx context.Context, from *sql.DB, table string) erro
 		}
 		row := "(?" + strings.Repeat(", ?", len(columns)-1) + ")"
 		text := "INSERT INTO " + quoted(table) + " VALUES " + row + strings.Repeat(", "+row, len(page)/len(columns)-1)
-		err := e.execute(ctx, newToken(), []statement{{text, page}})
+		err := e.once(ctx, newToken(), []statement{{text, page}})
 		page, octets = nil, 0
 		return err
 	}

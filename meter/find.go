@@ -87,7 +87,7 @@ func (f *finding) exact(text string) {
 			keys = append(keys, Address{user, address.Domain}.Key())
 		}
 		f.look("mailbox", "m.address", "mailbox m CROSS JOIN account a ON a.id = m.account WHERE m.address IN (SELECT value FROM json_each(?))", asJSON(keys))
-		f.look("recipient", "r.address", `domain d CROSS JOIN recipient r ON r.account = d.account AND r.address IN (SELECT value FROM json_each(?2))
+		f.look("recipient", "r.address", `domain d CROSS JOIN recipient_list l ON l.account = d.account AND l.domain = d.name CROSS JOIN recipient r ON r.list = l.id AND r.address IN (SELECT value FROM json_each(?2))
 			CROSS JOIN account a ON a.id = d.account WHERE d.name = ?1`, address.Domain, asJSON(keys))
 		f.look("contact", "a.contact", "account a WHERE lower(a.contact) = lower(?)", address.String())
 		domain, err = address.Domain, nil

@@ -22,10 +22,11 @@ func fillLarge(tb testing.TB, l *Ledger) {
 	}{
 		{10_000, "INSERT INTO account (name, mode, created) SELECT 'a' || i, iif(i % 4 = 0, 'pop3', 'atrn'), ?2 - 400 * 86400000 FROM n"},
 		{10_000, "INSERT INTO domain (name, account) SELECT 'a' || i || '.example', i + 1 FROM n"},
+		{10_000, "INSERT INTO recipient_list (id, account, domain, at) SELECT i + 1, i + 1, 'a' || i || '.example', ?2 FROM n"},
 		{30_000, "INSERT INTO change (at, who, account, action) SELECT ?2 - 400 * 86400000 + i, 'root', 1 + i % 10000, 'account set' FROM n"},
 		{20_000, "INSERT INTO mailbox (address, account, domain, created) SELECT 'm' || i || '@a' || (i / 8 * 4) || '.example', 1 + i / 8 * 4, 'a' || (i / 8 * 4) || '.example', ?2 FROM n"},
 		{20_000, "INSERT INTO credential SELECT address, account, x'00', 4096, x'00', x'00', NULL, ?2 FROM mailbox, (SELECT ?2)"},
-		{500_000, "INSERT INTO recipient (account, address, domain) SELECT iif(i % 5, 2, 1 + i / 50), 'r' || i || '@example', 'a' || iif(i % 5, 1, i / 50) || '.example' FROM n"},
+		{500_000, "INSERT INTO recipient (list, address) SELECT iif(i % 5, 2, 1 + i / 50), 'r' || i || '@a' || iif(i % 5, 1, i / 50) || '.example' FROM n"},
 		{3_000_000, `INSERT INTO message (instance, account, at, day, queue_id, size, client)
 			SELECT printf('%x.%x', i * 2654435761 % 4294967296, i), ` + of + `, ?2 - i % 62 * 86400000 - i % 997 * 1000,
 				date((?2 - i % 62 * 86400000 - i % 997 * 1000) / 1000, 'unixepoch'), printf('4b%xzz', i), 4096, '192.0.2.7' FROM n`},

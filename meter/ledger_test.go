@@ -466,7 +466,7 @@ func TestTheLogIsShortAgainAfterItWasLong(t *testing.T) {
 		}
 		return info.Size()
 	}
-	mustInsert(t, l, numbers+"INSERT INTO recipient_import SELECT 'token', i, printf('%.2000c%d', 'x', i), 0 FROM n", 2*maxLog/2000)
+	mustInsert(t, l, numbers+"INSERT INTO applied (token) SELECT printf('%.2000c%d', 'x', i) FROM n", 2*maxLog/2000)
 	if long := size(); long < 2*maxLog {
 		t.Fatalf("the log is of %d octets, which is not long", long)
 	}

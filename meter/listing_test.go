@@ -18,12 +18,31 @@ func collect[T any](t testing.TB, rows iter.Seq2[T, error]) (list []T) {
 	return list
 }
 
+// numbered yields so many addresses.
+func numbered(n int, domain string) iter.Seq2[Address, error] {
+	return func(yield func(Address, error) bool) {
+		for i := range n {
+			if !yield(Address{fmt.Sprintf("%06d", i), domain}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// mustList puts addresses on an account's list.
+func mustList(t testing.TB, l *Ledger, name string, addresses iter.Seq2[Address, error]) {
+	t.Helper()
+	if _, err := l.ImportRecipients(t.Context(), name, false, addresses, func(int) {}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestALongListIsWholeAndInOrder(t *testing.T) {
 	t.Parallel()
 	l, d := twoAccounts(t, Options{})
 	acme := d.Account("acme").ID
 	const n = 3*page + 7
-	mustInsert(t, l, numbers+"INSERT INTO recipient (account, address, domain) SELECT ?2, printf('%06d@acme.example', i), 'acme.example' FROM n", n, acme)
+	mustList(t, l, "acme", numbered(n, "acme.example"))
 	// Several of each time, so that pages end among them, and every tenth counted in the month after.
 	mustInsert(t, l, numbers+`INSERT INTO message (instance, account, at, day, queue_id, size, client)
 		SELECT printf('%06d', i), ?2, ?3 + i / 300, iif(i % 10 = 0, '2026-03-01', '2026-02-10'), 'Q', i, '' FROM n`, n, acme, noon.UnixMilli())
@@ -55,7 +74,7 @@ func TestAListingThatNobodyReadsLetsTheLogBeEmptied(t *testing.T) {
 	t.Parallel()
 	l, d := twoAccounts(t, Options{BusyTimeout: 10 * time.Millisecond})
 	acme := d.Account("acme").ID
-	mustInsert(t, l, numbers+"INSERT INTO recipient (account, address, domain) SELECT ?2, printf('%06d@acme.example', i), 'acme.example' FROM n", 2*page, acme)
+	mustList(t, l, "acme", numbered(2*page, "acme.example"))
 	count(t, l, "acme", noon, 2*page, 10)
 	emptied := func(what string, err error) {
 		t.Helper()

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -37,12 +38,16 @@ func (l *Ledger) loadParts(ctx context.Context, how freshness, size int64) (*Dir
 	var next atomic.Int64
 	var adding sync.Mutex
 	var reading sync.WaitGroup
+	const some = " AND a.id BETWEEN ? AND ?"
 	for range min(runtime.GOMAXPROCS(0), maxReaders) {
 		reading.Go(func() {
 			for from := next.Add(size) - size; from < last && parts.Err() == nil; from = next.Add(size) - size {
 				var part []*member
-				err := l.read(parts, how, accountsInto(&part, l.opt.Recipients, " AND a.id BETWEEN ? AND ?", from+1, min(from+size, last)))
-				if err != nil {
+				queries := []query{accountsInto(&part, some, from+1, min(from+size, last))}
+				if l.opt.Recipients {
+					queries = append(queries, listsInto(&part, nil, some, from+1, min(from+size, last)))
+				}
+				if err := l.read(parts, how, queries...); err != nil {
 					stop(err)
 					return
 				}
@@ -100,7 +105,11 @@ func (l *Ledger) LoadAccount(ctx context.Context, name string) (*Directory, *Acc
 func (l *Ledger) loadWhere(ctx context.Context, how freshness, recipients bool, condition string, args ...any) (*Directory, error) {
 	b := begin()
 	var all []*member
-	if err := l.read(ctx, how, append(b.all(), accountsInto(&all, recipients, condition, args...))...); err != nil {
+	queries := append(b.all(), accountsInto(&all, condition, args...))
+	if recipients {
+		queries = append(queries, listsInto(&all, nil, condition, args...))
+	}
+	if err := l.read(ctx, how, queries...); err != nil {
 		return nil, err
 	}
 	b.add(all...)
@@ -110,7 +119,7 @@ func (l *Ledger) loadWhere(ctx context.Context, how freshness, recipients bool, 
 // changes are what happened between two snapshots.
 type changes struct {
 	newest   changeLine
-	accounts map[int64]bool // and whether their recipient lists may be others
+	accounts map[int64]bool
 	plans    map[string]bool
 }
 
@@ -148,35 +157,20 @@ func (c *changes) after(old *Directory) query {
 		case plan != "":
 			c.plans[plan] = true
 		default:
-			c.accounts[account] = c.accounts[account] || !sparesRecipients(line.action)
+			c.accounts[account] = true
 		}
 		return nil
 	}}
 }
 
-// sparesRecipients reports whether a change is known to leave the account's recipient list as it is, which may be long.
-func sparesRecipients(action string) bool {
-	for _, prefix := range []string{"account set", "account suspend", "account resume", "domain add ", "network ", "mailbox ", "passwd "} {
-		if strings.HasPrefix(action, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
 // readAfter makes the snapshot after another one, of the changes between them. It is nil where there were more meanwhile.
 func (l *Ledger) readAfter(ctx context.Context, how freshness, old *Directory, c *changes) (*Directory, error) {
 	b := goOn(old)
-	var other, same []int64 // by their recipient lists
+	var lists []recipientList
 	var went []*member
-	for id, listed := range c.accounts {
-		m := old.byID.get(id)
-		if !listed && m != nil && m.Recipients == ListedRecipient {
-			same = append(same, id)
-		} else {
-			other = append(other, id)
-		}
-		if m != nil {
+	for id := range c.accounts {
+		if m := old.byID.get(id); m != nil {
+			lists = append(lists, m.recipients...)
 			b.forget(m)
 			went = append(went, m)
 		}
@@ -186,18 +180,16 @@ func (l *Ledger) readAfter(ctx context.Context, how freshness, old *Directory, c
 		b.plans = map[string]*Plan{}
 		queries = append(queries, plansInto(b.plans))
 	}
+	ids := asJSON(slices.Collect(maps.Keys(c.accounts)))
 	var came []*member
-	queries = append(queries, accountsInto(&came, l.opt.Recipients, these, asJSON(other)), accountsInto(&came, false, these, asJSON(same)))
+	queries = append(queries, accountsInto(&came, these, ids))
+	if l.opt.Recipients {
+		queries = append(queries, listsInto(&came, lists, these, ids))
+	}
 	if err := l.read(ctx, how, queries...); err != nil || b.newest != c.newest {
 		return nil, err
 	}
 	b.add(came...)
-	for _, m := range came {
-		former := old.byID.get(m.ID)
-		if !c.accounts[m.ID] && former != nil && former.recipients != nil && m.Recipients == ListedRecipient {
-			m.own().recipients = former.recipients
-		}
-	}
 	for _, m := range old.accounts {
 		if _, read := c.accounts[m.ID]; !read && c.plans[m.Plan] {
 			again := *m

@@ -64,6 +64,8 @@ func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 			OR m.bytes <> (SELECT coalesce(sum(bytes), 0) FROM usage WHERE account = m.account AND day BETWEEN m.month || '-01' AND m.month || '-31')
 				+ (SELECT coalesce(sum(bytes), 0) FROM adjustment WHERE account = m.account AND month = m.month)`,
 			"the month's usage is not the sum of its days: %s"},
+		{"SELECT coalesce(domain, 'none') FROM recipient_list l WHERE size <> (SELECT count(*) FROM recipient WHERE list = l.id)",
+			"a recipient list has another number of addresses than is noted, of the domain %s"},
 	} {
 		for rows, err := range l.rows(ctx, check.sql) {
 			var what string

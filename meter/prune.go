@@ -15,11 +15,12 @@ type Keep struct {
 
 // Pruned says how many records were older than that, and how many idle POP3 sessions became counts of their day.
 type Pruned struct {
-	Messages int64 `json:"messages"`
-	Turns    int64 `json:"turns"`
-	Sessions int64 `json:"sessions"`
-	Idle     int64 `json:"idle"`
-	Notices  int64 `json:"notices"`
+	Messages   int64 `json:"messages"`
+	Turns      int64 `json:"turns"`
+	Sessions   int64 `json:"sessions"`
+	Idle       int64 `json:"idle"`
+	Notices    int64 `json:"notices"`
+	Recipients int64 `json:"recipients"` // of lists that were replaced, or not finished
 }
 
 const (
@@ -58,8 +59,10 @@ func (l *Ledger) Prune(ctx context.Context, keep Keep) (Pruned, error) {
 	if err := l.countIdleSessions(ctx, &p.Idle); err != nil {
 		return p, err
 	}
-	err = l.prune(ctx, &p.Notices, "notice", "made, id", "made < ? AND sent IS NOT NULL", before(keepNotices))
-	return p, err
+	if err := l.prune(ctx, &p.Notices, "notice", "made, id", "made < ? AND sent IS NOT NULL", before(keepNotices)); err != nil {
+		return p, err
+	}
+	return p, l.sweepLists(ctx, &p.Recipients)
 }
 
 // everyAccount returns the IDs of all accounts, deleted ones too.

@@ -2,135 +2,121 @@ package meter
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 )
 
 // AddRecipients puts addresses on the account's recipient list; those that are there already are no
 // error. Errors: [ErrNoAccount], [ErrNoDomain].
 func (l *Ledger) AddRecipients(ctx context.Context, name string, addresses ...Address) error {
-	rows := [][]any{}
-	for _, a := range addresses {
-		rows = append(rows, []any{a.Key(), a.Domain})
-	}
-	err := l.change(ctx, name, fmt.Sprintf("recipient add %s", several(addresses)), statement{`
-		INSERT OR IGNORE INTO recipient (account, address, domain)
-		SELECT ` + accountID + `, value ->> 0, value ->> 1 FROM json_each(?)`, []any{name, asJSON(rows)}})
-	return foreignDomain(err)
+	return l.addRecipients(ctx, name, fmt.Sprintf("recipient add %s", several(addresses)), asJSON(lines(addresses)))
+}
+
+// addRecipients has them as [lines]. They are put on lists that imports make meanwhile, too, so that it is all the same which
+// is in force when.
+func (l *Ledger) addRecipients(ctx context.Context, name, action, these string) error {
+	return foreignDomain(l.change(ctx, name, action, statement{`
+		INSERT OR IGNORE INTO recipient_list (account, domain, at)
+		SELECT DISTINCT ` + accountID + `, value ->> 1, ? FROM json_each(?) ORDER BY 2`, []any{name, l.opt.Now().UnixMilli(), these}}, statement{`
+		INSERT OR IGNORE INTO recipient (list, address)
+		SELECT l.id, value ->> 0 FROM json_each(?) CROSS JOIN recipient_list l ON l.domain = value ->> 1`, []any{these}}))
 }
 
 // RemoveRecipients takes addresses off the account's list and returns how many were on it.
 func (l *Ledger) RemoveRecipients(ctx context.Context, name string, addresses ...Address) (int, error) {
-	keys := []string{}
-	for _, a := range addresses {
-		keys = append(keys, a.Key())
-	}
-	const these = ` FROM recipient WHERE account = ` + accountID + ` AND address IN (SELECT value FROM json_each(?))`
-	var listed int
-	if err := l.row(ctx, "SELECT count(*)"+these, name, asJSON(keys)).Scan(&listed); err != nil {
+	these := asJSON(lines(addresses))
+	listed, err := l.countListed(ctx, name, these)
+	if err != nil {
 		return 0, err
 	}
-	return listed, l.change(ctx, name, fmt.Sprintf("recipient remove %s", several(addresses)),
-		statement{"DELETE" + these, []any{name, asJSON(keys)}})
+	return listed, l.change(ctx, name, fmt.Sprintf("recipient remove %s", several(addresses)), statement{`
+		DELETE FROM recipient WHERE (list, address) IN (
+			SELECT l.id, value ->> 0 FROM json_each(?) CROSS JOIN domain d ON d.name = value ->> 1 AND d.account = ` + accountID + `
+			CROSS JOIN recipient_list l ON l.domain = d.name)`, []any{these, name}})
 }
 
-// Recipients yields the account's recipient list in order. What is changed meanwhile may be seen or not.
+// countListed counts those of the addresses, as [lines], that are on the account's list.
+func (l *Ledger) countListed(ctx context.Context, name, these string) (listed int, err error) {
+	err = l.row(ctx, `
+		SELECT count(*) FROM json_each(?) CROSS JOIN recipient_list l ON l.account = `+accountID+` AND l.domain = value ->> 1
+		CROSS JOIN recipient r ON r.list = l.id AND r.address = value ->> 0`, these, name).Scan(&listed)
+	return listed, err
+}
+
+// lines are addresses as statements have them: pairs of a key and a domain.
+func lines(addresses []Address) [][2]string {
+	pairs := [][2]string{}
+	for _, a := range addresses {
+		pairs = append(pairs, [2]string{a.Key(), a.Domain})
+	}
+	return pairs
+}
+
+// RecipientCount is how many addresses are on the account's recipient list.
+func (l *Ledger) RecipientCount(ctx context.Context, account int64) (n int, err error) {
+	err = l.row(ctx, "SELECT coalesce(sum(size), 0) FROM recipient_list WHERE account = ?", account).Scan(&n)
+	return n, err
+}
+
+// Recipients yields the account's recipient list in the order of domains and then of addresses. What is changed meanwhile
+// may be seen or not.
 func (l *Ledger) Recipients(ctx context.Context, account int64) iter.Seq2[string, error] {
-	return paged(func(after string) ([]string, error) {
-		var list []string
-		for rows, err := range l.rows(ctx, `
-			SELECT address FROM recipient WHERE account = ? AND address > ? ORDER BY address LIMIT ?`, account, after, page) {
-			var address string
-			if err == nil {
-				err = rows.Scan(&address)
+	return paged(func(after string) (some []string, err error) {
+		domain := after[strings.LastIndexByte(after, '@')+1:]
+		read := func(condition, order string, args ...any) {
+			if err != nil || len(some) == page {
+				return
 			}
-			if err != nil {
-				return nil, err
+			for rows, failure := range l.rows(ctx, `
+				SELECT r.address FROM recipient_list l CROSS JOIN recipient r ON r.list = l.id WHERE l.account = ? AND `+condition+`
+				ORDER BY `+order+` LIMIT ?`, append([]any{account}, append(args, page-len(some))...)...) {
+				var address string
+				if failure == nil {
+					failure = rows.Scan(&address)
+				}
+				if err = failure; err != nil {
+					return
+				}
+				some = append(some, address)
 			}
-			list = append(list, address)
 		}
-		return list, nil
+		read("l.domain = ? AND r.address > ?", "r.address", domain, after)
+		read("l.domain > ?", "l.domain, l.id, r.address", domain)
+		return some, err
 	})
 }
 
-// importChunk is how many addresses of an import one batch stages.
-const importChunk = 5000
+// keepImport is how long an import may take, after which it is taken to have died.
+const keepImport = 24 * time.Hour
 
-// An Imported says what an import did.
-type Imported struct {
-	Listed  int // addresses that the file named, without repeats
-	Added   int
-	Removed int // only where the list was replaced
-}
-
-// ImportRecipients adds a list of addresses, or replaces the account's list with it, at one moment:
-// mail is checked against the old list until the new one is whole. The addresses are staged in
-// batches first, so that the daemons never wait for a long write; progress is told how many. An
-// error of the sequence ends the import with nothing changed. Replacing with nothing is [ErrInvalid]:
-// it would refuse all the account's mail.
-func (l *Ledger) ImportRecipients(ctx context.Context, name string, replace bool, addresses iter.Seq2[Address, error], progress func(staged int)) (Imported, error) {
-	var done Imported
-	token := rand.Text()
-	now := l.opt.Now()
-	discard := statement{"DELETE FROM recipient_import WHERE token = ? OR at < ?",
-		[]any{token, now.Add(-24 * time.Hour).UnixMilli()}}
-	defer func() { l.batch(context.WithoutCancel(ctx), discard) }()
-	staged := 0
-	var rows [][]any
-	stage := func() error {
-		if len(rows) == 0 {
-			return nil
-		}
-		err := l.batch(ctx, statement{`
-			INSERT OR IGNORE INTO recipient_import (token, address, domain, at)
-			SELECT ?, value ->> 0, value ->> 1, ? FROM json_each(?)`, []any{token, now.UnixMilli(), asJSON(rows)}})
-		staged += len(rows)
-		rows = rows[:0]
-		progress(staged)
+// sweepLists deletes what is in recipient lists that are in force no more, and those that imports left when they died.
+func (l *Ledger) sweepLists(ctx context.Context, swept *int64) error {
+	dead := l.opt.Now().Add(-keepImport).UnixMilli()
+	var spare int
+	err := l.row(ctx, `
+		SELECT (SELECT count(*) FROM recipient_list WHERE domain IS NULL) + (SELECT count(*) FROM recipient_list WHERE import IS NOT NULL AND at < ?)`, dead).
+		Scan(&spare)
+	if err != nil || spare == 0 {
 		return err
 	}
-	for address, err := range addresses {
-		if err != nil {
-			return done, err
-		}
-		rows = append(rows, []any{address.Key(), address.Domain})
-		if len(rows) == importChunk {
-			if err := stage(); err != nil {
-				return done, err
-			}
-		}
-	}
-	if err := stage(); err != nil {
-		return done, err
-	}
-	if staged == 0 && replace {
-		return done, invalid("the list is empty; replacing with it would refuse all of the account's mail")
-	}
-	err := l.row(ctx, `
-		WITH old AS (SELECT address FROM recipient WHERE account = `+accountID+`),
-		     new AS (SELECT address FROM recipient_import WHERE token = ?)
-		SELECT (SELECT count(*) FROM new),
-		       (SELECT count(*) FROM new WHERE address NOT IN old),
-		       (SELECT count(*) FROM old WHERE address NOT IN new)`, name, token).
-		Scan(&done.Listed, &done.Added, &done.Removed)
+	err = l.batch(ctx, statement{"UPDATE recipient_list SET domain = NULL, import = NULL WHERE import IS NOT NULL AND at < ?", []any{dead}})
 	if err != nil {
-		return done, err
+		return err
 	}
-	statements := []statement{{`
-		INSERT OR IGNORE INTO recipient (account, address, domain)
-		SELECT ` + accountID + `, address, domain FROM recipient_import WHERE token = ?`, []any{name, token}}}
-	action := fmt.Sprintf("recipient import of %d", done.Listed)
-	if replace {
-		action = fmt.Sprintf("recipient import --replace of %d", done.Listed)
-		statements = append(statements, statement{`
-			DELETE FROM recipient WHERE account = ` + accountID + `
-			AND address NOT IN (SELECT address FROM recipient_import WHERE token = ?)`, []any{name, token}})
-	} else {
-		done.Removed = 0
+	if err := l.prune(ctx, swept, "recipient", "list, address", "list IN (SELECT id FROM recipient_list WHERE domain IS NULL)"); err != nil {
+		return err
 	}
-	return done, foreignDomain(l.change(ctx, name, action, statements...))
+	return l.batch(ctx, statement{sql: "DELETE FROM recipient_list WHERE domain IS NULL AND NOT EXISTS (SELECT 1 FROM recipient WHERE list = recipient_list.id)"})
+}
+
+// afterwards sweeps the lists of a change that succeeded. What cannot be deleted now is found by [Ledger.Prune].
+func (l *Ledger) afterwards(ctx context.Context, err error) error {
+	if err == nil {
+		l.sweepLists(ctx, new(int64))
+	}
+	return err
 }
 
 // foreignDomain makes the schema's word that an address is outside the account's domains readable.

@@ -207,13 +207,13 @@ func (l *Ledger) editAccount(before, edited *Account) []statement {
 // stay, and so does its name. What waits for it in the MTA's queue is the caller's to ask about.
 func (l *Ledger) DeleteAccount(ctx context.Context, name string) error {
 	statements := []statement{}
-	for _, table := range []string{"credential", "mailbox", "recipient", "network", "domain", "queued"} {
+	for _, table := range []string{"credential", "mailbox", "network", "domain", "queued"} {
 		statements = append(statements, statement{"DELETE FROM " + table + " WHERE account = " + accountID, []any{name}})
 	}
 	// What was delivered is in no index by account; the next pass over the queue strikes it off.
 	statements = append(statements, statement{"DELETE FROM waiting WHERE delivered IS NULL AND account = " + accountID, []any{name}})
 	statements = append(statements, statement{"UPDATE account SET deleted = ? WHERE name = ?", []any{l.opt.Now().UnixMilli(), name}})
-	return l.change(ctx, name, "account delete", statements...)
+	return l.afterwards(ctx, l.change(ctx, name, "account delete", statements...))
 }
 
 // AddDomain gives the account a normalized domain. Errors: [ErrNoAccount], [ErrDomainTaken].
@@ -240,7 +240,7 @@ func (l *Ledger) RemoveDomain(ctx context.Context, name, domain string) error {
 	if violates(err, "FOREIGN KEY constraint failed") {
 		return invalid("%s has mailboxes; remove them first", domain)
 	}
-	return err
+	return l.afterwards(ctx, err)
 }
 
 // AddNetwork lets the account's ETRN, ATRN and AUTH come from a network; one that is there already

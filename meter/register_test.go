@@ -341,7 +341,7 @@ func TestImportReplacesTheListAtOnceOrNotAtAll(t *testing.T) {
 		t.Errorf("RemoveRecipients = %d, %v; want 1", n, err)
 	}
 	var staged int
-	err := l.row(t.Context(), "SELECT count(*) FROM recipient_import").Scan(&staged)
+	err := l.row(t.Context(), "SELECT count(*) FROM recipient_list WHERE account IS NULL").Scan(&staged)
 	if err != nil || staged > 0 {
 		t.Errorf("%d staged rows are left, %v", staged, err)
 	}

@@ -24,13 +24,14 @@ func (l *Ledger) Transfers(ctx context.Context) (all []Transfer, plans []*Plan, 
 	b := begin()
 	verifiers, listed := map[int64]map[string]*Verifier{}, map[int64][]string{}
 	var members []*member
-	err = l.read(ctx, current, append(b.all(), accountsInto(&members, false, ""), verifiersInto(verifiers), listedInto(listed))...)
+	err = l.read(ctx, current, append(b.all(), accountsInto(&members, ""), verifiersInto(verifiers), listedInto(listed))...)
 	if err != nil {
 		return nil, nil, err
 	}
 	b.add(members...)
 	d := b.done(nil)
 	for _, m := range d.accounts {
+		slices.Sort(listed[m.ID])
 		t := Transfer{Account: m.Account, Listed: listed[m.ID], Mailboxes: m.mailboxes.lines(), Maildirs: map[string]string{}, Verifiers: verifiers[m.ID]}
 		maps.Copy(t.Maildirs, m.maildirs)
 		all = append(all, t)
@@ -40,7 +41,7 @@ func (l *Ledger) Transfers(ctx context.Context) (all []Transfer, plans []*Plan, 
 
 // listedInto reads all recipient lists, by account.
 func listedInto(all map[int64][]string) query {
-	return query{statement{sql: "SELECT account, address FROM recipient ORDER BY account, address"}, func(r scanner) error {
+	return query{statement{sql: "SELECT l.account, r.address FROM recipient_list l CROSS JOIN recipient r ON r.list = l.id WHERE l.account IS NOT NULL ORDER BY l.account"}, func(r scanner) error {
 		var account int64
 		var address string
 		if err := r.Scan(&account, &address); err != nil {
@@ -171,7 +172,7 @@ func namesInto(taken map[string]bool, names []string) query {
 // on: what they used elsewhere is
 // not theirs here. Domains, mailboxes and listed addresses must be in the form in which the ledger has
 // them. Errors: [ErrInvalid], [ErrNameTaken], [ErrDomainTaken], [ErrMailboxTaken], [ErrPlanTaken].
-func (l *Ledger) Import(ctx context.Context, accounts []Transfer, plans ...*Plan) error {
+func (l *Ledger) Import(ctx context.Context, accounts []Transfer, plans ...*Plan) (failure error) {
 	now := l.opt.Now().UnixMilli()
 	var batch []statement
 	present, err := l.plans(ctx)
@@ -194,6 +195,23 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer, plans ...*Plan
 		if faults := t.Faults(); len(faults) > 0 {
 			return fmt.Errorf("%s: %w", t.Name, faults[0])
 		}
+	}
+	lists := &listMaking{ledger: l, domains: listedDomains(accounts), progress: func(int) {}}
+	defer func() { lists.end(ctx, failure) }()
+	for _, t := range accounts {
+		for _, key := range t.Listed {
+			if err := lists.add(ctx, key, key[strings.LastIndexByte(key, '@')+1:]); err != nil {
+				return err
+			}
+		}
+	}
+	if len(lists.domains) > 0 {
+		if err := lists.write(ctx); err != nil {
+			return err
+		}
+	}
+	left := len(lists.lists)
+	for _, t := range accounts {
 		domains = append(domains, t.Domains...)
 		batch = append(batch, l.addAccount(&t.Account, nil, "account import")...)
 		for _, key := range t.Mailboxes {
@@ -201,13 +219,8 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer, plans ...*Plan
 				[]any{key, t.Name, key[strings.LastIndexByte(key, '@')+1:], now, t.Maildirs[key]}})
 		}
 		if len(t.Listed) > 0 {
-			listed := make([][]any, len(t.Listed))
-			for i, key := range t.Listed {
-				listed[i] = []any{key, key[strings.LastIndexByte(key, '@')+1:]}
-			}
-			batch = append(batch, statement{`
-				INSERT INTO recipient (account, address, domain)
-				SELECT ` + accountID + `, value ->> 0, value ->> 1 FROM json_each(?)`, []any{t.Name, asJSON(listed)}})
+			batch = append(batch, lists.whole(left), lists.comeTo(t.Name, t.Domains))
+			left -= len(listedDomains([]Transfer{t}))
 		}
 		for login, v := range t.Verifiers {
 			batch = append(batch, setVerifier(login, t.Name, v, now))
@@ -220,12 +233,25 @@ func (l *Ledger) Import(ctx context.Context, accounts []Transfer, plans ...*Plan
 		return fmt.Errorf("one of the accounts: %w, perhaps by a deleted account", ErrNameTaken)
 	case domainTaken(err):
 		return l.whoHas(ctx, domains)
+	case ofNothing(err):
+		return lists.lost()
 	case violates(err, "UNIQUE constraint failed: plan.name"):
 		return fmt.Errorf("one of the plans: %w", ErrPlanTaken)
 	case violates(err, "FOREIGN KEY constraint failed"):
 		return fmt.Errorf("one of the accounts: %w", ErrNoPlan)
 	}
 	return err
+}
+
+// listedDomains are the domains of which accounts list addresses, sorted.
+func listedDomains(accounts []Transfer) []string {
+	all := map[string]bool{}
+	for _, t := range accounts {
+		for _, key := range t.Listed {
+			all[key[strings.LastIndexByte(key, '@')+1:]] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
 }
 
 // clash is why a plan cannot be imported where others are present already, if it cannot.

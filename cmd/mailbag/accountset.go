@@ -78,7 +78,7 @@ func (d *desk) setAccount(ctx context.Context, cmd *cobra.Command, name string, 
 	} else {
 		d.say("changed %s", name)
 	}
-	listed, err := d.listed(ctx, after)
+	listed, err := d.ledger.RecipientCount(ctx, after.ID)
 	if err != nil {
 		return err
 	}
@@ -116,18 +116,6 @@ func (d *desk) pointOutPassword(ctx context.Context, a *meter.Account) error {
 		d.note(`CRAM-MD5 works for %s from its next password on, because only verifiers of the present one are kept; run "mailbag passwd %s"`, a.Name, a.Name)
 	}
 	return nil
-}
-
-// listed is how many addresses are on the account's recipient list.
-func (d *desk) listed(ctx context.Context, a *meter.Account) (int, error) {
-	n := 0
-	for _, err := range d.ledger.Recipients(ctx, a.ID) {
-		if err != nil {
-			return 0, err
-		}
-		n++
-	}
-	return n, nil
 }
 
 func (c *console) suspendCommand() *cobra.Command {

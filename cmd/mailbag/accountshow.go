@@ -109,7 +109,7 @@ func (d *desk) shown(ctx context.Context, name string) (*shownAccount, error) {
 	}
 	month := d.thisMonth()
 	s := &shownAccount{listedAccount: d.document(all, a), account: a}
-	if s.RecipientCount, err = d.listed(ctx, a); err != nil {
+	if s.RecipientCount, err = d.ledger.RecipientCount(ctx, a.ID); err != nil {
 		return nil, err
 	}
 	v, err := d.ledger.Verifier(ctx, a.Name)

@@ -302,7 +302,7 @@ func (d *desk) warnOfDrafts(ctx context.Context, drafts []*draft) error {
 			n := 0
 			if draft.before != nil {
 				var err error
-				if n, err = d.listed(ctx, &draft.before.Account); err != nil {
+				if n, err = d.ledger.RecipientCount(ctx, draft.before.ID); err != nil {
 					return err
 				}
 			}

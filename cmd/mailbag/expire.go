@@ -70,8 +70,8 @@ func (d *desk) prune(ctx context.Context) error {
 		return fmt.Errorf("old records cannot be deleted: %w", err)
 	}
 	if pruned != (meter.Pruned{}) {
-		d.note("deleted old records: %s of evidence, %s of turns, %s of sessions, %s of notices; %s sessions that fetched nothing are counts of their day now",
-			grouped(pruned.Messages), grouped(pruned.Turns), grouped(pruned.Sessions), grouped(pruned.Notices), grouped(pruned.Idle))
+		d.note("deleted old records: %s of evidence, %s of turns, %s of sessions, %s of notices, %s of recipient lists that are out of force; %s sessions that fetched nothing are counts of their day now",
+			grouped(pruned.Messages), grouped(pruned.Turns), grouped(pruned.Sessions), grouped(pruned.Notices), grouped(pruned.Recipients), grouped(pruned.Idle))
 	}
 	return nil
 }

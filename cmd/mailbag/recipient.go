@@ -176,7 +176,7 @@ func (d *desk) importRecipients(ctx context.Context, a *meter.Account, file io.R
 func within(a *meter.Account, lines iter.Seq2[listLine, error]) iter.Seq2[meter.Address, error] {
 	return func(yield func(meter.Address, error) bool) {
 		for line, err := range lines {
-			if err == nil && !slices.Contains(a.Domains, line.address.Domain) {
+			if _, ours := slices.BinarySearch(a.Domains, line.address.Domain); err == nil && !ours {
 				err = fmt.Errorf("%s: %s is in none of the domains of %s", line.place, line.address, a.Name)
 			}
 			if !yield(line.address, err) || err != nil {

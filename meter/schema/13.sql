@@ -76,3 +76,82 @@ CREATE TABLE archive (
     at       INTEGER NOT NULL,
     PRIMARY KEY (day, host)
 ) STRICT, WITHOUT ROWID;
+
+-- Recipient lists, one for each domain that has listed addresses. One that an import makes is of no account until it is whole,
+-- and one that is in force no more is of no domain either: what is in it goes in its own time.
+CREATE TABLE recipient_list (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER,
+    domain  TEXT,
+    import  TEXT,                       -- what makes it; NULL: nothing does any more
+    at      INTEGER NOT NULL,           -- its beginning
+    size    INTEGER NOT NULL DEFAULT 0, -- addresses
+    version INTEGER NOT NULL DEFAULT 0, -- another one with each address that comes or goes
+    UNIQUE (account, domain),
+    FOREIGN KEY (account, domain) REFERENCES domain (account, name) ON DELETE SET NULL
+) STRICT;
+
+CREATE INDEX recipient_list_domain ON recipient_list (domain);
+CREATE INDEX recipient_list_import ON recipient_list (import) WHERE import IS NOT NULL;
+
+INSERT INTO recipient_list (account, domain, at)
+SELECT account, domain, 0 FROM recipient GROUP BY account, domain ORDER BY account, domain;
+
+DROP VIEW account_document;
+ALTER TABLE recipient RENAME TO recipient_12;
+
+CREATE TABLE recipient (
+    list    INTEGER NOT NULL REFERENCES recipient_list,
+    address TEXT    NOT NULL,
+    PRIMARY KEY (list, address)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO recipient (list, address)
+SELECT l.id, r.address FROM recipient_list l CROSS JOIN recipient_12 r ON r.account = l.account AND r.domain = l.domain ORDER BY l.id, r.address;
+
+UPDATE recipient_list SET size = (SELECT count(*) FROM recipient WHERE list = id);
+
+DROP TABLE recipient_12;
+DROP TABLE recipient_import;
+
+CREATE TRIGGER recipient_comes AFTER INSERT ON recipient BEGIN
+    UPDATE recipient_list SET size = size + 1, version = version + 1 WHERE id = new.list;
+END;
+
+CREATE TRIGGER recipient_goes AFTER DELETE ON recipient BEGIN
+    UPDATE recipient_list SET size = size - 1, version = version + 1 WHERE id = old.list;
+END;
+
+-- An account as its history shows it: everything but verifiers and the recipient list's lines.
+CREATE VIEW account_document AS
+SELECT id, name, json_object(
+    'name', name,
+    'customer', customer,
+    'note', note,
+    'plan', coalesce(plan, ''),
+    'mode', mode,
+    'suspended', json(iif(suspended, 'true', 'false')),
+    'domains', json((SELECT json_group_array(name) FROM (SELECT name FROM domain WHERE account = account.id ORDER BY name))),
+    'host', host,
+    'tls', tls,
+    'networks', json((SELECT json_group_array(prefix) FROM (SELECT prefix FROM network WHERE account = account.id ORDER BY prefix))),
+    'recipients', recipients,
+    'recipient_count', (SELECT coalesce(sum(size), 0) FROM recipient_list WHERE account = account.id),
+    'mailboxes', json((SELECT json_group_array(address) FROM (SELECT address FROM mailbox WHERE account = account.id ORDER BY address))),
+    'messages', messages,
+    'bytes', bytes,
+    'on_limit', on_limit,
+    'max_tiers', max_tiers,
+    'base_price', base_price,
+    'tier_price', tier_price,
+    'waiting_messages', waiting_messages,
+    'waiting_bytes', waiting_bytes,
+    'hold', hold,
+    'contact', contact,
+    'copies', copies,
+    'catch_all', json(iif(catch_all, 'true', 'false')),
+    'quota', quota,
+    'cram_md5', json(iif(cram_md5, 'true', 'false')),
+    'deleted', json(iif(deleted IS NULL, 'false', 'true'))
+) AS document
+FROM account;

@@ -24,8 +24,11 @@ INSERT INTO mailbox (address, account, domain, created)
 SELECT local.value || '@' || a.name || '.example', a.id, a.name || '.example', a.created
 FROM account a, json_each('["info","office","sales"]') local WHERE a.mode = 'pop3';
 
-INSERT INTO recipient (account, address, domain)
-SELECT a.id, printf('user%d@%s.example', local.value, a.name), a.name || '.example'
+INSERT INTO recipient_list (id, account, domain, at)
+SELECT id, id, name || '.example', created FROM account WHERE recipients = 'list';
+
+INSERT INTO recipient (list, address)
+SELECT a.id, printf('user%d@%s.example', local.value, a.name)
 FROM account a, json_each('[1,2,3,4,5,6,7,8,9,10]') local WHERE a.recipients = 'list';
 
 INSERT INTO usage (account, day, messages, bytes, last)
