@@ -160,7 +160,11 @@ func TestABatchIsDoneOnceWhateverBecomesOfItsRequests(t *testing.T) {
 			want := 0
 			if !c.stays {
 				result := write(t.Context())
-				<-f.failed
+				select {
+				case <-f.failed:
+				case err := <-result:
+					t.Fatalf("it is not tried again after %v", err)
+				}
 				f.fail.Store(nil)
 				if err := <-result; err != nil {
 					t.Errorf("when it heals: %v", err)
