@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -47,7 +49,13 @@ func newFaulty(t *testing.T) *faulty {
 		}
 		defer func() { f.failed <- struct{}{} }()
 		(*fail)(w, func() []byte {
-			answer, err := http.Post(to.String()+r.URL.RequestURI(), "application/json", bytes.NewReader(body))
+			again, err := http.NewRequest(r.Method, to.String()+r.URL.RequestURI(), bytes.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			again.Header.Set("Content-Type", "application/json")
+			answer, err := http.DefaultClient.Do(again)
 			if err != nil {
 				t.Error(err)
 				return nil
@@ -250,5 +258,32 @@ func TestAReadIsHandedOverOnce(t *testing.T) {
 	err := f.read(t.Context(), current, query{statement{sql: "SELECT value FROM json_each('[1,2,3]') ORDER BY value"}, func(scanner) error { rows++; return nil }})
 	if err != nil || rows != 3 {
 		t.Errorf("read = %v, %d rows; want 3", err, rows)
+	}
+}
+
+// TestABackupIsWhole has one end half-way, like one that is whole.
+func TestABackupIsWhole(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t)
+	fail := fault(func(w http.ResponseWriter, done func() []byte) {
+		answer := done()
+		_, _ = w.Write(answer[:len(answer)/2])
+		_, _ = io.WriteString(w, "unexpected EOF\n")
+	})
+	f.fail.Store(&fail)
+	go func() {
+		<-f.failed
+		<-f.failed
+		f.fail.Store(nil)
+	}()
+	path := filepath.Join(t.TempDir(), "copy.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.backup(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CheckBackup(t.Context(), path, true); err != nil {
+		t.Error(err)
 	}
 }

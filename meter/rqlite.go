@@ -172,6 +172,10 @@ func (e *rqlite) backup(ctx context.Context, path string) error {
 		} else if err != nil {
 			return err
 		}
+		// A node that fails half-way ends its answer like a whole one.
+		if _, err := CheckBackup(ctx, path, false); err != nil {
+			return &failure{cause: fmt.Errorf("the copy is not whole: %w", err)}
+		}
 		return f.Close()
 	}})
 }
