@@ -64,12 +64,16 @@ func newToken() string { return tokenAt(time.Now()) + rand.Text() }
 // tokenAt is what all tokens of a moment begin with.
 func tokenAt(t time.Time) string { return fmt.Sprintf("%09s", strconv.FormatInt(t.UnixMilli(), 36)) }
 
+// forgets is how many tokens a batch forgets at the most: on rqlite there can be millions of a day, after which nothing was
+// written for as long.
+const forgets = 100
+
 // remember makes the statements that come before a batch, so that it is done once. Those before a time are forgotten: whoever
 // wrote them has their answer, or does not ask any more.
 func remember(token string, before time.Time) []statement {
 	return []statement{
 		{"INSERT INTO applied (token) VALUES (?)", []any{token}},
-		{"DELETE FROM applied WHERE token < ?", []any{tokenAt(before)}},
+		{"DELETE FROM applied WHERE token IN (SELECT token FROM applied WHERE token < ? ORDER BY token LIMIT ?)", []any{tokenAt(before), forgets}},
 	}
 }
 

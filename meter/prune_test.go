@@ -62,3 +62,27 @@ func TestOldRecordsGoAndUsageStays(t *testing.T) {
 		t.Errorf("Check = %q, %v", faults, err)
 	}
 }
+
+// What fell out of memory while nothing was written goes with the next batches, and costs none of them much.
+func TestTokensAreForgottenALittleAtATime(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	mustInsert(t, l, numbers+"INSERT INTO applied (token) SELECT printf('%09d', n.i) FROM n", 2*forgets+1)
+	old := func() (n int) {
+		t.Helper()
+		if err := l.row(t.Context(), "SELECT count(*) FROM applied WHERE token < ?", tokenAt(time.UnixMilli(1e12))).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for before := old(); before > 0; {
+		if err := l.Writable(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		now := old()
+		if now >= before || before-now > 2*forgets { // each batch is tried twice in some runs
+			t.Fatalf("of %d tokens %d are left", before, now)
+		}
+		before = now
+	}
+}
