@@ -124,7 +124,7 @@ func (l *Ledger) withdraw(messages []entry) error {
 				coalesce((
 					SELECT size FROM message AS m
 					WHERE m.account = usage.account AND m.day = usage.day AND m.instance NOT IN (SELECT value FROM json_each(?1))
-					ORDER BY at DESC, instance DESC LIMIT 1), 0), usage.last)
+					ORDER BY at DESC, instance DESC LIMIT 1), usage.last), usage.last)
 			FROM (SELECT account, day, count(*) AS messages, sum(size) AS bytes FROM ` + these + ` GROUP BY account, day) AS w
 			WHERE usage.account = w.account AND usage.day = w.day`, of},
 		statement{`

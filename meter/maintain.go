@@ -41,7 +41,8 @@ func (l *Ledger) Backup(ctx context.Context, path string) error {
 }
 
 // Check returns what is wrong with the ledger, nothing when it is sound: damage that SQLite finds,
-// references to what is not there, days and domains whose evidence exceeds their usage, and months that are not the sum of their days.
+// references to what is not there, days and domains whose evidence exceeds their usage, files of evidence that
+// are not as they were written, and months that are not the sum of their days.
 func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 	for _, check := range []struct{ sql, format string }{
 		{"SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'", "damaged: %s"},
@@ -78,7 +79,8 @@ func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 			faults = append(faults, fmt.Sprintf(check.format, what))
 		}
 	}
-	return faults, nil
+	archived, err := l.checkArchive(ctx)
+	return append(faults, archived...), err
 }
 
 // CheckBackup looks whether a copy that [Ledger.Backup] made is whole, and returns how many accounts it has: by its length,

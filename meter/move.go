@@ -156,7 +156,7 @@ func (l *Ledger) take(ctx context.Context, path string) error {
 		return err
 	}
 	defer dir.Close()
-	return errors.Join(f.Chmod(0o640), toOwner(f, l.path), f.Sync(), os.Link(path, l.path), dir.Sync())
+	return errors.Join(f.Chmod(0o640), giveToOwner(f, l.path), f.Sync(), os.Link(path, l.path), dir.Sync())
 }
 
 // countRows counts all tables as of one moment, but for the tokens of batches, which are forgotten in time.
@@ -199,5 +199,5 @@ func (l *Ledger) moveUnderway(to *Ledger) error {
 		return err
 	}
 	_, err = f.Write(text)
-	return errors.Join(err, toOwner(f, into), f.Sync(), f.Close(), os.Remove(from))
+	return errors.Join(err, giveToOwner(f, into), f.Sync(), f.Close(), os.Remove(from))
 }

@@ -49,6 +49,9 @@ func (l *Ledger) Prune(ctx context.Context, keep Keep) (Pruned, error) {
 			return p, err
 		}
 	}
+	if err := l.pruneArchive(ctx, &p.Messages, day(now.Add(-keep.Messages), l.opt.Location)); err != nil {
+		return p, err
+	}
 	if err := l.prune(ctx, &p.Turns, "turn", "began, token", "began < ? AND ended IS NOT NULL", before(keep.Turns)); err != nil {
 		return p, err
 	}

@@ -43,17 +43,17 @@ func create(path string) error {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer f.Close()
-	return toOwner(f, path)
+	return unavailable(giveToOwner(f, path))
 }
 
-// toOwner gives a file of root's to the owner of the directory of its path.
-func toOwner(f *os.File, path string) error {
+// giveToOwner has what root makes belong to the owner of the directory of its path, which it may yet come to.
+func giveToOwner(f *os.File, path string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
 	dir, err := os.Stat(filepath.Dir(path))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return err
 	}
 	owner := dir.Sys().(*syscall.Stat_t)
 	return f.Chown(int(owner.Uid), int(owner.Gid))

@@ -15,24 +15,69 @@ type CountedMessage struct {
 	Bytes   int64     `json:"bytes"`
 }
 
-// Counted is the evidence there is of messages by their queue IDs. Other messages may have had one of these, too.
-func (l *Ledger) Counted(ctx context.Context, queueIDs []string) ([]CountedMessage, error) {
+// A Sought message is looked for by its queue ID, and when it can have been counted.
+type Sought struct {
+	QueueID      string
+	Since, Until time.Time
+}
+
+// Counted is the evidence there is of messages by their queue IDs. Other messages may have had one of these, too. That of days which
+// left the ledger is read from their files.
+func (l *Ledger) Counted(ctx context.Context, messages []Sought) ([]CountedMessage, error) {
 	var list []CountedMessage
+	ids := make([]string, len(messages))
+	sought := map[string]Sought{}
+	for i, m := range messages {
+		ids[i] = m.QueueID
+		sought[m.QueueID] = m
+	}
+	var files []archive
 	// "A" is what follows "@".
-	for rows, err := range l.rows(ctx, `
+	err := l.read(ctx, current, query{statement{`
 		SELECT a.name, m.queue_id, m.at, m.size FROM json_each(?) AS id
 		CROSS JOIN message m ON m.instance >= id.value || '@' AND m.instance < id.value || 'A'
-		JOIN account a ON a.id = m.account`, asJSON(queueIDs)) {
+		JOIN account a ON a.id = m.account`, []any{asJSON(ids)}}, func(r scanner) error {
 		var m CountedMessage
 		var at int64
+		err := r.Scan(&m.Account, &m.QueueID, &at, &m.Bytes)
+		m.At = moment(at)
+		list = append(list, m)
+		return err
+	}}, archivesInto(&files, "", pastAll))
+	if err != nil {
+		return nil, err
+	}
+	files = slices.DeleteFunc(files, func(a archive) bool {
+		return !slices.ContainsFunc(messages, func(m Sought) bool {
+			return a.day >= day(m.Since.Add(-anyZone), time.UTC) && a.day <= day(m.Until.Add(anyZone), time.UTC)
+		})
+	})
+	if len(files) == 0 {
+		return list, nil
+	}
+	names := map[int64]string{}
+	for rows, err := range l.rows(ctx, "SELECT id, name FROM account") {
+		var id int64
+		var name string
 		if err == nil {
-			err = rows.Scan(&m.Account, &m.QueueID, &at, &m.Bytes)
+			err = rows.Scan(&id, &name)
 		}
 		if err != nil {
 			return nil, err
 		}
-		m.At = moment(at)
-		list = append(list, m)
+		names[id] = name
+	}
+	for _, a := range files {
+		err := l.readEvidence(&a, func(r evidenceRow) error {
+			m := CountedMessage{Account: names[r.account], QueueID: r.queueID, At: moment(r.at), Bytes: r.size}
+			if _, wanted := sought[r.queueID]; wanted && !slices.Contains(list, m) {
+				list = append(list, m)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, lackingEvidence(a, err)
+		}
 	}
 	return list, nil
 }

@@ -23,7 +23,7 @@ func TestSingleMessagesAreFoundByTheirQueueIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	counted, err := l.Counted(t.Context(), []string{"Q1", "Q2"})
+	counted, err := l.Counted(t.Context(), []Sought{{QueueID: "Q1"}, {QueueID: "Q2"}})
 	want := []CountedMessage{{"acme", "Q1", noon, 10}, {"globex", "Q1", noon, 10}, {"acme", "Q1", noon.Add(time.Hour), 20}}
 	if diff := cmp.Diff(want, counted); err != nil || diff != "" {
 		t.Errorf("%v, -want +got:\n%s", err, diff)

@@ -3,8 +3,10 @@ package meter
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -256,4 +258,20 @@ func readLine(l []byte) (state byte, e entry, when time.Time) {
 	e.instance = f[3]
 	copy(e.fingerprint[:], digest)
 	return f[0][0], e, time.UnixMilli(at)
+}
+
+// underwayIn are the instances in the file at path, whoever has it open.
+func underwayIn(path string) (map[string]bool, error) {
+	lines, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	instances := map[string]bool{}
+	for len(lines) >= lineLength {
+		if state, e, _ := readLine(lines[:lineLength]); state != empty {
+			instances[e.instance] = true
+		}
+		lines = lines[lineLength:]
+	}
+	return instances, err
 }

@@ -3,8 +3,6 @@ package meter
 import (
 	"context"
 	"errors"
-	"iter"
-	"time"
 )
 
 // Usage is what was accepted: messages, and their octets, with CRLF.
@@ -75,52 +73,4 @@ func (l *Ledger) DomainUsage(ctx context.Context, month Month, accounts ...int64
 		used[account] = append(used[account], d)
 	}
 	return used, nil
-}
-
-// Evidence yields the messages that were counted for the account in the month, oldest first, as far
-// as they are kept. Accounts is not set. What is counted or pruned meanwhile may be among them or not.
-func (l *Ledger) Evidence(ctx context.Context, account int64, month Month) iter.Seq2[Message, error] {
-	first, last := month.span()
-	return func(yield func(Message, error) bool) {
-		for e, err := range paged(func(after counted) ([]counted, error) { return l.countedAfter(ctx, account, month, after) }) {
-			if err == nil && (e.day < first || e.day > last) {
-				continue
-			}
-			if !yield(e.Message, err) {
-				return
-			}
-		}
-	}
-}
-
-// counted is a message with the day that it was counted on.
-type counted struct {
-	Message
-	day string
-}
-
-// countedAfter returns the next page of the account's messages, among them all that can be of the month. The day decides,
-// but a page is found by the time, so that to read it takes no longer however many messages are of other months.
-func (l *Ledger) countedAfter(ctx context.Context, account int64, month Month, after counted) ([]counted, error) {
-	// What came later is of a later month, whatever the time zone was then. What came earlier may be of this one: it is
-	// where its own was closed (see evidence).
-	const anyZone = 26 * time.Hour
-	to := month.Next().Start(time.UTC).Add(anyZone).UnixMilli()
-	var list []counted
-	for rows, err := range l.rows(ctx, `
-		SELECT at, instance, queue_id, size, client, day FROM message
-		WHERE account = ? AND (at, instance) > (?, ?) AND at <= ? ORDER BY at, instance LIMIT ?`,
-		account, after.At.UnixMilli(), after.Instance, to, page) {
-		var m counted
-		var at int64
-		if err == nil {
-			err = rows.Scan(&at, &m.Instance, &m.QueueID, &m.Size, &m.Client, &m.day)
-		}
-		if err != nil {
-			return nil, err
-		}
-		m.At = moment(at)
-		list = append(list, m)
-	}
-	return list, nil
 }

@@ -243,13 +243,13 @@ const aroundArrival = time.Hour
 
 // count finds for whom the messages were counted.
 func (t *tracer) count(ctx context.Context, list []*tracedMessage) error {
-	var ids []string
+	var sought []meter.Sought
 	for _, m := range list {
 		if m.QueueID != "" {
-			ids = append(ids, m.QueueID)
+			sought = append(sought, meter.Sought{QueueID: m.QueueID, Since: m.Came.Add(-aroundArrival), Until: m.last.Add(aroundArrival)})
 		}
 	}
-	counted, err := t.ledger.Counted(ctx, ids)
+	counted, err := t.ledger.Counted(ctx, sought)
 	if err != nil {
 		return err
 	}

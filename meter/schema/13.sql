@@ -66,7 +66,8 @@ WHERE ended IS NULL AND EXISTS (SELECT 1 FROM turn other WHERE other.account = t
 DROP INDEX turn_open;
 CREATE UNIQUE INDEX turn_open ON turn (account) WHERE ended IS NULL;
 
--- The evidence of days that are over for long, which is in files, one for each day and host.
+-- The evidence of days that are over, which is in files, one for each day and host. What came late, or may be asked about
+-- still, is in message.
 CREATE TABLE archive (
     day      TEXT    NOT NULL,
     host     INTEGER NOT NULL REFERENCES host,
@@ -74,6 +75,7 @@ CREATE TABLE archive (
     octets   INTEGER NOT NULL, -- of the file
     sha256   BLOB    NOT NULL CHECK (length(sha256) = 32),
     at       INTEGER NOT NULL,
+    cleared  INTEGER NOT NULL DEFAULT 0, -- what is in the file has left table message
     PRIMARY KEY (day, host)
 ) STRICT, WITHOUT ROWID;
 
