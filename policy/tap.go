@@ -91,8 +91,9 @@ func (t *tap) body(chunk []byte) { t.size += int64(len(chunk)) }
 func (t *tap) arrived(queueID string) *arrival {
 	t.size += int64(len("\r\n"))
 	t.queueID = queueID
-	t.instance = fmt.Sprintf("%s@%x", queueID, t.begun.UnixNano()) // short queue IDs come again; the time of MAIL FROM does not
-	if t.named {                                                   // two messages without a Message-ID may be the same in all that is known
+	// Short queue IDs come again; the time of MAIL FROM does not: a queue ID has the microsecond in it.
+	t.instance = fmt.Sprintf("%s@%x", queueID, t.begun.UnixMilli())
+	if t.named { // two messages without a Message-ID may be the same in all that is known
 		copy(t.fingerprint[:], t.mark.Sum(nil))
 	}
 	return &t.arrival
