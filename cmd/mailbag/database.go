@@ -3,13 +3,17 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"mailbag/cmd/internal/wholefile"
+	"mailbag/meter"
 )
 
 func (c *console) databaseCommand() *cobra.Command {
@@ -23,6 +27,11 @@ readable by its owner only, because it holds the verifiers of passwords. To rest
 daemons, put it in the place of the ledger, remove the ledger's -wal and -shm files if they are
 there, and start the daemons.
 
+The files of evidence that the ledger knows are copied into the directory evidence beside FILE, each
+once for all copies that are there; those of days that the ledger has not had for two weeks are removed
+from it. Restore them into the directory evidence beside the ledger; "mailbag database check" says which
+lack. With - for FILE it is the ledger alone.
+
 ` + outputMeaning,
 			Example: `  mailbag database backup /var/backups/mailbag-$(date +%F).db
   mailbag database backup - | ssh backup.example 'cat > mailbag.db'`,
@@ -35,6 +44,9 @@ there, and start the daemons.
 					func() error { return wholefile.AddMade(args[0], backup) })
 				if !made || err != nil {
 					return err
+				}
+				if err := d.ledger.BackupEvidence(ctx, filepath.Join(filepath.Dir(args[0]), "evidence")); err != nil {
+					return fmt.Errorf("the ledger was copied to %s, and not all of its evidence: %w", args[0], err)
 				}
 				d.say("the ledger was copied to %s", args[0])
 				return nil
@@ -67,7 +79,7 @@ func (c *console) databaseCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "check",
 		Short:   "Look for damage in the ledger",
-		Long:    "Look for damage in the ledger: pages, references, and usage against its evidence. Status 1 says that there is some.",
+		Long:    "Look for damage in the ledger: pages, references, files of evidence, and usage against its evidence. Status 1 says that there is some.",
 		Example: "  mailbag database check",
 		Args:    arguments(),
 		RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, _ []string) error {
@@ -85,6 +97,9 @@ func (c *console) databaseCheckCommand() *cobra.Command {
 			for _, fault := range faults {
 				d.note("%s", fault)
 			}
+			if len(faults) > 0 && onlyEvidence(faults) {
+				return errReported
+			}
 			if len(faults) > 0 {
 				d.note("the ledger has faults; stop the daemons, keep a copy of the file, and restore the latest backup that is sound")
 				return errReported
@@ -94,4 +109,9 @@ func (c *console) databaseCheckCommand() *cobra.Command {
 	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// onlyEvidence reports whether all faults are of files beside a ledger that has none itself.
+func onlyEvidence(faults []string) bool {
+	return !slices.ContainsFunc(faults, func(fault string) bool { return !strings.HasPrefix(fault, meter.ErrEvidence.Error()) })
 }

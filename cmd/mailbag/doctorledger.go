@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,12 +47,28 @@ func newestNamed() string {
 	return ""
 }
 
+// evidenceAway says what to do without files of evidence.
+func evidenceAway(lacks []string) diagnosis {
+	return diagnosis{Part: "ledger", Result: illness, Text: strings.Join(lacks, "; "),
+		Remedy: "copy them from " + filepath.Join(backups, "evidence") + " back to where they are to be, as the user mailbag's; then run: mailbag database check"}
+}
+
+// newestEvidence is how many files of evidence are looked through each time; "mailbag database check" takes all.
+const newestEvidence = 3
+
 func (p *patient) examineLedger(ctx context.Context) []diagnosis {
 	if p.desk == nil {
 		return nil
 	}
 	if err := p.desk.ledger.Writable(ctx); err != nil && ctx.Err() == nil {
 		return []diagnosis{p.ledgerAway(err)}
+	}
+	lacks, err := p.desk.ledger.CheckEvidence(ctx, newestEvidence)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		return []diagnosis{p.ledgerAway(err)}
+	case len(lacks) > 0:
+		return []diagnosis{evidenceAway(lacks)}
 	}
 	accounts := grouped(int64(p.accounts.Len()))
 	if !p.pace.reads(p.settings.Database) {
@@ -64,6 +81,8 @@ func (p *patient) examineLedger(ctx context.Context) []diagnosis {
 		text = fmt.Sprintf("%s can be read and has %s accounts; to look for damage in all of it takes longer: mailbag database check", p.settings.Database, accounts)
 	case err != nil:
 		return []diagnosis{p.ledgerAway(err)}
+	case len(faults) > 0 && onlyEvidence(faults):
+		return []diagnosis{evidenceAway(faults)}
 	case len(faults) > 0:
 		return []diagnosis{{Part: "ledger", Result: illness, Text: strings.Join(faults, "; "), Remedy: restore(), cause: noLedger}}
 	}

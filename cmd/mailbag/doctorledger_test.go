@@ -3,12 +3,16 @@ package main
 import (
 	"database/sql"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	_ "github.com/mattn/go-sqlite3"
+
+	"mailbag/meter"
 )
 
 func TestLedgerThatAnotherProcessHasLockedIsFoundWithIt(t *testing.T) {
@@ -72,4 +76,33 @@ func TestDamagedLedgerIsToBeRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	says("with another head")
+}
+
+func TestAFileOfEvidenceThatLacksIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorkplace(t, storyMail{})
+	w.must("account", "add", "acme", "--mode", "backup", "--domain", "acme.example")
+	l, err := meter.Open(t.Context(), w.path("mailbag.db"), meter.Options{Now: func() time.Time { return time.Now().Add(5 * 24 * time.Hour) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	all, err := l.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := meter.NewRecorder(l, nil)
+	defer r.Close()
+	if err := r.Record(meter.Message{Instance: "Q@1", QueueID: "Q", At: time.Now(), Accounts: []*meter.Account{all.Account("acme")}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := l.Archive(t.Context(), func() iter.Seq2[string, error] { return func(func(string, error) bool) {} }); err != nil || done.Days != 1 {
+		t.Fatalf("archived %+v, %v", done, err)
+	}
+	if err := os.RemoveAll(w.path("evidence")); err != nil {
+		t.Fatal(err)
+	}
+	if _, out, _ := w.run("doctor", "--within", "1m"); !strings.Contains(out, "failed   ledger") || !strings.Contains(out, "evidence is missing") || strings.Contains(out, "stop the daemons") {
+		t.Errorf("the doctor says\n%s", out)
+	}
 }

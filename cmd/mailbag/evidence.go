@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/csv"
+	"errors"
 	"strconv"
 	"time"
 
@@ -23,7 +24,13 @@ func (d *desk) evidence(ctx context.Context, account int64, month meter.Month) e
 	if err := w.Write([]string{"time", "queue_id", "bytes", "client", "instance"}); err != nil {
 		return outputError(err)
 	}
+	lacks := false
 	for m, err := range d.ledger.Evidence(ctx, account, month) {
+		if errors.Is(err, meter.ErrEvidence) {
+			d.note("%v", err)
+			lacks = true
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -33,7 +40,10 @@ func (d *desk) evidence(ctx context.Context, account int64, month meter.Month) e
 		}
 	}
 	w.Flush()
-	return outputError(w.Error())
+	if err := outputError(w.Error()); err != nil || !lacks {
+		return err
+	}
+	return errReported
 }
 
 func (c *console) usageAdjustCommand() *cobra.Command {

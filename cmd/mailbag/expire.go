@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,9 @@ func (c *console) expireCommand() *cobra.Command {
 when that is over for every recipient that is left. Mail of others goes back after the time that the MTA
 has for it; where "mailbag postfix setup" raised that, after the time before. What the operator put on hold stays.
 
-Then delete records older than [retention] in the settings says. Run it by a timer, hourly; it needs root.`,
+Then delete records older than [retention] in the settings says, and move the evidence of days that have been over
+for two days from the ledger to files, evidence/DAY.csv.gz beside it. Of messages that are still in the queue it stays in the
+ledger. Run it by a timer, hourly; it needs root.`,
 		Example: `  mailbag expire --dry-run
   mailbag expire`,
 		Args: arguments(),
@@ -58,7 +61,7 @@ Then delete records older than [retention] in the settings says. Run it by a tim
 		if dryRun {
 			return err
 		}
-		return errors.Join(err, d.prune(ctx))
+		return errors.Join(err, d.prune(ctx), d.archive(ctx))
 	})
 	return cmd
 }
@@ -72,6 +75,26 @@ func (d *desk) prune(ctx context.Context) error {
 	if pruned != (meter.Pruned{}) {
 		d.note("deleted old records: %s of evidence, %s of turns, %s of sessions, %s of notices, %s of recipient lists that are out of force; %s sessions that fetched nothing are counts of their day now",
 			grouped(pruned.Messages), grouped(pruned.Turns), grouped(pruned.Sessions), grouped(pruned.Notices), grouped(pruned.Recipients), grouped(pruned.Idle))
+	}
+	return nil
+}
+
+// archive moves evidence to files. An MTA that is not there has no queue.
+func (d *desk) archive(ctx context.Context) error {
+	moved, err := d.ledger.Archive(ctx, func() iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for e, err := range d.mta.Queue(ctx) {
+				if errors.Is(err, mta.ErrMissing) || !yield(e.ID, err) {
+					return
+				}
+			}
+		}
+	})
+	if moved.Days > 0 {
+		d.note("moved the evidence of %d %s to files: %s records", moved.Days, verb(int64(moved.Days), "day", "days"), grouped(moved.Messages))
+	}
+	if err != nil {
+		return fmt.Errorf("evidence cannot be moved to files: %w", err)
 	}
 	return nil
 }
