@@ -467,3 +467,43 @@ func TestAFileOfEvidenceIsOnTheDiskBeforeARowGoes(t *testing.T) {
 		}
 	}
 }
+
+func TestABackupHasEachFileOnceAndForgetsThemTwoWeeksLater(t *testing.T) {
+	t.Parallel()
+	c := clockAt("2026-02-05 12:00:00")
+	l, _ := someEvidence(t, Options{Now: c.Now}, 2)
+	mustArchive(t, l)
+	dir := filepath.Join(t.TempDir(), "evidence")
+	backUp := func(want ...string) {
+		t.Helper()
+		if err := l.BackupEvidence(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+		names, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil || len(names) != len(want) {
+			t.Errorf("the copies are %v, %v; want %v", names, err, want)
+		}
+	}
+	backUp("2026-02-01", "2026-02-02")
+	if err := os.WriteFile(filepath.Join(dir, "2026-02-01.csv.gz"), []byte("of another ledger"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	backUp("2026-02-01", "2026-02-02", "the other ledger's")
+	if digest, err := digestOf(filepath.Join(dir, "2026-02-01.csv.gz")); err != nil || l.verify(archive{day: "2026-02-01", host: 1, sha256: digest}) != nil {
+		t.Errorf("the copy is another than the file: %v", err)
+	}
+	mustInsert(t, l, "UPDATE archive SET day = ? WHERE day = ?", "2026-02-16", "2026-02-01")
+	if err := os.Rename(filepath.Join(l.evidenceDir(), "2026-02-01.csv.gz"), filepath.Join(l.evidenceDir(), "2026-02-16.csv.gz")); err != nil {
+		t.Fatal(err)
+	}
+	mustInsert(t, l, "DELETE FROM archive WHERE day = ?", "2026-02-02")
+	if err := l.BackupEvidence(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if names, _ := filepath.Glob(filepath.Join(dir, "2026-02-01.csv.gz")); len(names) != 0 {
+		t.Errorf("%v is still there", names)
+	}
+	if names, _ := filepath.Glob(filepath.Join(dir, "2026-02-*[26].csv.gz")); len(names) != 2 {
+		t.Errorf("left are %v", names)
+	}
+}
