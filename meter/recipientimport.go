@@ -17,7 +17,7 @@ const (
 
 	// importRun is how many octets of addresses are put in order before they are written. In the order of the file each would
 	// change another page of the ledger.
-	importRun = 8 << 20
+	importRun = 2 << 20
 )
 
 // An Imported says what an import did.
@@ -117,18 +117,15 @@ type listInMaking struct {
 type listRow struct{ domain, address string }
 
 func (m *listMaking) add(ctx context.Context, key, domain string) error {
-	if _, ours := slices.BinarySearch(m.domains, domain); !ours {
-		return foreign(Written(key))
+	i, ours := slices.BinarySearch(m.domains, domain)
+	if !ours {
+		return fmt.Errorf("%s is in none of the account's domains: %w", Written(key), ErrNoDomain)
 	}
-	m.rows = append(m.rows, listRow{domain, key})
+	m.rows = append(m.rows, listRow{m.domains[i], key}) // one copy of the domain
 	if m.octets += len(key); m.octets < importRun {
 		return nil
 	}
 	return m.write(ctx)
-}
-
-func foreign(address string) error {
-	return fmt.Errorf("%s is in none of the account's domains: %w", address, ErrNoDomain)
 }
 
 // begin makes the lists, empty.
