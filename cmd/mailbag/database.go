@@ -17,8 +17,8 @@ import (
 )
 
 func (c *console) databaseCommand() *cobra.Command {
-	return group("database", "Back up and check the ledger",
-		"The ledger is one SQLite file; the key database in the settings says where.",
+	return group("database", "Back up, check and move the ledger",
+		"The ledger is one SQLite file, or on nodes of rqlite; the key database in the settings says where.",
 		&cobra.Command{
 			Use:   "backup FILE",
 			Short: "Write a whole copy of the ledger to a new file, while everything goes on",
@@ -52,7 +52,7 @@ lack. With - for FILE it is the ledger alone.
 				return nil
 			}),
 		},
-		c.databaseCheckCommand())
+		c.databaseCheckCommand(), c.databaseMigrateCommand())
 }
 
 // copyOf writes a file to w that can only be made under a name.

@@ -176,8 +176,16 @@ func silence(value any) (time.Duration, error) {
 // database reads the path of a file, or the nodes that have the ledger.
 func database(value any) (string, error) {
 	s, err := text(value, "a path")
-	if err != nil || !meter.Remote(s) {
-		return absolutePath(value)
+	if err != nil {
+		return "", err
+	}
+	return ParseDatabase(s)
+}
+
+// ParseDatabase reads where a ledger is: the path of a file, or nodes of rqlite as in rqlite://127.0.0.1:4001,mx-b:4001.
+func ParseDatabase(s string) (string, error) {
+	if !meter.Remote(s) {
+		return checkPath(s)
 	}
 	nodes := strings.Split(strings.TrimPrefix(s, meter.Scheme), ",")
 	if len(nodes) > maxList {
