@@ -67,6 +67,11 @@ func (p *patient) belongings(ctx context.Context) []belonging {
 	if s.File != "" {
 		all = append(all, belonging{s.File, access.Read, "", ""})
 	}
+	for _, file := range []string{s.Cluster.Credentials, s.Cluster.CA, s.Cluster.Certificate, s.Cluster.Key} {
+		if file != "" {
+			all = append(all, belonging{file, access.Read, "", noLedger})
+		}
+	}
 	for _, end := range []string{"", "-wal", "-shm", "-underway"} {
 		all = append(all, belonging{s.Beside() + end, access.Read | access.Write, state, noLedger})
 	}

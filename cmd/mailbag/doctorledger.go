@@ -16,6 +16,10 @@ import (
 // ledgerAway says what to do without the ledger. An empty one in its place would have everybody's mail refused.
 func (p *patient) ledgerAway(err error) diagnosis {
 	d := diagnosis{Part: "ledger", Result: illness, Text: err.Error(), Remedy: "see that the file can be read and written, or restore a backup", cause: noLedger, after: []cause{fullDisk}}
+	if meter.Remote(p.settings.Database) {
+		d.Remedy = "see that most of the nodes in database run and reach each other, by a curl of /readyz at each, and what credentials and certificates [cluster] names"
+		return d
+	}
 	if errors.Is(err, meter.ErrNoLedger) {
 		d.Text = "there is no ledger " + p.settings.Database + ", so mail for accounts is put off"
 		d.Remedy = "put it back, or restore the newest backup" + newestNamed() + " as README.md shows; only if there was none ever, run: mailbag " + p.words.Command + " setup"
@@ -87,6 +91,27 @@ func (p *patient) examineLedger(ctx context.Context) []diagnosis {
 		return []diagnosis{{Part: "ledger", Result: illness, Text: strings.Join(faults, "; "), Remedy: restore(), cause: noLedger}}
 	}
 	return []diagnosis{{Part: "ledger", Result: well, Text: text}}
+}
+
+// examineNodes looks at the nodes that have the ledger. Without most of them it cannot be had, which is told as that.
+func (p *patient) examineNodes(ctx context.Context) []diagnosis {
+	if p.desk == nil {
+		return nil
+	}
+	var found []diagnosis
+	all := p.desk.ledger.Nodes(ctx)
+	for _, n := range all {
+		switch {
+		case n.Trouble != nil:
+			found = append(found, diagnosis{Part: "nodes", Result: doubt, Text: fmt.Sprintf("%s is of no use: %v", n.URL, n.Trouble), Remedy: "start its rqlited and see its log; until then the ledger has fewer nodes to lose"})
+		case n.Lax:
+			found = append(found, diagnosis{Part: "nodes", Result: illness, Text: n.URL + " does not enforce foreign keys, and the ledger's copies differ once it leads", Remedy: "start its rqlited with -fk"})
+		}
+	}
+	if len(all) > 0 && found == nil {
+		found = []diagnosis{{Part: "nodes", Result: well, Text: fmt.Sprintf("all %d have what the leader has, and enforce foreign keys", len(all))}}
+	}
+	return found
 }
 
 // lockedBy are other processes that have locks on a ledger as who writes to it has (proc_locks(5)).

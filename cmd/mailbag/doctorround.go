@@ -31,6 +31,9 @@ func byHand(within time.Duration) pace { return pace{within * 9 / 10, within * 2
 
 // reads reports whether a file is small enough to be looked through.
 func (p pace) reads(file string) bool {
+	if meter.Remote(file) {
+		return p.whole == math.MaxInt64
+	}
 	info, err := os.Stat(file)
 	return err == nil && info.Size() <= p.whole
 }
@@ -158,6 +161,7 @@ func (p *patient) admit(ctx context.Context) []diagnosis {
 func (p *patient) looks() []look {
 	return []look{
 		{"ledger", p.examineLedger},
+		{"nodes", p.examineNodes},
 		{"files", p.examineFiles},
 		{"policyd", p.examinePolicyd},
 		{"turnd", p.examineTurnd},

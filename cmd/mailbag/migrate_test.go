@@ -54,6 +54,9 @@ func TestLedgerMigratesToNodesAndBack(t *testing.T) {
 		t.Errorf("the accounts are\n%s and were\n%s", got, list)
 	}
 	w.must("account", "suspend", "acme")
+	if found := newPatient(t, w).examineNodes(t.Context()); len(found) != 1 || found[0].Result != well || found[0].Text != "all 1 have what the leader has, and enforce foreign keys" {
+		t.Errorf("the doctor finds %+v", found)
+	}
 	if out := w.must("database", "check"); out != "the ledger is sound\n" {
 		t.Errorf("the check says %s", out)
 	}
