@@ -44,9 +44,6 @@ const (
 	// current is everything that any process was told to be durable before the read began.
 	current freshness = iota
 
-	// certain is current even where a machine still answers that does not know yet that another one took over from it.
-	certain
-
 	// near is what this machine has of it, which may be some tenths of a second older and costs the least.
 	near
 )

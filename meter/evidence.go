@@ -86,7 +86,7 @@ func (l *Ledger) uncounted(ctx context.Context, messages []*Message) (places map
 		}
 	}
 	places = map[int]bool{}
-	err = l.read(ctx, certain, query{statement{`
+	err = l.read(ctx, current, query{statement{`
 		SELECT value ->> 0 FROM json_each(?)
 		WHERE NOT EXISTS (SELECT 1 FROM message WHERE instance = value ->> 1 AND account = value ->> 2)`, []any{asJSON(rows)}}, func(r scanner) error {
 		var place int

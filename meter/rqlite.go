@@ -146,12 +146,11 @@ func (e *rqlite) query(ctx context.Context, how freshness, queries ...query) err
 	}
 	// A node sees one moment in a transaction only.
 	const path = "/db/query?transaction&noparse&blob_array"
-	r := request{path: path + "&level=weak", body: body, within: readsWithin, slow: slowReads, answer: results(queries, unread)}
-	switch how {
-	case near: // what the node has itself
+	// With weak a leader that was just chosen answers before it has done all that is in its log, and one that only believes to
+	// be the leader answers too.
+	r := request{path: path + "&level=linearizable", body: body, within: readsWithin, slow: slowReads, answer: results(queries, unread)}
+	if how == near { // what the node has itself
 		r.nearby, r.path, r.otherwise = true, path+"&level=none&freshness_strict&freshness="+fresh, path+"&level=none"
-	case certain: // not that of a node that only believes to be the leader
-		r.path = path + "&level=linearizable"
 	}
 	return e.nodes.do(ctx, r)
 }

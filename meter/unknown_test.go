@@ -162,7 +162,7 @@ func TestAMessageOfWhichNothingIsKnownIsTakenBack(t *testing.T) {
 type blind struct{ engine }
 
 func (e blind) read(ctx context.Context, how freshness, queries ...query) error {
-	if how == certain {
+	if how == current {
 		return ErrUnavailable
 	}
 	return e.engine.read(ctx, how, queries...)
