@@ -1,4 +1,4 @@
-# Targets: build (the programs, into bin/), test, check, bench, fuzz, demo (MTA=exim), deb (the package, into dist/;
+# Targets: build (the programs, into bin/), test, campaign (200 power failures, CUTS=), check, bench, fuzz, demo (MTA=exim), deb (the package, into dist/;
 # DEB_ARCH=arm64), apt-repository (both packages, signed with GPG_KEY=), test-install (the packages on machines of their
 # own; RELEASES=trixie), deps, clean.
 # Needed: Go and a C compiler; the tests use a real Postfix, a real Exim and real mail clients as well. Each target installs on Debian
@@ -6,6 +6,7 @@
 
 GO       ?= go
 FUZZTIME ?= 20s
+CUTS     ?= 200
 MTA      ?= postfix
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS   = -X mailbag/cmd/internal/version.version=$(VERSION)
@@ -56,7 +57,7 @@ GPG_KEY        =
 # The machines on which the package is tried: Debians with Postfix, or with Exim.
 RELEASES       = bookworm bookworm-exim trixie trixie-exim
 
-.PHONY: all build test test-packages test-exim check bench fuzz demo deb debs apt-repository test-install deps $(KINDS:%=deps-%) test-meter exim opensmtpd rqlited clean
+.PHONY: all build test test-packages test-exim campaign check bench fuzz demo deb debs apt-repository test-install deps $(KINDS:%=deps-%) test-meter exim opensmtpd rqlited clean
 
 all: build
 
@@ -89,6 +90,10 @@ test-meter:
 	for engine in twice shadow $(if $(wildcard .cache/rqlited),rqlite); do \
 		MAILBAG_TEST_ENGINE=$$engine $(GO) test -timeout 30m ./meter || exit 1; \
 	done
+
+# make test has the power fail a few times.
+campaign: deps-test rqlited
+	$(GO) test -count=1 -v -timeout 4h ./cmd/internal/powerloss -cuts $(CUTS)
 
 check: deps-build
 	@unformatted=$$(gofmt -l $(SOURCES)); if [ -n "$$unformatted" ]; then \

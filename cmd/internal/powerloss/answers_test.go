@@ -40,6 +40,9 @@ func (a *answers) ask() string {
 func (a *answers) is(word string, s state) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.state == nil {
+		a.state = map[string]state{}
+	}
 	a.state[word] = s
 }
 

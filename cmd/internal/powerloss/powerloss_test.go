@@ -1,12 +1,15 @@
 package powerloss
 
 import (
+	crand "crypto/rand"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,19 +17,33 @@ import (
 )
 
 var (
-	cuts = flag.Int("cuts", 5, "how many times the power fails in each test")
-	seed = flag.Uint64("seed", rand.Uint64(), "of what chance decides")
+	cuts     = flag.Int("cuts", 5, "how many times the power fails in each test")
+	nodeArgs = flag.String("node-args", "-raft-snap 64 -raft-snap-int 200ms", "more arguments of the nodes of rqlite")
+	seed     = flag.Uint64("seed", rand.Uint64(), "of what chance decides")
 )
 
-// binaries is where TestMain built the programs under test.
-var binaries string
+// boot is the file in the place of bootID.
+var boot string
+
+// bootID is what the kernel names the machine's boot by. The tests have mounts of their own, so that it can be another after
+// each failure.
+const bootID = "/proc/sys/kernel/random/boot_id"
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	flag.Parse()
-	if blackout.Available() != nil {
+	const variable = "MAILBAG_POWERLOSS"
+	if blackout.Available() != nil || os.Getenv(recording) != "" {
 		return m.Run() // every test says why it is skipped
+	}
+	if os.Getenv(variable) == "" {
+		unshare, err := exec.LookPath("unshare")
+		if err == nil {
+			err = syscall.Exec(unshare, append([]string{unshare, "--mount"}, os.Args...), append(os.Environ(), variable+"=apart"))
+		}
+		fmt.Fprintln(os.Stderr, "unshare:", err)
+		return 1
 	}
 	dir, err := os.MkdirTemp("", "mailbag-powerloss-")
 	if err != nil {
@@ -34,12 +51,20 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binaries = dir
-	if out, err := exec.Command("go", "build", "-o", dir, "mailbag/cmd/...").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building the programs: %v\n%s", err, out)
+	boot = filepath.Join(dir, "boot_id")
+	reboot()
+	if out, err := exec.Command("mount", "--bind", boot, bootID).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "mount: %v\n%s", err, out)
 		return 1
 	}
 	return m.Run()
+}
+
+// reboot has the machine booted anew, for the programs that are started from now on.
+func reboot() {
+	if err := os.WriteFile(boot, []byte(crand.Text()+"\n"), 0o644); err != nil {
+		panic(err)
+	}
 }
 
 // chance is that of a test.
@@ -78,4 +103,25 @@ func (l *load) keep(doing func() error) {
 func (l *load) end() {
 	close(l.over)
 	l.all.Wait()
+}
+
+// wrong reports what is not as it was answered.
+func wrong(t *testing.T, of string, wrong []string) {
+	t.Helper()
+	for i, w := range wrong {
+		if i == 10 {
+			t.Errorf("and %d more", len(wrong)-i)
+			break
+		}
+		t.Error(of + w)
+	}
+}
+
+// shows tells that something happened at all.
+func shows(t *testing.T, n int, what string) {
+	t.Helper()
+	t.Logf("%d %s", n, what)
+	if n == 0 {
+		t.Errorf("no %s; the test shows nothing", what)
+	}
 }

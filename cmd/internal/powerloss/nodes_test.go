@@ -1,0 +1,167 @@
+package powerloss
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"mailbag/meter"
+	"mailbag/testdata/blackout"
+	rqlitetest "mailbag/testdata/rqlite"
+)
+
+// recording has the address of the nodes in the environment of the process that records.
+const recording = "MAILBAG_POWERLOSS_NODES"
+
+// TestWhatNodesAnsweredIsThereAfterThePowerOfAllFailed has the power of three nodes fail at the same moment, while messages are
+// recorded. They make their snapshots much more often than they do for a service.
+func TestWhatNodesAnsweredIsThereAfterThePowerOfAllFailed(t *testing.T) {
+	if nodes := os.Getenv(recording); nodes != "" {
+		record(t, nodes)
+		return
+	}
+	t.Parallel()
+	if err := rqlitetest.Available(); err != nil {
+		t.Skip(err)
+	}
+	chance := chance(t)
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk")
+	if err := os.Mkdir(disk, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// A node names its files once and syncs their content alone, which is enough on the file systems that there are.
+	power := blackout.Mount(t, disk, blackout.Options{Journal: true})
+	nodes, err := rqlitetest.Start(t.Context(), disk, 3, rqlitetest.Options{Args: strings.Fields(*nodeArgs)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nodes.Stop)
+	l := openLedger(t, nodes.Address(0), meter.Options{Create: true, Beside: filepath.Join(dir, "mailbag")})
+	if err := l.AddAccount(t.Context(), meter.Account{Name: "acme", Mode: meter.Backup, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient, Domains: []string{"acme.example"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	power.Settle()
+	var counted answers
+	for i := range *cuts {
+		failed := power.Fail(1 + chance.IntN(4000))
+		l := &load{over: make(chan struct{})}
+		l.all.Go(func() { counted.hear(t, nodes.Address(chance.IntN(3)), l.over) })
+		<-failed
+		nodes.Stop()
+		l.end()
+		if err := power.Return(chance); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range nodes.All {
+			if err := n.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lookAt(t, nodes.Address(0), filepath.Join(dir, "mailbag"), &counted)
+		if t.Failed() {
+			t.Fatalf("after the power failed %d times", i+1)
+		}
+	}
+	shows(t, counted.count(answered), "messages counted")
+}
+
+// hear runs a process that records until the load is over, and takes down what it says.
+func (a *answers) hear(t *testing.T, nodes string, over chan struct{}) {
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), recording+"="+nodes)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		cmd.Stderr = os.Stderr
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	go func() {
+		<-over
+		_ = cmd.Process.Kill()
+	}()
+	for in := bufio.NewScanner(out); in.Scan(); {
+		verb, word, _ := strings.Cut(in.Text(), " ")
+		switch verb {
+		case "ask":
+			a.is(word, asked)
+		case "answered":
+			a.is(word, answered)
+		}
+	}
+	_ = cmd.Wait()
+}
+
+// record records messages until the process is killed, and says so.
+func record(t *testing.T, nodes string) {
+	l := openLedger(t, nodes, meter.Options{Beside: filepath.Join(t.TempDir(), "mailbag")})
+	d, err := l.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := meter.NewRecorder(l, nil)
+	load := &load{over: make(chan struct{})}
+	var mine answers
+	for range 8 {
+		load.keep(func() error {
+			id := fmt.Sprintf("%s-%d", mine.ask(), os.Getpid())
+			fmt.Println("ask", id)
+			err := r.Record(meter.Message{Instance: id, QueueID: id, Size: 1, At: time.Now(), Accounts: []*meter.Account{d.Account("acme")}}, nil)
+			if err == nil {
+				fmt.Println("answered", id)
+			}
+			return err
+		})
+	}
+	load.all.Wait()
+}
+
+// openLedger opens a ledger on nodes that may just be starting.
+func openLedger(t *testing.T, nodes string, opt meter.Options) *meter.Ledger {
+	t.Helper()
+	for begun := time.Now(); ; {
+		l, err := meter.Open(t.Context(), nodes, opt)
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+			return l
+		}
+		if time.Since(begun) > 2*time.Minute {
+			t.Fatal(err)
+		}
+	}
+}
+
+// lookAt compares the ledger with what was answered.
+func lookAt(t *testing.T, nodes, beside string, counted *answers) {
+	t.Helper()
+	l := openLedger(t, nodes, meter.Options{Beside: beside})
+	_, acme, err := l.LoadAccount(context.Background(), "acme")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	faults, err := l.Check(t.Context())
+	if err != nil || len(faults) > 0 {
+		t.Error(err, faults)
+	}
+	var there []string
+	now := meter.MonthOf(time.Now(), time.UTC)
+	for m, err := range l.Evidence(t.Context(), acme.ID, now) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		there = append(there, m.QueueID)
+	}
+	wrong(t, "of the messages counted ", counted.compare(there))
+}
