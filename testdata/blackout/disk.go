@@ -29,6 +29,9 @@ type Options struct {
 	// Journal is that of ext4, XFS or Btrfs: an fsync of a file keeps its names as well, and those of the directories that
 	// lead to it.
 	Journal bool
+
+	// Sync is the mount option: all that is written is on the disk at once.
+	Sync bool
 }
 
 // A disk has files, and what is not sure of them. Its lock is over all of it: a cut is at one moment.

@@ -27,9 +27,10 @@ func TestWhatWasSyncedIsThereAndTheRestByChance(t *testing.T) {
 		"gone elsewhere":              {Options{}, "mkdir d; printf old >a; sync a .; mv a d/b; sync .", []string{"d/b=old"}},
 		"put over another":            {Options{}, "printf old >a; printf new >b; sync a b .; mv b a", []string{"a=old b=new", "a=new"}},
 		"put over another with its content unsynced": {Options{Journal: true}, "printf old >a; printf new >b; mv b a; sync a", []string{"a=new"}},
-		"removed":          {Options{}, "printf old >a; sync a .; rm a", []string{"", "a=old"}},
-		"removed for good": {Options{}, "printf old >a; sync a .; rm a; sync .", []string{""}},
-		"linked":           {Options{}, "printf old >a; sync a .; ln a b; sync .; rm a", []string{"a=old b=old", "b=old"}},
+		"mounted with sync":                          {Options{Sync: true}, "printf old >a; mkdir d; mv a d/b; printf new >>d/b", []string{"d/b=oldnew"}},
+		"removed":                                    {Options{}, "printf old >a; sync a .; rm a", []string{"", "a=old"}},
+		"removed for good":                           {Options{}, "printf old >a; sync a .; rm a; sync .", []string{""}},
+		"linked":                                     {Options{}, "printf old >a; sync a .; ln a b; sync .; rm a", []string{"a=old b=old", "b=old"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

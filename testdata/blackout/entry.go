@@ -54,7 +54,12 @@ func (e *entry) do(something func() syscall.Errno) syscall.Errno {
 			close(e.disk.dead)
 			return syscall.EIO
 		}
-		return something()
+		errno := something()
+		if e.disk.opt.Sync {
+			e.disk.sync(e.node)
+			e.disk.keep(func(part) bool { return true })
+		}
+		return errno
 	})
 }
 

@@ -80,6 +80,7 @@ func TestWhatAHostAnsweredIsThereAfterThePowerFailed(t *testing.T) {
 			t.Logf("%s said:\n%s\n%s said:\n%s", h.Program, h.Log(), h.Popd.Program, h.Popd.Log())
 			t.Fatalf("after the power failed %d times", i+1)
 		}
+		progress(t, i+1)
 	}
 	shows(t, h.counted.count(answered), "messages counted")
 	shows(t, h.stored.count(answered), "messages stored")

@@ -17,10 +17,11 @@ import (
 )
 
 var (
-	cuts     = flag.Int("cuts", 5, "how many times the power fails in each test")
-	nodeArgs = flag.String("node-args", "-raft-snap 64 -raft-snap-int 200ms", "more arguments of the nodes of rqlite")
-	seed     = flag.Uint64("seed", rand.Uint64(), "of what chance decides")
+	cuts = flag.Int("cuts", 5, "how many times the power fails in each test")
+	seed = flag.Uint64("seed", rand.Uint64(), "of what chance decides")
 )
+
+const patience = 2 * time.Minute // for nodes to come up
 
 // boot is the file in the place of bootID.
 var boot string
@@ -123,5 +124,13 @@ func shows(t *testing.T, n int, what string) {
 	t.Logf("%d %s", n, what)
 	if n == 0 {
 		t.Errorf("no %s; the test shows nothing", what)
+	}
+}
+
+// progress says now and then how far a long run is.
+func progress(t *testing.T, failures int) {
+	t.Helper()
+	if failures%20 == 0 {
+		t.Logf("the power failed %d times", failures)
 	}
 }
