@@ -215,7 +215,7 @@ func (h *host) deliver() error {
 	return err
 }
 
-// fetch has the first half of the mailbox read and deleted.
+// fetch has messages of the mailbox read and deleted, so many that it does not grow for long.
 func (h *host) fetch() error {
 	conn, err := net.Dial("tcp", h.POP3)
 	if err != nil {
@@ -240,7 +240,7 @@ func (h *host) fetch() error {
 	var messages int
 	fmt.Sscanf(say("STAT"), "+OK %d", &messages)
 	var deleted []string
-	for n := 1; n <= messages/2 && err == nil; n++ {
+	for n := 1; n <= min(messages, 100) && err == nil; n++ {
 		if say("RETR %d", n); err != nil {
 			break
 		}

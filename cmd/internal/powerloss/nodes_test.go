@@ -3,6 +3,7 @@ package powerloss
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,8 +18,8 @@ import (
 	rqlitetest "mailbag/testdata/rqlite"
 )
 
-// recording has the address of the nodes in the environment of the process that records.
-const recording = "MAILBAG_POWERLOSS_NODES"
+// ledgerVariable has the ledger in the environment of a process that does a part of a test.
+const ledgerVariable = "MAILBAG_POWERLOSS_LEDGER"
 
 // TestWhatNodesAnsweredIsThereAfterThePowerOfAllFailed has the power of three nodes fail at the same moment, while messages are
 // recorded. They sync their logs, which name their files once and sync their content alone: enough on the file systems that
@@ -32,7 +33,7 @@ func TestWhatNodesAnsweredIsThereAfterThePowerOfAllFailed(t *testing.T) {
 }
 
 func testNodes(t *testing.T, opt blackout.Options, args ...string) {
-	if nodes := os.Getenv(recording); nodes != "" {
+	if nodes := os.Getenv(ledgerVariable); nodes != "" {
 		record(t, nodes)
 		return
 	}
@@ -59,15 +60,17 @@ func testNodes(t *testing.T, opt blackout.Options, args ...string) {
 		nodes.Stop()
 	})
 	l := openLedger(t, nodes.Address(0), meter.Options{Create: true, Beside: filepath.Join(dir, "mailbag")})
-	if err := l.AddAccount(t.Context(), meter.Account{Name: "acme", Mode: meter.Backup, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient, Domains: []string{"acme.example"}}, nil); err != nil {
-		t.Fatal(err)
-	}
+	add(t, l)
 	power.Settle()
 	var counted answers
 	for i := range *cuts {
 		failed := power.Fail(1 + chance.IntN(4000))
 		l := &load{over: make(chan struct{})}
-		l.all.Go(func() { counted.hear(t, nodes.Address(chance.IntN(3)), l.over) })
+		address := nodes.Address(chance.IntN(3))
+		l.keep(func() error {
+			counted.hear(t, strings.ReplaceAll(t.Name(), "/", "$/^"), address, l.over)
+			return errEnded
+		})
 		<-failed
 		nodes.Stop()
 		l.end()
@@ -88,34 +91,53 @@ func testNodes(t *testing.T, opt blackout.Options, args ...string) {
 	shows(t, counted.count(answered), "messages counted")
 }
 
-// hear runs a process that records until the load is over, and takes down what it says.
-func (a *answers) hear(t *testing.T, nodes string, over chan struct{}) {
-	cmd := exec.Command(os.Args[0], "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$")
-	cmd.Env = append(os.Environ(), recording+"="+nodes)
+// errEnded is of a process that was to go on.
+var errEnded = errors.New("it has ended")
+
+func add(t *testing.T, l *meter.Ledger) {
+	t.Helper()
+	acme := meter.Account{Name: "acme", Mode: meter.Backup, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient, Domains: []string{"acme.example"}}
+	if err := l.AddAccount(t.Context(), acme, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hear runs a test with a ledger in a process of its own, which is killed when it is over, and takes down what that says. What
+// it says of anything but messages is returned by its first word.
+func (a *answers) hear(t *testing.T, test, ledger string, over chan struct{}) map[string][]string {
+	cmd := exec.Command(os.Args[0], "-test.run=^"+test+"$")
+	cmd.Env = append(os.Environ(), ledgerVariable+"="+ledger)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err == nil {
-		cmd.Stderr = os.Stderr
 		err = cmd.Start()
 	}
 	if err != nil {
 		t.Error(err)
-		return
+		return nil
 	}
+	heard, others := make(chan struct{}), map[string][]string{}
+	defer close(heard)
 	go func() {
-		<-over
-		_ = cmd.Process.Kill()
+		select {
+		case <-over:
+			_ = cmd.Process.Kill()
+		case <-heard:
+		}
 	}()
 	for in := bufio.NewScanner(out); in.Scan(); {
-		verb, word, _ := strings.Cut(in.Text(), " ")
+		verb, rest, _ := strings.Cut(in.Text(), " ")
 		switch verb {
 		case "ask":
-			a.is(word, asked)
+			a.is(rest, asked)
 		case "answered":
-			a.is(word, answered)
+			a.is(rest, answered)
+		default:
+			others[verb] = append(others[verb], rest)
 		}
 	}
 	_ = cmd.Wait()
+	return others
 }
 
 // record records messages until the process is killed, and says so.

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 func run(m *testing.M) int {
 	flag.Parse()
 	const variable = "MAILBAG_POWERLOSS"
-	if blackout.Available() != nil || os.Getenv(recording) != "" {
+	if blackout.Available() != nil || os.Getenv(ledgerVariable) != "" {
 		return m.Run() // every test says why it is skipped
 	}
 	if os.Getenv(variable) == "" {
