@@ -106,7 +106,8 @@ func (f *following) look(ctx context.Context) {
 	}
 }
 
-// refresh replaces the directory if the ledger has another revision.
+// refresh replaces the directory if the ledger has another revision. A near read tells no more than that it has not: a machine
+// that has just come up may not have caught up with the others, and lack accounts.
 func (f *Follower) refresh(ctx context.Context, how freshness) error {
 	asked := time.Now()
 	f.mu.Lock()
@@ -122,17 +123,19 @@ func (f *Follower) refresh(ctx context.Context, how freshness) error {
 	old := f.directory.Load()
 	var fresh *Directory
 	if old == nil || source != f.source {
-		fresh, err = f.ledger.load(ctx, how)
+		fresh, err = f.ledger.load(ctx, current)
 	} else {
-		var newest changeLine
-		if err := f.ledger.read(ctx, how, newestChange(&newest)); err != nil {
-			return err
+		for _, how := range []freshness{how, current} {
+			var newest changeLine
+			if err := f.ledger.read(ctx, how, newestChange(&newest)); err != nil {
+				return err
+			}
+			if newest == old.newest {
+				f.seen = began
+				return nil
+			}
 		}
-		if newest == old.newest {
-			f.seen = began
-			return nil
-		}
-		fresh, err = f.ledger.loadAfter(ctx, how, old)
+		fresh, err = f.ledger.loadAfter(ctx, current, old)
 	}
 	if err != nil {
 		return err
