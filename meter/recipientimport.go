@@ -13,7 +13,7 @@ import (
 
 const (
 	// importChunk is how many addresses one batch writes, for which others wait.
-	importChunk = 2000
+	importChunk = 1000
 
 	// importRun is how many octets of addresses are put in order before they are written. In the order of the file each would
 	// change another page of the ledger.

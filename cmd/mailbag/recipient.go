@@ -128,7 +128,9 @@ func (c *console) recipientImportCommand() *cobra.Command {
 		Short: "Add a file of addresses to an account's list, or replace the list with it",
 		Long: `Add the addresses of a file (- is stdin) to an account's list, or replace the list with them: one address
 a line; empty lines and lines that begin with # are passed over. The new list comes into force at
-one moment. A line that is no address, or one outside the account's domains, changes nothing.`,
+one moment. A line that is no address, or one outside the account's domains, changes nothing. What is added
+or removed meanwhile stays so; an import that adds to a list which another one replaced meanwhile is
+refused.`,
 		Example: "  mailbag recipient import acme acme.txt\n  ldap-export | mailbag recipient import acme - --replace",
 		Args:    arguments("NAME", "FILE"),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
