@@ -28,7 +28,7 @@ func TestALimitIsExactOverSeveralWriters(t *testing.T) {
 		t.Cleanup(r.Close)
 		for writer := range writers / processes {
 			group.Go(func() {
-				for i := 0; ; i++ {
+				for i := range limit + 1 {
 					id := fmt.Sprintf("Q%dx%dx%d", process, writer, i)
 					err := r.Record(Message{Instance: id + "@1", QueueID: id, Size: 10, At: noon, Accounts: []*Account{globex},
 						Limits: map[int64]Usage{globex.ID: {Messages: limit}}}, nil)
