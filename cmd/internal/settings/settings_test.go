@@ -354,3 +354,21 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseDatabase(f *testing.F) {
+	for _, seed := range []string{"/var/lib/mailbag/mailbag.db", "rqlite://127.0.0.1:4001,mx-b:4001", "rqlite://[2001:db8::5]:4001", "rqlite://", "rqlite://mx:0", "rqlite://unix:/s", "relative"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		address, err := ParseDatabase(text)
+		if err != nil {
+			return
+		}
+		if again, err := ParseDatabase(address); err != nil || again != address {
+			t.Errorf("%q is %q and then %q, %v", text, address, again, err)
+		}
+		if !meter.Remote(address) && !filepath.IsAbs(address) {
+			t.Errorf("%q is %q, which is neither nodes nor a path", text, address)
+		}
+	})
+}
