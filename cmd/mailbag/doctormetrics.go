@@ -15,7 +15,7 @@ import (
 )
 
 // parts are all that the doctor looks at: one in which nothing was found has zeros.
-var parts = []string{"doctor", "settings", "setup", "ledger", "files", "policyd", "turnd", "popd", "units", "notices", "customers",
+var parts = []string{"doctor", "settings", "setup", "ledger", "nodes", "files", "policyd", "turnd", "popd", "units", "notices", "customers",
 	"postfix", "exim", "smtp", "certificate", "clock", "disk", "backup", "queue"}
 
 // writeMetrics writes what was found and measured for Prometheus.
