@@ -57,6 +57,9 @@ type Node struct {
 	exited chan struct{}
 }
 
+// Dir is the directory of a node among those that are started in a directory.
+func Dir(dir string, node int) string { return filepath.Join(dir, fmt.Sprint("node-", node+1)) }
+
 // Options of nodes. The zero value is that of nodes that reach each other, without credentials.
 type Options struct {
 	Network bool     // the nodes are on machines of their own, between which the network can be cut
@@ -97,7 +100,7 @@ func Start(ctx context.Context, dir string, n int, opt Options) (*Nodes, error) 
 		}, opt.Args...)
 	}
 	for i, node := range all.All {
-		node.args = append(node.args, "-join", strings.Join(join, ","), filepath.Join(dir, fmt.Sprint("node-", i+1)))
+		node.args = append(node.args, "-join", strings.Join(join, ","), Dir(dir, i))
 		if err := node.Start(); err != nil {
 			all.Stop()
 			return nil, err
@@ -138,7 +141,7 @@ func (n *Nodes) Address(machine int) string {
 
 // Wait returns when every node knows a leader, and has what that had.
 func (n *Nodes) Wait(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	for _, node := range n.All {
 		for !node.ready(ctx) {
@@ -192,6 +195,58 @@ func (n *Node) leads() bool {
 	}
 	defer answer.Body.Close()
 	return answer.Request.URL.Host == n.HTTP && answer.StatusCode == http.StatusOK
+}
+
+// Replace has a node begin anew with nothing, in the place of what it was: the others forget that one, take the new one in, and
+// give it all that they have. Its directory stays, as it may be a file system of its own.
+func (n *Nodes) Replace(ctx context.Context, i int) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	n.All[i].Kill()
+	for !n.remove(ctx, i) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the others do not forget %s: %w", n.All[i].HTTP, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	for patience := 10 * time.Second; ; patience *= 2 {
+		files, err := filepath.Glob(filepath.Join(Dir(n.dir, i), "*"))
+		for _, file := range files {
+			err = errors.Join(err, os.RemoveAll(file))
+		}
+		if err = errors.Join(err, n.All[i].Start()); err != nil {
+			return err
+		}
+		soon, cancel := context.WithTimeout(ctx, patience)
+		err = n.Wait(soon)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		// One that hears from the leader, which is only about to forget what it was, believes that it is a member, and never joins.
+		n.All[i].Kill()
+	}
+}
+
+// remove has the other nodes forget one, and reports whether they do.
+func (n *Nodes) remove(ctx context.Context, i int) bool {
+	for j, node := range n.All {
+		if j == i {
+			continue
+		}
+		q, err := http.NewRequestWithContext(ctx, http.MethodDelete, "http://"+node.HTTP+"/remove", strings.NewReader(fmt.Sprintf(`{"id": "%d"}`, i+1)))
+		if err != nil {
+			return false
+		}
+		if answer, err := http.DefaultClient.Do(q); err == nil {
+			answer.Body.Close()
+			if answer.StatusCode == http.StatusOK {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Stop kills all nodes, and ends the network.
