@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +12,18 @@ import (
 
 // maxDomain is the longest domain name in octets without its trailing dot (RFC 1035, section 2.3.4).
 const maxDomain = 253
+
+// Domains returns the domains of all accounts.
+func (l *Ledger) Domains(ctx context.Context) ([]string, error) {
+	var all []string
+	err := l.read(ctx, current, query{statement{sql: "SELECT name FROM domain ORDER BY name"}, func(r scanner) error {
+		var name string
+		err := r.Scan(&name)
+		all = append(all, name)
+		return err
+	}})
+	return all, err
+}
 
 // domains maps as browsers and mail clients do before a look-up (UTS 46, non-transitional) and
 // refuses what DNS would (RFC 5891, section 4.4).

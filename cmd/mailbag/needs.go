@@ -37,14 +37,8 @@ func (d *desk) needs(ctx context.Context) (mta.Needs, error) {
 	if err != nil {
 		return mta.Needs{}, err
 	}
-	all, err := d.ledger.Load(ctx)
-	if err != nil {
-		return mta.Needs{}, err
-	}
-	for a := range all.Accounts() {
-		n.Domains = append(n.Domains, a.Domains...)
-	}
-	return n, nil
+	n.Domains, err = d.ledger.Domains(ctx)
+	return n, err
 }
 
 // setupNeeds are the needs without the domains, which the MTA's setup does not depend on.
@@ -77,7 +71,7 @@ func (d *desk) pointOutSetup(ctx context.Context, accounts ...*meter.Account) {
 	if err != nil {
 		return
 	}
-	if plan, err := d.mta.Plan(ctx, needs); err == nil && !plan.Empty() {
+	if fits, err := d.mta.Fits(ctx, needs); err == nil && !fits {
 		w := d.mta.Words()
 		d.note(`%s does not fit %s yet; run "mailbag %s setup" (again), with --dry-run to see what it changes%s`, w.Name, few(unfit), w.Command,
 			map[bool]string{true: "; until then " + verb(int64(len(unfit)), "its", "their") + " mail can leave in the clear"}[encrypted])

@@ -12,6 +12,14 @@ import (
 	"mailbag/cmd/internal/mta"
 )
 
+// aPlan has changes, or none.
+type aPlan struct {
+	mta.Plan
+	changes bool
+}
+
+func (p aPlan) Empty() bool { return !p.changes }
+
 // TestStandBy plays a mailbag-policyd that answers at some seconds and not at others.
 func TestStandBy(t *testing.T) {
 	t.Parallel()

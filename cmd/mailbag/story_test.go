@@ -180,26 +180,18 @@ func (s storyMail) FormerLifetimes(context.Context) (mta.Lifetimes, error) {
 	return mta.Lifetimes{Message: mta.Lifetime{Raised: true, Was: 5 * 24 * time.Hour}}, nil
 }
 
-// Plan leaves a line in the file PLANS, where there is one.
-func (s storyMail) Plan(_ context.Context, n mta.Needs) (mta.Plan, error) {
+// Fits leaves a line in the file PLANS, where there is one.
+func (s storyMail) Fits(_ context.Context, n mta.Needs) (bool, error) {
 	if s.file == "" {
-		return nil, mta.ErrMissing
+		return false, mta.ErrMissing
 	}
 	if plans := os.Getenv("PLANS"); plans != "" {
 		if err := appendTo(plans, "planned\n"); err != nil {
-			return nil, err
+			return false, err
 		}
 	}
-	return aPlan{changes: n.Verify || n.RequireTLS || n.VerifyTLS}, nil
+	return !n.Verify && !n.RequireTLS && !n.VerifyTLS, nil
 }
-
-// aPlan has changes, or none.
-type aPlan struct {
-	mta.Plan
-	changes bool
-}
-
-func (p aPlan) Empty() bool { return !p.changes }
 
 // status STATUS COMMAND... runs a command that must end with that exit status.
 func status(ts *testscript.TestScript, _ bool, args []string) {

@@ -176,17 +176,17 @@ func (f *fitter) answering(ctx context.Context, system mta.System, needs mta.Nee
 
 // pointOutWaiting says whose mail waits because the daemon that takes it is away. Nobody else's mail suffers from that.
 func (d *desk) pointOutWaiting(ctx context.Context) error {
-	all, err := d.ledger.Load(ctx)
+	boxed, err := d.ledger.Count(ctx, meter.Selection{Modes: []meter.Mode{meter.POP3}})
+	if err != nil {
+		return err
+	}
+	held, err := d.ledger.Count(ctx, meter.Selection{Modes: []meter.Mode{meter.ETRN, meter.ATRN}})
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	modes := map[meter.Mode]bool{}
-	for a := range all.Accounts() {
-		modes[a.Mode] = true
-	}
-	if modes[meter.POP3] {
+	if boxed > 0 {
 		conn, err := new(net.Dialer).DialContext(ctx, d.settings.POP.Deliver.Network, d.settings.POP.Deliver.Address)
 		if err != nil {
 			d.note("warning: mailbag-popd does not answer, and mail for mailboxes waits until it does: %v; see: systemctl status mailbag-popd mailbag-deliver.socket", err)
@@ -194,7 +194,7 @@ func (d *desk) pointOutWaiting(ctx context.Context) error {
 			conn.Close()
 		}
 	}
-	if modes[meter.ETRN] || modes[meter.ATRN] {
+	if held > 0 {
 		if _, err := control.NewClient(d.settings.Turn.Control.Address).List(ctx); err != nil {
 			d.note("warning: mailbag-turnd does not answer, and held mail waits until it does: %v; see: systemctl status mailbag-turnd mailbag-turnd-control.socket", err)
 		}

@@ -51,6 +51,15 @@ func (in Instance) Plan(ctx context.Context, n mta.Needs) (mta.Plan, error) {
 	return p, nil
 }
 
+// Fits is [mta.Wiring.Fits].
+func (in Instance) Fits(_ context.Context, n mta.Needs) (bool, error) {
+	if err := in.debian(); err != nil {
+		return false, err
+	}
+	p, err := in.plan(n)
+	return err == nil && p.Empty(), err
+}
+
 // advise adds to the error of a foreign configuration what is to go where.
 func advise(err error, n mta.Needs) error {
 	var foreign foreignError

@@ -73,6 +73,9 @@ func (v verb) run(t *testing.T) (o outcome, err error) {
 	switch v.Do {
 	case "setup":
 		p, err = in.Plan(ctx, v.Needs)
+		if fits, unfit := in.Fits(ctx, v.Needs); err == nil && (unfit != nil || fits != p.Empty()) {
+			t.Errorf("it is said to fit: %v, %v, and the plan is:\n%s", fits, unfit, p.Diff())
+		}
 	case "remove":
 		p, err = in.PlanRemoval(ctx, v.Needs)
 	case "aside":

@@ -13,6 +13,9 @@ type Wiring interface {
 	// ErrMissing, ErrTooOld or ErrBroken, or says what this MTA lacks.
 	Plan(context.Context, Needs) (Plan, error)
 
+	// Fits reports whether Plan would change nothing. The MTA does not look at itself for that, which takes it longer.
+	Fits(context.Context, Needs) (bool, error)
+
 	// PlanRemoval computes what taking the wiring back would change. Former values come back where nobody changed ours in
 	// between; elsewhere ours alone is cut out.
 	PlanRemoval(context.Context, Needs) (Plan, error)

@@ -41,7 +41,7 @@ func (in Instance) Check(ctx context.Context, w mta.Needs) ([]mta.Finding, error
 	if err != nil {
 		return nil, err
 	}
-	conflicts, err := in.conflicts(ctx, c, w.Domains)
+	conflicts, err := in.conflicts(ctx, c.expanded, w.Domains)
 	if err != nil {
 		return nil, err
 	}

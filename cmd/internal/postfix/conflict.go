@@ -2,6 +2,7 @@ package postfix
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -13,18 +14,22 @@ import (
 // virtual_mailbox_domains. Tables are asked with postmap; one that cannot be read is passed over. The error is
 // mta.ErrMissing or mta.ErrBroken.
 func (in Instance) Conflicts(ctx context.Context, domains ...string) ([]mta.Conflict, error) {
-	c, err := in.read(ctx)
+	text, err := in.run(ctx, "", "postconf", append([]string{"-x"}, localDomains...)...)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errBroken, err)
 	}
-	return in.conflicts(ctx, c, domains)
+	return in.conflicts(ctx, assignments(text), domains)
 }
 
-func (in Instance) conflicts(ctx context.Context, c configuration, domains []string) ([]mta.Conflict, error) {
+// localDomains are the parameters with domains that Postfix delivers by itself.
+var localDomains = []string{"mydestination", "virtual_alias_domains", "virtual_mailbox_domains"}
+
+// conflicts goes by the expanded values of parameters.
+func (in Instance) conflicts(ctx context.Context, expanded map[string]string, domains []string) ([]mta.Conflict, error) {
 	var out []mta.Conflict
-	for _, name := range []string{"mydestination", "virtual_alias_domains", "virtual_mailbox_domains"} {
+	for _, name := range localDomains {
 		left := slices.Clone(domains)
-		for _, entry := range texts(c.expanded[name]) {
+		for _, entry := range texts(expanded[name]) {
 			if len(left) == 0 {
 				break
 			}

@@ -55,6 +55,16 @@ func (in Instance) Plan(ctx context.Context, w mta.Needs) (mta.Plan, error) {
 	return planned(in.plan(ctx, c, w, false))
 }
 
+// Fits is [mta.Wiring.Fits].
+func (in Instance) Fits(ctx context.Context, w mta.Needs) (bool, error) {
+	c, err := in.read(ctx)
+	if err != nil {
+		return false, err
+	}
+	p, err := in.plan(ctx, c, w, false)
+	return err == nil && p.Empty(), err
+}
+
 // planned is a plan as others see it: none where there was an error.
 func planned(p *plan, err error) (mta.Plan, error) {
 	if err != nil {

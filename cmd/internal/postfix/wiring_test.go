@@ -122,6 +122,9 @@ func setUp(t *testing.T, in Instance, w mta.Needs) mta.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if fits, err := in.Fits(t.Context(), w); err != nil || fits != p.Empty() {
+		t.Errorf("it is said to fit: %v, %v, and the plan is:\n%s", fits, err, p.Diff())
+	}
 	apply(t, p)
 	return p
 }
