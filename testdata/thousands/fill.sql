@@ -1,5 +1,5 @@
 -- Fills an empty ledger with as many accounts as temp.given says, as an ISP has them on its day today (YYYY-MM-DD), at its
--- moment now (milliseconds): every one had mail on each day of the month so far, a fifth of them have mail waiting, and a
+-- moment now (milliseconds): every one had mail once a week in the month so far, a fifth of them have mail waiting, and a
 -- tenth never fetched any.
 INSERT INTO plan (name, messages, bytes, on_limit, base_price, tier_price) VALUES
     ('small', 1000, 100000000, 'defer', 500, 500), ('large', 100000, 10000000000, '', 4000, 2000);
@@ -10,7 +10,7 @@ SELECT i, printf('customer-%06d', i), printf('K-%d', 10000 + i), iif(i % 100 = 0
     CASE i % 3 WHEN 0 THEN 'small' WHEN 1 THEN 'large' END,
     CASE i % 4 WHEN 0 THEN 'backup' WHEN 1 THEN 'etrn' WHEN 2 THEN 'atrn' ELSE 'pop3' END, i % 50 = 7,
     CASE WHEN i % 4 < 2 THEN printf('mail.customer-%06d.example', i) ELSE '' END,
-    CASE i % 20 WHEN 0 THEN 'list' ELSE 'any' END, printf('office-%d@elsewhere.example', i), (SELECT now FROM temp.given) - 400 * 86400000
+    iif(i % 10 = 0, 'list', 'any'), printf('office-%d@elsewhere.example', i), (SELECT now FROM temp.given) - 400 * 86400000
 FROM n;
 
 INSERT INTO domain (name, account)
@@ -29,10 +29,11 @@ SELECT id, id, name || '.example', created FROM account WHERE recipients = 'list
 
 INSERT INTO recipient (list, address)
 SELECT a.id, printf('user%d@%s.example', local.value, a.name)
-FROM account a, json_each('[1,2,3,4,5,6,7,8,9,10]') local WHERE a.recipients = 'list';
+FROM account a, (WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 100) SELECT value FROM n) local
+WHERE a.recipients = 'list';
 
 INSERT INTO usage (account, day, messages, bytes, last)
-WITH RECURSIVE d (day) AS (SELECT substr((SELECT today FROM temp.given), 1, 8) || '01' UNION ALL SELECT date(day, '+1 day') FROM d WHERE day < (SELECT today FROM temp.given))
+WITH RECURSIVE d (day) AS (SELECT substr((SELECT today FROM temp.given), 1, 8) || '01' UNION ALL SELECT date(day, '+7 day') FROM d WHERE day <= date((SELECT today FROM temp.given), '-7 day'))
 SELECT id, day, 1 + id % 97, (1 + id % 97) * 40000, 40000 FROM account, d;
 
 INSERT INTO domain_usage (month, account, domain, messages, bytes)
