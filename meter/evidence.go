@@ -76,8 +76,7 @@ const belowLimits = ` AND NOT EXISTS (
 	CROSS JOIN month_usage AS u ON u.month = l.month AND u.account = l.value ->> 1
 	WHERE u.messages >= nullif(l.value ->> 8, 0) OR u.bytes >= nullif(l.value ->> 9, 0))`
 
-// uncounted returns which of the messages, by their place in the list, are not counted for all of their accounts. No process that
-// believes to be in charge is believed.
+// uncounted returns which of the messages, by their place in the list, are not counted for all of their accounts.
 func (l *Ledger) uncounted(ctx context.Context, messages []*Message) (places map[int]bool, err error) {
 	var rows [][]any
 	for i, m := range messages {

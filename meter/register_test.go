@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -108,6 +109,19 @@ func TestNamesAndDomainsAreGivenOnce(t *testing.T) {
 	taken.Name, taken.Domains = "acme", nil
 	if err := l.AddAccount(t.Context(), taken, nil); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("the name of a deleted account: %v, want ErrNameTaken", err)
+	}
+}
+
+func TestDomainsAreThoseOfAllAccounts(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	mustAdd(t, l, Account{Name: "hooli", Mode: POP3, Domains: []string{"hooli.example", "b.hooli.example"}})
+	mustAdd(t, l, Account{Name: "acme", Mode: POP3, Domains: []string{"acme.example"}})
+	if err := l.DeleteAccount(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.Domains(t.Context()); err != nil || !slices.Equal(got, []string{"b.hooli.example", "hooli.example"}) {
+		t.Errorf("Domains = %q, %v", got, err)
 	}
 }
 
