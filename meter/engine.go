@@ -25,6 +25,9 @@ type engine interface {
 	// written again. disk is how long that took once nobody else was writing.
 	write(ctx context.Context, token string, batch []statement) (disk time.Duration, err error)
 
+	// late reports whether a batch may yet be done when its writer is gone; see [fence].
+	late() bool
+
 	// distrust is told of an error of write or read, whose cause may stay with what is open.
 	distrust(err error)
 

@@ -55,6 +55,8 @@ type Recorder struct {
 	ledger   *Ledger
 	commit   func(batch int, took time.Duration, err error)
 	underway *underway
+	fence    fence // that of its batches, and whether it is to be burnt; for the loop alone
+	spent    bool
 
 	mu      sync.Mutex
 	pending []*pending
@@ -277,7 +279,11 @@ func (r *Recorder) flush() (messages int, disk time.Duration, err error) {
 	batch, back := r.pending, r.back
 	r.pending, r.back = nil, nil
 	r.mu.Unlock()
-	left, err := r.underway.leftover()
+	var left []entry
+	err = r.enclose()
+	if err == nil {
+		left, err = r.underway.leftover()
+	}
 	back = append(back, left...)
 	former := back
 	for _, p := range batch {
@@ -311,8 +317,16 @@ func (r *Recorder) store(batch []*pending) (disk time.Duration) {
 	}
 	begun := time.Now()
 	// Whoever waits may give up; the batch belongs to all of them and is written.
-	disk, err := r.ledger.commit(context.Background(), r.ledger.evidence(batch)...)
+	disk, err := r.ledger.commit(context.Background(), r.behind(r.ledger.evidence(batch))...)
 	r.commit(len(batch), time.Since(begun), err)
+	switch {
+	case isBurnt(err):
+		if err = unavailable(r.move()); err == nil {
+			return r.store(batch)
+		}
+	case errors.Is(err, errUnknown):
+		r.spent = true
+	}
 	var against violation
 	if errors.As(err, &against) && len(batch) > 1 {
 		return r.store(batch[:len(batch)/2]) + r.store(batch[len(batch)/2:])

@@ -73,6 +73,8 @@ func newRqlite(address string, opt Options) *rqlite {
 
 func (e *rqlite) source(ctx context.Context) (any, error) { return e, e.check(ctx) }
 
+func (e *rqlite) late() bool { return true }
+
 func (e *rqlite) close() error {
 	e.nodes.close()
 	return nil

@@ -186,6 +186,8 @@ func (l *sqlite) dsn(mode string) string {
 
 func (l *sqlite) source(ctx context.Context) (any, error) { return l.current(ctx) }
 
+func (l *sqlite) late() bool { return false }
+
 func (l *sqlite) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -27,6 +27,7 @@ type underway struct {
 
 	mu         sync.Mutex
 	file       *os.File // nil until it is open
+	fence      fence    // the one in the last line
 	free       []place
 	unanswered []entry
 	doubts     []entry
@@ -45,6 +46,7 @@ type entry struct {
 const (
 	places     = 4096 // a milter has 2,500 connections at the most
 	lineLength = 128
+	fenceAt    = (places + 1) * lineLength // behind all places
 
 	// repeats is how long senders try again (RFC 5321, section 4.5.4.1).
 	repeats = 5 * 24 * time.Hour
@@ -73,6 +75,32 @@ func (u *underway) leftover() ([]entry, error) {
 	left := u.unanswered
 	u.unanswered = nil
 	return left, nil
+}
+
+// fenced is the fence of who had the file last, the zero value where it was nobody.
+func (u *underway) fenced() (fence, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	err := u.open()
+	return u.fence, err
+}
+
+// raise writes a fence. Unlike messages it has to outlive the machine: a batch can be in the hands of another one.
+func (u *underway) raise(f fence) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.file == nil {
+		return ErrClosed
+	}
+	_, err := u.file.WriteAt(f.line(), fenceAt)
+	if err == nil {
+		err = u.file.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the file of messages under way: %w", err)
+	}
+	u.fence = f
+	return nil
 }
 
 // enter gives a message a place. former is the doubtful message that it repeats, which is doubtful no more.
@@ -190,13 +218,14 @@ func (u *underway) load(f *os.File) error {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fmt.Errorf("%s is in use by another process: %w", u.path, err)
 	}
-	before, err := io.ReadAll(io.LimitReader(f, (places+1)*lineLength))
+	before, err := io.ReadAll(io.LimitReader(f, fenceAt+lineLength))
 	if err != nil {
 		return err
 	}
 	head, none := header(), line(empty, entry{}, time.Time{})
 	lines := bytes.Repeat(none, places+1)
 	copy(lines, before)
+	u.fence = readFence(before[min(fenceAt, len(before)):])
 	survived := bytes.HasPrefix(before, head)
 	u.free, u.unanswered, u.doubts = nil, nil, nil
 	for at := place(places); at > 0; at-- {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -58,12 +59,11 @@ func die(where, address, beside string) {
 	stay("unheard")
 }
 
-// killed is a ledger of which a recorder was killed at that place.
-func killed(t *testing.T, where string) (*Ledger, *Directory) {
+// dies starts a child that records a message in the ledger. What it says is where it is, and kill ends it.
+func dies(t *testing.T, where string, l *Ledger) (says *bufio.Reader, kill func()) {
 	t.Helper()
-	l, d := twoAccounts(t, Options{})
 	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), dyingAt+"="+where, dyingWith+"="+addressOf(l), dyingBeside+"="+l.path)
+	child.Env = append(os.Environ(), dyingAt+"="+where, dyingWith+"="+addressOf(l), dyingBeside+"="+l.opt.Beside)
 	child.Stderr = os.Stderr
 	out, err := child.StdoutPipe()
 	if err != nil {
@@ -72,14 +72,24 @@ func killed(t *testing.T, where string) (*Ledger, *Directory) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	said, err := bufio.NewReader(out).ReadString('\n')
+	kill = sync.OnceFunc(func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	})
+	t.Cleanup(kill)
+	return bufio.NewReader(out), kill
+}
+
+// killed is a ledger of which a recorder was killed at that place.
+func killed(t *testing.T, where string) (*Ledger, *Directory) {
+	t.Helper()
+	l, d := twoAccounts(t, Options{})
+	says, kill := dies(t, where, l)
+	said, err := says.ReadString('\n')
 	if err != nil || said != where+"\n" {
 		t.Fatalf("the child said %q, %v", said, err)
 	}
-	if err := child.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = child.Wait() // killed
+	kill()
 	return l, d
 }
 
