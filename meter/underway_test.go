@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -27,6 +28,19 @@ func fromSender(d *Directory, queueID string) Message {
 	return Message{Instance: SpoolInstance(queueID), QueueID: queueID, Size: 100, At: time.Now(), Accounts: []*Account{d.Account("globex")}, Fingerprint: repeated}
 }
 
+// stuckEngine is one that comes to no end with what it is to write from some moment on.
+type stuckEngine struct {
+	engine
+	on atomic.Bool
+}
+
+func (e *stuckEngine) write(ctx context.Context, token string, batch []statement) (time.Duration, error) {
+	if e.on.Load() {
+		select {}
+	}
+	return e.engine.write(ctx, token, batch)
+}
+
 // die records a message, says when it has come to the place, and stays there.
 func die(where, address, beside string) {
 	stay := func(here string) error {
@@ -41,20 +55,14 @@ func die(where, address, beside string) {
 	if err != nil {
 		panic(err)
 	}
+	stuck := &stuckEngine{engine: l.engine}
+	l.engine = stuck
 	r := NewRecorder(l, func(int, time.Duration, error) { stay("counted") })
 	if err := r.Record(fromSender(d, dying), func() error { return stay("answering") }); err != nil {
 		panic(err)
 	}
 	stay("answered")
-	if file, ok := l.engine.(*sqlite); ok { // so that it is not taken back before the end
-		busy, err := file.current(context.Background())
-		if err == nil {
-			_, err = busy.write.Begin()
-		}
-		if err != nil {
-			panic(err)
-		}
-	}
+	stuck.on.Store(true) // so that it is not taken back before the end
 	r.Unheard(SpoolInstance(dying))
 	stay("unheard")
 }
