@@ -134,6 +134,11 @@ func TestABatchIsDoneOnceWhateverBecomesOfItsRequests(t *testing.T) {
 			w.WriteHeader(http.StatusGatewayTimeout)
 		}},
 		{name: "it is no node", unknown: true, fail: says(http.StatusOK, "<html>It works!</html>")},
+		{name: "it is no node, and speaks JSON", unknown: true, fail: says(http.StatusOK, "{}")},
+		{name: "it is elsewhere", unknown: true, fail: func(w http.ResponseWriter, _ func() []byte) {
+			w.Header().Set("Location", "/")
+			w.WriteHeader(http.StatusMovedPermanently)
+		}},
 		{name: "there is no leader", fail: says(http.StatusServiceUnavailable, "leader not found\n")},
 		{name: "the credentials are wrong", fail: says(http.StatusUnauthorized, ""), stays: true},
 	} {
@@ -196,7 +201,7 @@ func TestABatchIsDoneOnceWhateverBecomesOfItsRequests(t *testing.T) {
 			if !c.unknown && !c.stays { // an attempt that is cancelled may have been heard
 				giveUp = func() error {
 					f.fail.Store(&fail)
-					return f.nodes.do(ctx, request{path: execute, body: []byte(`["UPDATE host SET seen = 100"]`), slow: time.Hour, answer: results(nil, failed)})
+					return f.nodes.do(ctx, request{path: execute, body: []byte(`["UPDATE host SET seen = 100"]`), slow: time.Hour, answer: results(1, nil, failed)})
 				}
 			}
 			if err := giveUp(); err == nil || errors.Is(err, errUnknown) != c.unknown {

@@ -40,7 +40,7 @@ func (e *rqlite) lookAt(ctx context.Context, url string, enforced *int) error {
 		return err
 	}
 	const path = "/db/query?noparse&level=none&freshness_strict&freshness=" + fresh
-	err = e.nodes.ask(ctx, url, request{path: path, body: body, answer: results([]query{q}, unread)}, attempt)
+	err = e.nodes.ask(ctx, url, request{path: path, body: body, answer: results(1, []query{q}, unread)}, attempt)
 	var f *failure
 	if errors.As(err, &f) {
 		return f.cause

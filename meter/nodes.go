@@ -48,12 +48,16 @@ const (
 )
 
 func newNodes(urls []string, opt Options) *nodes {
-	return &nodes{urls: urls, credentials: opt.Credentials, http: &http.Client{Transport: &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: attempt}).DialContext,
-		DialTLSContext:      opt.dialTLS,
-		MaxIdleConnsPerHost: maxReaders + 4,
-		IdleConnTimeout:     time.Minute,
-	}}}
+	return &nodes{urls: urls, credentials: opt.Credentials, http: &http.Client{
+		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: attempt}).DialContext,
+			DialTLSContext:      opt.dialTLS,
+			MaxIdleConnsPerHost: maxReaders + 4,
+			IdleConnTimeout:     time.Minute,
+		},
+		// A node asks the leader itself; what sends elsewhere is none, and has the credentials from us.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 func (n *nodes) close() { n.http.CloseIdleConnections() }

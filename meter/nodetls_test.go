@@ -43,7 +43,7 @@ func TestNodesAndTheirClientsKnowEachOtherByCertificates(t *testing.T) {
 		}
 		step.own.Write(t, opt.Certificate, opt.Key)
 		e.close() // what is idle
-		err := e.nodes.ask(t.Context(), e.nodes.urls[0], request{path: "/?", answer: results(nil, unread)}, time.Minute)
+		err := e.nodes.ask(t.Context(), e.nodes.urls[0], request{path: "/?", answer: results(1, nil, unread)}, time.Minute)
 		if step.refused != (err != nil) || err != nil && !strings.Contains(err.Error(), step.word) {
 			t.Errorf("refused: %t %q; it says %v", step.refused, step.word, err)
 		}

@@ -127,7 +127,7 @@ func (e *rqlite) post(ctx context.Context, batch []statement, within time.Durati
 		return err
 	}
 	within += 2 * longer(body)
-	return e.nodes.do(ctx, request{path: execute, body: body, within: within, slow: within, answer: results(nil, failed)})
+	return e.nodes.do(ctx, request{path: execute, body: body, within: within, slow: within, answer: results(len(batch), nil, failed)})
 }
 
 func (e *rqlite) read(ctx context.Context, how freshness, queries ...query) error {
@@ -150,7 +150,7 @@ func (e *rqlite) query(ctx context.Context, how freshness, queries ...query) err
 	const path = "/db/query?transaction&noparse&blob_array"
 	// With weak a leader that was just chosen answers before it has done all that is in its log, and one that only believes to
 	// be the leader answers too.
-	r := request{path: path + "&level=linearizable", body: body, within: readsWithin, slow: slowReads, answer: results(queries, unread)}
+	r := request{path: path + "&level=linearizable", body: body, within: readsWithin, slow: slowReads, answer: results(len(queries), queries, unread)}
 	if how == near { // what the node has itself
 		r.nearby, r.path, r.otherwise = true, path+"&level=none&freshness_strict&freshness="+fresh, path+"&level=none"
 	}

@@ -109,9 +109,9 @@ type result struct {
 	Values []rqliteRow
 }
 
-// results reads the results of a request, and has the rows of queries read. failed makes an error of the word with which a
-// statement failed.
-func results(queries []query, failed func(word string) error) func(io.Reader) error {
+// results reads the results of so many statements, and has the rows of queries read. failed makes an error of the word with which
+// a statement failed.
+func results(statements int, queries []query, failed func(word string) error) func(io.Reader) error {
 	return func(answer io.Reader) error {
 		var all struct {
 			Error   string
@@ -128,8 +128,8 @@ func results(queries []query, failed func(word string) error) func(io.Reader) er
 				return failed(r.Error)
 			}
 		}
-		if len(queries) > 0 && len(all.Results) != len(queries) {
-			return &failure{cause: fmt.Errorf("of %d queries it answers %d", len(queries), len(all.Results))}
+		if len(all.Results) != statements { // whoever says so little is no node
+			return &failure{cause: fmt.Errorf("of %d statements it answers %d", statements, len(all.Results)), heard: true}
 		}
 		for i, q := range queries {
 			for _, row := range all.Results[i].Values {

@@ -83,7 +83,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, answer string) {
 		rows := 0
-		read := results([]query{{row: func(r scanner) error {
+		read := results(1, []query{{row: func(r scanner) error {
 			rows++
 			var text string
 			var n *int64
