@@ -32,12 +32,14 @@ type Turn struct {
 	Suspects    []string `json:"suspects,omitempty"` // queue IDs under which one broke while they went alone
 }
 
-// ErrTurnOpen says that the account has a turn already.
+// ErrTurnOpen says that the account has a turn already, on another host.
 var ErrTurnOpen = errors.New("the account has a turn already")
 
-// BeginTurn records that a turn begins. The token, which the caller makes up, names it to EndTurn. Error: [ErrTurnOpen].
+// BeginTurn records that a turn begins. The token, which the caller makes up, names it to EndTurn. The caller has no other turn
+// of the account: one that this host has open is over, and its end could not be recorded. Error: [ErrTurnOpen].
 func (l *Ledger) BeginTurn(ctx context.Context, token string, account int64, t Turn) error {
-	err := l.batch(ctx, l.beginTurn(token, account, t, nil))
+	former := l.interruptTurns(t.Began, " AND account = ?", account)
+	err := l.batch(ctx, former, l.beginTurn(token, account, t, nil))
 	if violates(err, "UNIQUE constraint failed: turn.account") {
 		return ErrTurnOpen
 	}
@@ -74,8 +76,13 @@ func endTurn(token string, t Turn) []statement {
 // InterruptTurns records of turns that never ended that they were interrupted: the process in which
 // they ran is gone. Only one that runs no turn yet may call it.
 func (l *Ledger) InterruptTurns(ctx context.Context) error {
-	return l.batch(ctx, statement{`
-		UPDATE turn SET ended = ?, outcome = 'interrupted' WHERE ended IS NULL AND host = ?`, []any{l.opt.Now().UnixMilli(), l.opt.Host}})
+	return l.batch(ctx, l.interruptTurns(l.opt.Now(), ""))
+}
+
+// interruptTurns ends those of this host that are open, on a condition.
+func (l *Ledger) interruptTurns(ended time.Time, condition string, args ...any) statement {
+	return statement{"UPDATE turn SET ended = ?, outcome = 'interrupted' WHERE ended IS NULL AND host = ?" + condition,
+		append([]any{ended.UnixMilli(), l.opt.Host}, args...)}
 }
 
 // Turns returns the latest turns, newest first, of an account or of all where it is empty. Deleted

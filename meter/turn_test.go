@@ -17,9 +17,6 @@ func TestTurnsAreListedNewestFirst(t *testing.T) {
 	if err := l.BeginTurn(t.Context(), "one", globex.ID, first); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.BeginTurn(t.Context(), "two", globex.ID, second); !errors.Is(err, ErrTurnOpen) {
-		t.Errorf("of a second turn at once the ledger says %v", err)
-	}
 	first.Ended, first.Messages, first.Bytes, first.Outcome = noon.Add(time.Second), 3, 4000, "done"
 	first.Connections, first.Suspects = 2, []string{"Q1", "Q2"}
 	if err := l.EndTurn(t.Context(), "one", first); err != nil {
@@ -63,6 +60,36 @@ func TestATurnThatNeverBeganIsRecordedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]Turn{want}, got); diff != "" {
+		t.Errorf("the turns (-want +got):\n%s", diff)
+	}
+}
+
+// TestAnAccountHasOneTurnAtATime has a second one begin on another host, and on the same one, which knows that the first is over.
+func TestAnAccountHasOneTurnAtATime(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	globex := d.Account("globex").ID
+	mustInsert(t, l, "INSERT INTO host (id, name) VALUES (2, 'mx-b')")
+	other := Ledger{path: l.path, opt: l.opt, engine: l.engine}
+	other.opt.Host = 2
+	first := Turn{Account: "globex", Kind: TurnATRN, Client: "192.0.2.1", Began: noon}
+	second := Turn{Account: "globex", Kind: TurnATRN, Client: "192.0.2.2", Began: noon.Add(time.Minute)}
+	if err := l.BeginTurn(t.Context(), "one", globex, first); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(other.InterruptTurns(t.Context()), other.BeginTurn(t.Context(), "two", globex, second)); !errors.Is(err, ErrTurnOpen) {
+		t.Errorf("of a second turn on another host the ledger says %v", err)
+	}
+	// The end of the first one could not be recorded.
+	if err := l.BeginTurn(t.Context(), "two", globex, second); err != nil {
+		t.Fatal(err)
+	}
+	first.Ended, first.Outcome = second.Began, "interrupted"
+	got, err := l.Turns(t.Context(), "globex", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Turn{second, first}, got); diff != "" {
 		t.Errorf("the turns (-want +got):\n%s", diff)
 	}
 }
