@@ -120,10 +120,8 @@ func (l *Ledger) Available() error {
 	return nil
 }
 
-// probe finds out by a real write of one page whether the ledger can be written again.
-func (l *Ledger) probe(ctx context.Context) error {
-	return l.batch(ctx, statement{sql: fmt.Sprintf("PRAGMA user_version = %d", len(migrations))})
-}
+// probe finds out by a real write, that of its token, whether the ledger can be written again.
+func (l *Ledger) probe(ctx context.Context) error { return l.batch(ctx) }
 
 // batch executes the statements as one: all of them are on the disk when it returns nil, and none
 // of them otherwise.

@@ -125,6 +125,11 @@ func TestLedgerOfNewerVersionIsRefused(t *testing.T) {
 	if _, err := Open(t.Context(), l.path, Options{}); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("Open = %v, want ErrUnavailable", err)
 	}
+	// A daemon that had it open before looks whether it can write.
+	var version int
+	if err := errors.Join(l.probe(t.Context()), l.row(t.Context(), "SELECT user_version FROM pragma_user_version").Scan(&version)); err != nil || version != 999 {
+		t.Errorf("the newer ledger is of version %d now, %v", version, err)
+	}
 }
 
 func TestOpenTwiceAtOnceMigratesOnce(t *testing.T) {
