@@ -101,12 +101,12 @@ func (l *Ledger) readListed(ctx context.Context, month Month, ids []int64, into 
 	return nil
 }
 
-// waitingWhere is what waits for accounts whose mail is held, and what the queue had for others, of those accounts of which
+// waitingWhere is what waits for accounts whose mail is held, and what the queues had for others, of those accounts of which
 // the condition is true.
 func waitingWhere(condition string) string {
 	return `
 		SELECT true AS held, account, count(*) AS messages, sum(size) AS bytes, min(since) AS oldest
 		FROM (SELECT account, size, since FROM waiting WHERE ` + condition + ` AND delivered IS NULL GROUP BY account, suspicion, since, host, queue_id)
 		GROUP BY account
-		UNION ALL SELECT false, account, messages, bytes, oldest FROM queued WHERE ` + condition
+		UNION ALL SELECT false, * FROM (` + queuedWhere(condition) + `)`
 }

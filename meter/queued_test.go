@@ -38,6 +38,39 @@ func TestPassKeepsWhatTheQueueHasForAccountsThatAreRelayed(t *testing.T) {
 	}
 }
 
+// TestEachHostSaysWhatItsQueueHas has two of them look at their queues in turns.
+func TestEachHostSaysWhatItsQueueHas(t *testing.T) {
+	t.Parallel()
+	l, d := twoAccounts(t, Options{})
+	acme := d.Account("acme").ID
+	mustInsert(t, l, "INSERT INTO host (id, name) VALUES (2, 'mx-b')")
+	other := Ledger{path: l.path, opt: l.opt, engine: l.engine}
+	other.opt.Host = 2
+	q1 := QueuedMessage{"Q1", 100, noon.Add(time.Hour), []string{"a@acme.example"}}
+	q2 := QueuedMessage{"Q1", 200, noon, []string{"a@acme.example"}}
+	for _, pass := range []struct {
+		host  *Ledger
+		queue iter.Seq2[QueuedMessage, error]
+		want  Waiting
+	}{
+		{l, queueOf(q1), Waiting{1, 100, noon.Add(time.Hour)}},
+		{&other, queueOf(q2), Waiting{2, 300, noon}},
+		{l, queueOf(), Waiting{1, 200, noon}},
+		{&other, queueOf(), Waiting{}},
+	} {
+		if _, err := pass.host.Reconcile(t.Context(), d, pass.queue); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := l.Queued(t.Context(), acme); err != nil || got != pass.want {
+			t.Errorf("for acme there is %v, %v; want %v", got, err, pass.want)
+		}
+		listed, err := l.Listed(t.Context(), Month{2026, 2}, acme)
+		if err != nil || listed[0].Waiting != pass.want {
+			t.Errorf("for acme there is listed %v, %v; want %v", listed, err, pass.want)
+		}
+	}
+}
+
 // The next pass may be minutes away, and until then it would count beside what waits for turns, or for an account that is gone.
 func TestNothingIsQueuedForAnAccountWhoseMailIsHeldFromNowOn(t *testing.T) {
 	t.Parallel()

@@ -125,9 +125,9 @@ const statistics = `
 	('turn', 'turn_account', '300000 38 1'),
 	('turn', 'turn_began', '300000 1'),
 	('usage', 'usage', '3248062 325 1'),
-	('waiting', 'waiting', '200000 1 1 1'),
-	('waiting', 'waiting_domain', '198000 2000 2000 2000 1 1 1 1'),
-	('waiting', 'waiting_order', '198000 2000 2000 1 1 1 1 1')`
+	('waiting', 'waiting', '200000 200000 1 1 1'),
+	('waiting', 'waiting_domain', '198000 2000 2000 2000 1 1 1 1 1'),
+	('waiting', 'waiting_order', '198000 2000 2000 1 1 1 1 1 1')`
 
 // planFaults says which statements go through a large table or sort what they find there, and which ones of the
 // package no test executed. SQLite plans by the schema alone where it has no statistics, as in every ledger that nobody

@@ -56,6 +56,22 @@ DROP TABLE waiting_12;
 CREATE INDEX waiting_order ON waiting (account, suspicion, since, host, queue_id, domain, size, delivered) WHERE delivered IS NULL;
 CREATE INDEX waiting_domain ON waiting (account, domain, suspicion, since, host, queue_id, size, delivered) WHERE delivered IS NULL;
 
+-- What the queue of a host had, at the last pass over it, for accounts whose mail waits for no turn.
+ALTER TABLE queued RENAME TO queued_12;
+
+CREATE TABLE queued (
+    account  INTEGER NOT NULL REFERENCES account,
+    host     INTEGER NOT NULL DEFAULT 1 REFERENCES host,
+    messages INTEGER NOT NULL,
+    bytes    INTEGER NOT NULL,
+    oldest   INTEGER NOT NULL, -- arrival
+    PRIMARY KEY (account, host)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO queued (account, messages, bytes, oldest) SELECT account, messages, bytes, oldest FROM queued_12 ORDER BY account;
+
+DROP TABLE queued_12;
+
 -- The host that runs a turn, and when it last said that the turn goes on. An account has one at a time.
 ALTER TABLE turn ADD COLUMN host  INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE turn ADD COLUMN alive INTEGER NOT NULL DEFAULT 0;
