@@ -100,8 +100,8 @@ func violates(err error, words string) bool {
 	return errors.As(err, &v) && strings.HasPrefix(string(v), words)
 }
 
-// errUnknown is with the ErrUnavailable of a write of which it is not known whether it was done. It will not be done once a
-// later one was.
+// errUnknown is with the ErrUnavailable of a write of which it is not known whether it was done, or with a [violation] of one that may
+// be done yet. It will not be done once a later one was.
 var errUnknown = errors.New("it is not known whether it was written")
 
 // errNoRow is what a [row] says that is not there.

@@ -201,7 +201,7 @@ func TestABatchIsDoneOnceWhateverBecomesOfItsRequests(t *testing.T) {
 			if !c.unknown && !c.stays { // an attempt that is cancelled may have been heard
 				giveUp = func() error {
 					f.fail.Store(&fail)
-					return f.nodes.do(ctx, request{path: execute, body: []byte(`["UPDATE host SET seen = 100"]`), slow: time.Hour, answer: results(1, nil, failed)})
+					return f.nodes.do(ctx, request{path: execute, body: []byte(`["UPDATE host SET seen = 100"]`), writes: true, slow: time.Hour, answer: results(1, nil, failed)})
 				}
 			}
 			if err := giveUp(); err == nil || errors.Is(err, errUnknown) != c.unknown {
@@ -225,6 +225,37 @@ func TestABatchIsDoneOnceWhateverBecomesOfItsRequests(t *testing.T) {
 				t.Errorf("%q are still to be burnt", f.unknown)
 			}
 		})
+	}
+}
+
+// TestABatchThatFailedIsNotDoneLater loses the first request on its way, has the next one fail, and lets the first one arrive when it
+// would succeed.
+func TestABatchThatFailedIsNotDoneLater(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t)
+	write := func(s statement) error {
+		_, err := f.write(t.Context(), newToken(), []statement{s})
+		return err
+	}
+	if err := write(statement{sql: "INSERT INTO host (id, name) VALUES (2, 'mx-b')"}); err != nil {
+		t.Fatal(err)
+	}
+	var late func() []byte
+	lost := fault(func(w http.ResponseWriter, done func() []byte) {
+		late = done
+		f.fail.Store(nil)
+		cut(w, "")
+	})
+	f.fail.Store(&lost)
+	err := write(statement{sql: "INSERT INTO host (id, name) VALUES (3, 'mx-b')"})
+	if !violates(err, "UNIQUE constraint failed: host.name") || !errors.Is(err, errUnknown) {
+		t.Errorf("a second host of a name: %v", err)
+	}
+	if err := write(statement{sql: "DELETE FROM host WHERE id = 2"}); err != nil {
+		t.Fatal(err)
+	}
+	if answer := late(); !bytes.Contains(answer, []byte("applied.token")) {
+		t.Errorf("the late request is answered by %s", answer)
 	}
 }
 

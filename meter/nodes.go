@@ -67,6 +67,7 @@ type request struct {
 	path      string
 	otherwise string // the path where no node had an answer to the first one
 	body      []byte
+	writes    bool          // it matters whether a node has done what it gave no answer to
 	within    time.Duration // for how long it is tried
 	slow      time.Duration // the same where a node has taken it, and has not answered yet
 	patience  time.Duration // for how long one node has, 0: attempt
@@ -88,8 +89,8 @@ type failure struct {
 func (f *failure) Error() string { return f.cause.Error() }
 func (f *failure) Unwrap() error { return f.cause }
 
-// do tries a request until it is answered. The error is that of answer, or an ErrUnavailable, with errUnknown where an attempt
-// may have been heard, or of the context.
+// do tries a request until it is answered. The error is that of answer, or an ErrUnavailable, or of the context; with errUnknown where
+// an attempt before may have been heard, which a node may come to do when what it answers now holds no more.
 func (n *nodes) do(ctx context.Context, r request) error {
 	begun := time.Now()
 	patience := attempt + longer(r.body)
@@ -108,11 +109,14 @@ func (n *nodes) do(ctx context.Context, r request) error {
 			}
 			err := n.try(ctx, at, r, min(patience, left))
 			failed, is := err.(*failure)
-			if !is {
+			switch {
+			case !is && heard && err != nil && !isDone(err):
+				return fmt.Errorf("%w: %w", errUnknown, err)
+			case !is:
 				return err
 			}
 			last = failed
-			heard, slow, stays = heard || failed.heard, slow || failed.slow, stays && failed.stays
+			heard, slow, stays = heard || failed.heard && r.writes, slow || failed.slow, stays && failed.stays
 			if ctx.Err() != nil {
 				break
 			}

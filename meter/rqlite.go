@@ -127,7 +127,7 @@ func (e *rqlite) post(ctx context.Context, batch []statement, within time.Durati
 		return err
 	}
 	within += 2 * longer(body)
-	return e.nodes.do(ctx, request{path: execute, body: body, within: within, slow: within, answer: results(len(batch), nil, failed)})
+	return e.nodes.do(ctx, request{path: execute, body: body, writes: true, within: within, slow: within, answer: results(len(batch), nil, failed)})
 }
 
 func (e *rqlite) read(ctx context.Context, how freshness, queries ...query) error {
