@@ -133,7 +133,7 @@ func (l *Ledger) batch(ctx context.Context, statements ...statement) error {
 // commit is batch, and says how long the disk took.
 func (l *Ledger) commit(ctx context.Context, statements ...statement) (disk time.Duration, err error) {
 	disk, err = l.engine.write(ctx, newToken(), statements)
-	if violates(err, movedTo) {
+	if WasMoved(err) {
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if errors.Is(err, ErrUnavailable) {

@@ -28,7 +28,7 @@ type Moved struct {
 func (l *Ledger) Move(ctx context.Context, address string, opt Options) (tables []Moved, err error) {
 	to := newLedger(address, opt)
 	defer to.Close()
-	if err := errors.Join(l.idle(ctx), to.vacant(ctx)); err != nil {
+	if err := errors.Join(l.idle(ctx), l.unmoved(ctx, address), to.vacant(ctx)); err != nil {
 		return nil, err
 	}
 	if err := l.fence(ctx, address); err != nil {
@@ -80,8 +80,20 @@ func (l *Ledger) Move(ctx context.Context, address string, opt Options) (tables 
 // movedTo is how the word begins of a ledger that takes no writes.
 const movedTo = "the ledger was moved, or is being moved, to "
 
+// WasMoved reports whether an error is of a ledger that takes no writes because it was moved, or is being moved. It says what to do.
+func WasMoved(err error) bool { return violates(err, movedTo) }
+
 // moves end the tokens of the batches that are written although the ledger takes no writes.
 const moves = "-move"
+
+// unmoved returns nil where the ledger takes writes, or its move to the same address was broken off. With two copies in use none has all.
+func (l *Ledger) unmoved(ctx context.Context, address string) error {
+	err := l.Writable(ctx)
+	if WasMoved(err) && strings.Contains(err.Error(), movedTo+address+";") {
+		return nil
+	}
+	return err
+}
 
 // fence has no batch written any more: each begins with its token.
 func (l *Ledger) fence(ctx context.Context, address string) error {

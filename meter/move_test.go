@@ -113,8 +113,11 @@ func TestALedgerMovesToNodesAndBackWithAllThatIsInIt(t *testing.T) {
 		t.Errorf("in a file again it is another ledger (-before +after):\n%s", diff)
 	}
 	for _, old := range []*Ledger{from, there} {
-		if err := old.Writable(t.Context()); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "was moved") {
+		if err := old.Writable(t.Context()); !errors.Is(err, ErrUnavailable) || !WasMoved(err) {
 			t.Errorf("writing to a ledger that was moved says %v", err)
+		}
+		if _, err := old.Move(t.Context(), filepath.Join(t.TempDir(), "third.db"), Options{}); !WasMoved(err) {
+			t.Errorf("moving it once more says %v", err)
 		}
 		if err := errors.Join(old.Stay(t.Context()), old.Writable(t.Context())); err != nil {
 			t.Errorf("after it was to stay: %v", err)

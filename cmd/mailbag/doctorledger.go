@@ -16,6 +16,10 @@ import (
 // ledgerAway says what to do without the ledger. An empty one in its place would have everybody's mail refused.
 func (p *patient) ledgerAway(err error) diagnosis {
 	d := diagnosis{Part: "ledger", Result: illness, Text: err.Error(), Remedy: "see that the file can be read and written, or restore a backup", cause: noLedger, after: []cause{fullDisk}}
+	if meter.WasMoved(err) {
+		d.Remedy, d.after = "start the daemons with the settings of where it is now", nil
+		return d
+	}
 	if meter.Remote(p.settings.Database) {
 		d.Remedy = "see that most of the nodes in database run and reach each other, by a curl of /readyz at each, and what credentials and certificates [cluster] names"
 		return d

@@ -46,8 +46,11 @@ func TestLedgerMigratesToNodesAndBack(t *testing.T) {
 	if out := w.must("database", "migrate", "--to", nodes.Address(0), "--json"); !strings.Contains(out, `"table": "account"`) {
 		t.Errorf("it says %s", out)
 	}
-	if status, _, errs := w.run("account", "suspend", "acme"); status != failed || !strings.Contains(errs, "was moved") {
+	if status, _, errs := w.run("account", "suspend", "acme"); status != failed || !strings.Contains(errs, "was moved") || strings.Contains(errs, "disk") {
 		t.Errorf("a change of the old ledger ends with status %d and says %s", status, errs)
+	}
+	if _, out, _ := w.run("doctor", "--within", "1m"); !strings.Contains(out, "migrate --stay") || strings.Contains(out, "restore") {
+		t.Errorf("of the old ledger the doctor says\n%s", out)
 	}
 	settle(nodes.Address(0), w.path("credentials"))
 	if got := w.must("account", "list"); got != list {

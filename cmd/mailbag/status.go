@@ -72,6 +72,9 @@ func sentence(err error) string {
 
 // advice is what to do about an error of the ledger; other errors say it themselves.
 func advice(err error) string {
+	if meter.WasMoved(err) {
+		return ""
+	}
 	for _, known := range []struct {
 		err  error
 		todo string
