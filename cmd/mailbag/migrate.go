@@ -26,8 +26,8 @@ change the key database and start them. Mail for accounts waits at its senders m
 It refuses while a daemon of this host has the ledger open. The new ledger is there whole or not at all, and the rows of
 each table are counted in both. The old one is kept and takes no writes any more, so that no daemon that is left goes on
 with it; with --stay it does again, without what was written in the other one. After an error the old one is used as
-before; where the machine went down meanwhile, run it again, to the same address. To nodes it takes a minute for each million messages of which
-there is evidence, and longer on a busy machine.`,
+before; where the machine went down meanwhile, run it again, to the same address. To nodes it takes a minute for each
+million messages of which there is evidence, and longer on a busy machine.`,
 		Example: `  systemctl stop 'mailbag-*.socket' 'mailbag-*.timer' 'mailbag-*.service'
   mailbag database migrate --to rqlite://127.0.0.1:4001,mx-b:4001,mx-c:4001
   mailbag database migrate --to /var/lib/mailbag/mailbag-2.db
