@@ -164,9 +164,19 @@ func TestLedgerOnNodesHasItsOwnFilesInTheStateDirectory(t *testing.T) {
 func TestMistakesNameTheKeyAndTheLine(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, text, want string }{
-		{"nodes without a port", "database = 'rqlite://mx-a,mx-b:4001'", `line 1: database: "mx-a" is no node of rqlite: write rqlite://HOST:PORT, with commas between several`},
-		{"no nodes", "database = 'rqlite://'", `line 1: database: "" is no node of rqlite: write rqlite://HOST:PORT, with commas between several`},
-		{"other nodes", "database = 'http://mx-a:4001'", `line 1: database: the path "http://mx-a:4001" must begin with /`},
+		{"nodes without a port", "database = 'rqlite://mx-a,mx-b:4001'", `line 1: database: "mx-a" is no node of rqlite: it lacks the port: write HOST:PORT, with commas between several`},
+		{"no nodes", "database = 'rqlite://'", `line 1: database: "" is no node of rqlite: it lacks the port`},
+		{"a comma too many", "database = 'rqlite://mx-a:4001,'", `line 1: database: "" is no node of rqlite: it lacks the port`},
+		{"node without a host", "database = 'rqlite://:4001'", `line 1: database: ":4001" is no node of rqlite: it lacks the host`},
+		{"node at port 0", "database = 'rqlite://mx-a:0'", `line 1: database: "mx-a:0" is no node of rqlite: nobody listens at port 0`},
+		{"node at a port of letters", "database = 'rqlite://mx-a:http'", `line 1: database: "mx-a:http" is no node of rqlite: "mx-a:http" has the port "http": write a number`},
+		{"nodes with blanks", "database = 'rqlite://mx-a:4001, mx-b:4001'", `line 1: database: " mx-b:4001" is no node of rqlite: no blanks go between nodes`},
+		{"node twice", "database = 'rqlite://mx-a:4001,mx-b:4001,mx-a:4001'", `line 1: database: names the node mx-a:4001 twice`},
+		{"IPv6 without brackets", "database = 'rqlite://2001:db8::5:4001'", `line 1: database: "2001:db8::5:4001" is no node of rqlite: an IPv6 address takes brackets`},
+		{"password in the address", "database = 'rqlite://me:secret@mx-a:4001'", `line 1: database: user and password go into the file that cluster.credentials names`},
+		{"scheme at each node", "database = 'rqlite://mx-a:4001,rqlite://mx-b:4001'", `line 1: database: "rqlite://mx-b:4001" is no node of rqlite: write HOST:PORT and nothing behind it; rqlite:// comes once`},
+		{"slash behind a node", "database = 'rqlite://mx-a:4001/'", `line 1: database: "mx-a:4001/" is no node of rqlite: write HOST:PORT and nothing behind it`},
+		{"other nodes", "database = 'http://mx-a:4001'", `line 1: database: "http://mx-a:4001" is neither the path of a file nor nodes of rqlite, rqlite://HOST:PORT`},
 		{"certificate without its key", "[cluster]\ncertificate = '/c'\nca = '/ca'", "cluster.certificate: goes with cluster.key: name both files, or none"},
 		{"certificate without a CA", "[cluster]\ncertificate = '/c'\nkey = '/k'", "cluster.certificate: is of no use without cluster.ca, by which TLS is spoken at all"},
 		{"unknown key in a section", "[limits]\nmesages = 5\n", "line 2: limits.mesages: there is no such key; [limits] has messages, bytes, on_limit"},
@@ -356,7 +366,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzParseDatabase(f *testing.F) {
-	for _, seed := range []string{"/var/lib/mailbag/mailbag.db", "rqlite://127.0.0.1:4001,mx-b:4001", "rqlite://[2001:db8::5]:4001", "rqlite://", "rqlite://mx:0", "rqlite://unix:/s", "relative"} {
+	for _, seed := range []string{"/var/lib/mailbag/mailbag.db", "rqlite://127.0.0.1:4001,mx-b:4001", "rqlite://[2001:db8::5]:4001", "rqlite://", "rqlite://mx:0", "rqlite://unix:/s", "rqlite://me:word@mx:1", "rqlite://a:1,a:1", "http://a:1", "relative"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

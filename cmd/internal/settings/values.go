@@ -3,8 +3,10 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"net"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -185,19 +187,47 @@ func database(value any) (string, error) {
 // ParseDatabase reads where a ledger is: the path of a file, or nodes of rqlite as in rqlite://127.0.0.1:4001,mx-b:4001.
 func ParseDatabase(s string) (string, error) {
 	if !meter.Remote(s) {
+		if strings.Contains(s, "://") {
+			return "", fmt.Errorf("%q is neither the path of a file nor nodes of rqlite, %sHOST:PORT", s, meter.Scheme)
+		}
 		return checkPath(s)
+	}
+	if strings.Contains(s, "@") { // not to be repeated in a log
+		return "", errors.New("user and password go into the file that cluster.credentials names, not before a node")
 	}
 	nodes := strings.Split(strings.TrimPrefix(s, meter.Scheme), ",")
 	if len(nodes) > maxList {
 		return "", fmt.Errorf("has %d nodes, at most %d are allowed", len(nodes), maxList)
 	}
-	for _, node := range nodes {
-		a, err := ParseAddress(node)
-		if err != nil || a.Network == "unix" || strings.HasPrefix(a.Address, ":") || strings.HasSuffix(a.Address, ":0") {
-			return "", fmt.Errorf("%q is no node of rqlite: write %sHOST:PORT, with commas between several", node, meter.Scheme)
+	for i, node := range nodes {
+		if err := checkNode(node); err != nil {
+			return "", fmt.Errorf("%q is no node of rqlite: %w", node, err)
+		}
+		if slices.Contains(nodes[:i], node) {
+			return "", fmt.Errorf("names the node %s twice", node)
 		}
 	}
 	return s, nil
+}
+
+func checkNode(node string) error {
+	host, port, err := net.SplitHostPort(node)
+	switch {
+	case strings.ContainsAny(node, " \t"):
+		return errors.New("no blanks go between nodes, only commas")
+	case strings.Contains(node, "/"):
+		return fmt.Errorf("write HOST:PORT and nothing behind it; %s comes once, before the first node", meter.Scheme)
+	case err != nil && strings.Count(node, ":") > 1:
+		return errors.New("an IPv6 address takes brackets, and a port: [IPv6]:PORT")
+	case err != nil:
+		return errors.New("it lacks the port: write HOST:PORT, with commas between several")
+	case host == "":
+		return errors.New("it lacks the host: write HOST:PORT, with commas between several")
+	case port == "0":
+		return errors.New("nobody listens at port 0")
+	}
+	_, err = ParseAddress(node)
+	return err
 }
 
 func absolutePath(value any) (string, error) {
