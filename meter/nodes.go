@@ -187,6 +187,9 @@ func (n *nodes) ask(ctx context.Context, url string, r request, patience time.Du
 	method, path := http.MethodGet, r.path
 	if r.body != nil { // no node waits for longer on our behalf for another one
 		method, path = http.MethodPost, fmt.Sprintf("%s&timeout=%dms", path, patience.Milliseconds())
+		if !r.writes { // nor goes on with what nobody waits for any more
+			path = fmt.Sprintf("%s&db_timeout=%dms", path, patience.Milliseconds())
+		}
 	}
 	q, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(r.body))
 	if err != nil {
