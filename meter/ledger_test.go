@@ -427,6 +427,18 @@ func TestCheckFindsLostUsage(t *testing.T) {
 	}
 }
 
+func TestCheckOfALedgerWithManyFaultsTellsOfSome(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t, Options{})
+	mustAdd(t, l, Account{Name: "acme", Mode: Backup, Domains: []string{"acme.example"}})
+	mustInsert(t, l, numbers+"INSERT INTO message (instance, account, at, day, queue_id, size, client, domains) SELECT 'i' || i, 1, 0, date('2026-01-01', i || ' days'), 'q', 1, '', '[]' FROM n", manyFaults+7)
+	mustInsert(t, l, "UPDATE usage SET bytes = 0")
+	faults, err := l.Check(t.Context())
+	if err != nil || len(faults) != manyFaults+1 || !strings.HasSuffix(faults[manyFaults], ": 7 more") {
+		t.Errorf("it tells of %d, %q, %v", len(faults), faults[max(0, len(faults)-1):], err)
+	}
+}
+
 func TestMonthIsTheSumOfItsDays(t *testing.T) {
 	t.Parallel()
 	l := newTestLedger(t, Options{})

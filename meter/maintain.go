@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -43,7 +44,35 @@ func (l *Ledger) Backup(ctx context.Context, path string) error {
 // Check returns what is wrong with the ledger, nothing when it is sound: damage that SQLite finds,
 // references to what is not there, days and domains whose evidence exceeds their usage, files of evidence that
 // are not as they were written, and months that are not the sum of their days.
+//
+// Of a ledger on nodes it looks at a copy of one of them, made for it beside [Options.Beside]: what reads each row would keep
+// the node from its leader.
 func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
+	if !Remote(l.path) {
+		return l.check(ctx)
+	}
+	path := l.opt.Beside + "-checking"
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("somebody else checks it: %s: %w", path, err)
+	}
+	defer os.Remove(path)
+	if err := l.engine.backup(ctx, path); err != nil {
+		return nil, unavailable(err)
+	}
+	copied := New(path, l.opt)
+	defer copied.Close()
+	return copied.check(ctx)
+}
+
+// manyFaults is how many faults of a kind are told.
+const manyFaults = 100
+
+func (l *Ledger) check(ctx context.Context) (faults []string, err error) {
 	for _, check := range []struct{ sql, format string }{
 		{"SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'", "damaged: %s"},
 		{`SELECT "table" || ' row ' || coalesce(rowid, '') || ' lacks its ' || parent FROM pragma_foreign_key_check`, "dangling reference: %s"},
@@ -68,6 +97,7 @@ func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 		{"SELECT coalesce(domain, 'none') FROM recipient_list l WHERE size <> (SELECT count(*) FROM recipient WHERE list = l.id)",
 			"a recipient list has another number of addresses than is noted, of the domain %s"},
 	} {
+		n := 0
 		for rows, err := range l.rows(ctx, check.sql) {
 			var what string
 			if err == nil {
@@ -76,7 +106,12 @@ func (l *Ledger) Check(ctx context.Context) (faults []string, err error) {
 			if err != nil {
 				return nil, err
 			}
-			faults = append(faults, fmt.Sprintf(check.format, what))
+			if n++; n <= manyFaults {
+				faults = append(faults, fmt.Sprintf(check.format, what))
+			}
+		}
+		if n > manyFaults {
+			faults = append(faults, fmt.Sprintf(check.format, fmt.Sprintf("%d more", n-manyFaults)))
 		}
 	}
 	archived, err := l.checkArchive(ctx)
