@@ -79,8 +79,9 @@ func (c *console) databaseCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Look for damage in the ledger",
-		Long: `Look for damage in the ledger: pages, references, files of evidence, and usage against its evidence. Status 1 says that there is some.
-Of a ledger on nodes of rqlite it looks at a copy, which takes as much room in the directory cluster.state meanwhile.`,
+		Long: `Look for damage in the ledger: pages, references, files of evidence, and usage against its evidence.
+Status 1 says that there is some. Of a ledger on nodes of rqlite it looks at a copy, which takes as
+much room in the directory cluster.state meanwhile.`,
 		Example: "  mailbag database check",
 		Args:    arguments(),
 		RunE: c.atLedger(func(ctx context.Context, d *desk, _ *cobra.Command, _ []string) error {

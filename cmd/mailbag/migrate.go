@@ -20,8 +20,9 @@ func (c *console) databaseMigrateCommand() *cobra.Command {
 		Use:   "migrate {--to ADDRESS | --stay}",
 		Short: "Move the ledger between a file and nodes of rqlite",
 		Long: `Copy the ledger to another place, a new file or new nodes of rqlite, which are named as under the key database in the
-settings; credentials and certificates are those of [cluster]. Stop the daemons before, with their sockets, and afterwards
-change the key database and start them. Mail for accounts waits at its senders meanwhile.
+settings; credentials and certificates are those of [cluster]. Stop the daemons before, with their sockets. Afterwards
+change the key database, have systemd read its units again (mailbag's may reach other machines, and back up what is no
+file, only where the settings name nodes), and start them. Mail for accounts waits at its senders meanwhile.
 
 It refuses while a daemon of this host has the ledger open. The new ledger is there whole or not at all, and the rows of
 each table are counted in both. The old one is kept and takes no writes any more, so that no daemon that is left goes on
@@ -30,6 +31,7 @@ before; where the machine went down meanwhile, run it again, to the same address
 million messages of which there is evidence, and longer on a busy machine.`,
 		Example: `  systemctl stop 'mailbag-*.socket' 'mailbag-*.timer' 'mailbag-*.service'
   mailbag database migrate --to rqlite://127.0.0.1:4001,mx-b:4001,mx-c:4001
+  systemctl daemon-reload && systemctl start sockets.target timers.target multi-user.target
   mailbag database migrate --to /var/lib/mailbag/mailbag-2.db
   mailbag database migrate --stay`,
 		Args: arguments(),
@@ -86,7 +88,7 @@ func (d *desk) migrate(ctx context.Context, address string, asJSON bool) error {
 	if err := errors.Join(d.showMoved(tables, asJSON), err); err != nil {
 		return err
 	}
-	d.note("the ledger is at %s now; change the key database in the settings, and start the daemons. %s stays as it is, and takes no writes", address, d.settings.Database)
+	d.note("the ledger is at %s now; change the key database in the settings, run systemctl daemon-reload, and start the daemons. %s stays as it is, and takes no writes", address, d.settings.Database)
 	if from, to := filepath.Dir(d.settings.Beside()), filepath.Dir(there.Beside()); from != to {
 		if _, err := os.Stat(filepath.Join(from, "evidence")); err == nil {
 			d.note("move %s to %s before that", filepath.Join(from, "evidence"), to)
