@@ -152,48 +152,79 @@ func sum(to hash.Hash, r evidenceRow) {
 
 // eachOf reads this host's evidence of a day in the order of its file, and says of each row whether it may be taken back still.
 func (l *Ledger) eachOf(ctx context.Context, day string, row func(r evidenceRow, doubtful bool) error) error {
-	var accounts []int64
-	for rows, err := range l.rows(ctx, "SELECT a.id FROM account a WHERE EXISTS (SELECT 1 FROM usage WHERE account = a.id AND day = ?) ORDER BY a.id", day) {
-		var id int64
-		if err == nil {
-			err = rows.Scan(&id)
-		}
-		if err != nil {
-			return err
-		}
-		accounts = append(accounts, id)
+	groups, err := l.usersOf(ctx, day)
+	if err != nil {
+		return err
 	}
-	for _, account := range accounts {
-		doubtful, err := underwayIn(l.opt.Beside + "-underway")
-		if err != nil {
-			return err
-		}
-		for r, err := range paged(func(after evidenceRow) ([]evidenceRow, error) { return l.evidenceAfter(ctx, day, account, after) }) {
-			if err == nil {
-				err = row(r, doubtful[r.instance])
-			}
+	for _, accounts := range groups {
+		for after := (evidenceRow{}); ; {
+			doubtful, err := underwayIn(l.opt.Beside + "-underway")
 			if err != nil {
 				return err
 			}
+			rows, err := l.evidenceAfter(ctx, day, accounts, after)
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				if err := row(r, doubtful[r.instance]); err != nil {
+					return err
+				}
+			}
+			if len(accounts) > 1 || len(rows) < evidencePage {
+				break
+			}
+			after = rows[len(rows)-1]
 		}
 	}
 	return nil
 }
 
-// evidenceAfter returns the next page of an account's evidence of a day.
-func (l *Ledger) evidenceAfter(ctx context.Context, day string, account int64, after evidenceRow) (list []evidenceRow, err error) {
+// evidencePage is how many rows of evidence one query reads.
+const evidencePage = 5000
+
+// usersOf are the accounts that used anything on a day, in order: in each group as many as have no more than a page together, or one.
+func (l *Ledger) usersOf(ctx context.Context, day string) (groups [][]int64, err error) {
+	room := int64(0)
+	for rows, err := range l.rows(ctx, "SELECT a.id, u.messages FROM account a CROSS JOIN usage u ON u.account = a.id AND u.day = ? ORDER BY a.id", day) {
+		var account, messages int64
+		if err == nil {
+			err = rows.Scan(&account, &messages)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if room -= messages; room < 0 || len(groups) == 0 {
+			groups = append(groups, nil)
+			room = evidencePage - messages
+		}
+		last := &groups[len(groups)-1]
+		*last = append(*last, account)
+	}
+	return groups, nil
+}
+
+// evidenceAfter returns the next page of an account's evidence of a day, or all of several accounts that have no more than a page.
+func (l *Ledger) evidenceAfter(ctx context.Context, day string, accounts []int64, after evidenceRow) (list []evidenceRow, err error) {
 	// The day decides, but a row is found by its time: see countedAfter.
 	end, err := time.Parse(time.DateOnly, day)
 	if err != nil {
 		return nil, err
 	}
-	for rows, err := range l.rows(ctx, `
-		SELECT at, instance, queue_id, size, client, domains FROM message
-		WHERE account = ? AND (at, instance) > (?, ?) AND at <= ? AND day = ? AND host = ? ORDER BY at, instance LIMIT ?`,
-		account, after.at, after.instance, end.AddDate(0, 0, 1).Add(anyZone).UnixMilli(), day, l.opt.Host, pruneChunk) {
-		r := evidenceRow{account: account}
+	to := end.AddDate(0, 0, 1).Add(anyZone).UnixMilli()
+	const columns = "SELECT account, at, instance, queue_id, size, client, domains FROM "
+	page := statement{columns + `
+		message WHERE account = ? AND (at, instance) > (?, ?) AND at <= ? AND day = ? AND host = ? ORDER BY at, instance LIMIT ?`,
+		[]any{accounts[0], after.at, after.instance, to, day, l.opt.Host, evidencePage}}
+	if len(accounts) > 1 {
+		page = statement{columns + `
+			json_each(?) AS a CROSS JOIN message ON account = a.value AND at <= ? AND day = ? AND host = ? ORDER BY account, at, instance`,
+			[]any{asJSON(accounts), to, day, l.opt.Host}}
+	}
+	for rows, err := range l.rows(ctx, page.sql, page.args...) {
+		var r evidenceRow
 		if err == nil {
-			err = rows.Scan(&r.at, &r.instance, &r.queueID, &r.size, &r.client, &r.domains)
+			err = rows.Scan(&r.account, &r.at, &r.instance, &r.queueID, &r.size, &r.client, &r.domains)
 		}
 		if err != nil {
 			return nil, err
@@ -203,6 +234,10 @@ func (l *Ledger) evidenceAfter(ctx context.Context, day string, account int64, a
 	return list, nil
 }
 
+// goes is how many rows one batch deletes. They are in the order of accounts, and so each is in another page of the table; others'
+// commits wait meanwhile.
+const goes = 250
+
 // clear deletes from the ledger what is in a file.
 func (l *Ledger) clear(ctx context.Context, a archive) error {
 	if err := l.verify(a); err != nil {
@@ -211,7 +246,7 @@ func (l *Ledger) clear(ctx context.Context, a archive) error {
 	const rows = "DELETE FROM message WHERE (instance, account) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"
 	var keys [][]any
 	err := l.readEvidence(&a, func(r evidenceRow) error {
-		if keys = append(keys, []any{r.instance, r.account}); len(keys) < pruneChunk {
+		if keys = append(keys, []any{r.instance, r.account}); len(keys) < goes {
 			return nil
 		}
 		err := l.leisurely(ctx, statement{rows, []any{asJSON(keys)}})

@@ -146,6 +146,30 @@ func TestEvidenceOfDaysThatAreOverIsInFilesAndListedAsBefore(t *testing.T) {
 	}
 }
 
+// An account of which more than a page was counted is read in pages, and those that have less together.
+func TestADayOfManyMessagesIsArchivedWhole(t *testing.T) {
+	t.Parallel()
+	c := clockAt("2026-02-04 12:00:00")
+	l, d := someEvidence(t, Options{Now: c.Now}, 1)
+	mustAdd(t, l, Account{Name: "large", Mode: Backup, Domains: []string{"large.example"}})
+	mustAdd(t, l, Account{Name: "last", Mode: Backup, Domains: []string{"last.example"}})
+	const rows = 2*evidencePage + 1
+	mustInsert(t, l, numbers+`INSERT INTO message (instance, account, at, day, queue_id, size, client, domains)
+		SELECT i || '@1', (SELECT id FROM account WHERE name = 'large'), ?2 + i / 3000, '2026-02-01', i, 1, '', '["large.example"]' FROM n`, rows, february(1, 2).UnixMilli())
+	count(t, l, "last", february(1, 5), 1, 10)
+	before := listedEvidence(t, l, d)
+	if got, want := mustArchive(t, l), (Archived{Days: 1, Messages: 96 + rows + 1}); got != want {
+		t.Errorf("archived %+v, want %+v", got, want)
+	}
+	if diff := cmp.Diff(before, listedEvidence(t, l, d)); diff != "" {
+		t.Errorf("the list changed:\n%s", diff)
+	}
+	if rows := left(t, l); len(rows) > 0 {
+		t.Errorf("the ledger has still %v", rows)
+	}
+	mustBeSound(t, l)
+}
+
 func TestTheSameEvidenceMakesTheSameFile(t *testing.T) {
 	t.Parallel()
 	var first []byte
