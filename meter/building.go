@@ -1,7 +1,6 @@
 package meter
 
 import (
-	"database/sql"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -75,11 +74,6 @@ func (b *building) done(went []*member) *Directory {
 			b.came = append(b.came, m)
 		}
 	}
-	for _, m := range b.came {
-		if !slices.IsSortedFunc(m.recipients, recipientList.compare) {
-			slices.SortFunc(m.recipients, recipientList.compare)
-		}
-	}
 	// A member that is there already goes; another takes the place of its namesake, or has a new one.
 	slices.SortFunc(b.came, func(a, b *member) int { return strings.Compare(a.Name, b.Name) })
 	rest := b.Directory
@@ -103,7 +97,7 @@ func (b *building) done(went []*member) *Directory {
 // these is a condition for accounts by their IDs.
 const these = " AND a.id IN (SELECT value FROM json_each(?))"
 
-// accountsInto reads the accounts that a condition chooses, with all that is theirs but their recipient lists.
+// accountsInto reads the accounts that a condition chooses, with all that is theirs.
 func accountsInto(all *[]*member, condition string, args ...any) query {
 	return query{statement{`
 		SELECT a.id, name, customer, note, coalesce(plan, ''), mode, suspended, host, recipients, messages, bytes, on_limit, max_tiers,
@@ -138,44 +132,6 @@ func accountsInto(all *[]*member, condition string, args ...any) query {
 			return err
 		}
 		*all = append(*all, m)
-		return nil
-	}}
-}
-
-// listsInto reads the recipient lists of those accounts that accept listed recipients only, which have been read. Lists that
-// another snapshot has as they are come from there, because they may be long.
-func listsInto(all *[]*member, known []recipientList, condition string, args ...any) query {
-	had := make(map[int64]keySet, len(known))
-	versions := make([][2]int64, len(known))
-	for i, l := range known {
-		had[l.id] = l.addresses
-		versions[i] = [2]int64{l.id, l.version}
-	}
-	var members map[int64]*member
-	return query{statement{`
-		SELECT l.account, l.domain, l.id, l.version,
-		       iif((l.id, l.version) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?)), NULL,
-		           coalesce((SELECT group_concat(address || char(10), '') FROM recipient WHERE list = l.id), ''))
-		FROM account a CROSS JOIN recipient_list l ON l.account = a.id
-		WHERE a.deleted IS NULL AND a.recipients = 'list'` + condition, append([]any{asJSON(versions)}, args...)}, func(r scanner) error {
-		if members == nil {
-			members = make(map[int64]*member, len(*all))
-			for _, m := range *all {
-				members[m.ID] = m
-			}
-		}
-		var account int64
-		var l recipientList
-		var addresses sql.NullString
-		if err := r.Scan(&account, &l.domain, &l.id, &l.version, &addresses); err != nil {
-			return err
-		}
-		l.addresses = had[l.id]
-		if addresses.Valid {
-			l.addresses = newKeySet(addresses.String)
-		}
-		its := members[account].own()
-		its.recipients = append(its.recipients, l)
 		return nil
 	}}
 }

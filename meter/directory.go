@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A Directory is a snapshot of the accounts with all that is theirs. It never changes, so any
-// number of goroutines read it without locks. The one that follows it has all in common with it but what changed.
+// A Directory is a snapshot of the accounts with all that is theirs but recipient lists, which have no bound and of which a
+// line is asked for at a time: see [Ledger.Accepts]. It never changes, so any number of goroutines read it without locks. The one that follows it has all in common with it but what changed.
 type Directory struct {
 	newest   changeLine
 	plans    map[string]*Plan
@@ -29,30 +29,9 @@ type member struct {
 
 // belongings are what many accounts have none of.
 type belongings struct {
-	recipients []recipientList   // by domain; of accounts that accept listed recipients only
-	mailboxes  list              // keys
-	maildirs   map[string]string // of mailboxes, by key, where it is not the key
-	forms      []formCount       // of the verifiers of its mailboxes
-}
-
-// A recipientList is what is listed of a domain. One of the same ID and version has the same addresses.
-type recipientList struct {
-	domain      string
-	id, version int64
-	addresses   keySet
-}
-
-func (l recipientList) compare(other recipientList) int {
-	return strings.Compare(l.domain, other.domain)
-}
-
-// listedIn are the keys that are listed of a domain.
-func (b *belongings) listedIn(domain string) keySet {
-	i, found := slices.BinarySearchFunc(b.recipients, domain, func(l recipientList, domain string) int { return strings.Compare(l.domain, domain) })
-	if !found {
-		return nil
-	}
-	return b.recipients[i].addresses
+	mailboxes list              // keys
+	maildirs  map[string]string // of mailboxes, by key, where it is not the key
+	forms     []formCount       // of the verifiers of its mailboxes
 }
 
 var noBelongings = new(belongings)
@@ -137,35 +116,23 @@ func (d *Directory) Maildir(mailbox string) string {
 	return mailbox
 }
 
-// Accepts reports whether the account takes mail for an address in one of its domains: by its
-// recipient list, or, where it has no catch-all, by its mailboxes. An address with an extension
-// (user+x) is accepted where the one without is. The directory must have been made with Options.Recipients.
-func (d *Directory) Accepts(a *Account, addr Address) bool {
-	its := d.its(a)
-	switch {
-	case a.Mode == POP3 && !a.CatchAll:
-		return listed(its.mailboxes, addr) != ""
-	case a.Recipients == ListedRecipient:
-		return listed(its.listedIn(addr.Domain), addr) != "" || listed(its.mailboxes, addr) != ""
-	}
-	return true
-}
-
 // Delivery returns the key of the account's mailbox that mail for an address goes to: its own, or that of
 // the address without extension. Empty: none, so it is for the catch-all, where there is one.
 func (d *Directory) Delivery(a *Account, addr Address) string {
-	return listed(d.its(a).mailboxes, addr)
-}
-
-// listed returns which key in a list is the address's, with or without its extension; empty: none.
-func listed[L interface{ has(line string) bool }](in L, addr Address) string {
-	if key := addr.Key(); in.has(key) {
-		return key
-	}
-	if user, _, extended := strings.Cut(addr.Local, "+"); extended && user != "" {
-		if key := (Address{Local: user, Domain: addr.Domain}).Key(); in.has(key) {
+	mailboxes := d.its(a).mailboxes
+	for _, key := range withoutExtension(addr) {
+		if mailboxes.has(key) {
 			return key
 		}
 	}
 	return ""
+}
+
+// withoutExtension are the keys that an address is known by: its own, and that of the one without its extension (user+x).
+func withoutExtension(addr Address) []string {
+	all := []string{addr.Key()}
+	if user, _, extended := strings.Cut(addr.Local, "+"); extended && user != "" {
+		all = append(all, Address{Local: user, Domain: addr.Domain}.Key())
+	}
+	return all
 }

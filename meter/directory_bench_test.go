@@ -81,8 +81,8 @@ func BenchmarkDirectory(b *testing.B) {
 	b.Run("recipient", func(b *testing.B) {
 		a := d.Account("customer-000010")
 		for b.Loop() {
-			if !d.Accepts(a, Address{"user77", "customer-000010.example"}) || d.Domain("customer-000010.example") != a {
-				b.Fatal("the recipient is refused")
+			if accepts, err := l.Accepts(b.Context(), d, a, Address{"user77", "customer-000010.example"}); !accepts || err != nil {
+				b.Fatal("the recipient is refused", err)
 			}
 		}
 	})

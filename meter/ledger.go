@@ -34,7 +34,6 @@ type Options struct {
 	Now         func() time.Time // nil: time.Now
 	Host        int64            // which of the hosts that share the ledger; 0: the first
 	Actor       string           // who changes accounts, for their history
-	Recipients  bool             // whether a Directory knows recipient lists, for who decides about recipients
 	Beside      string           // files that belong to the ledger and are this machine's begin so; empty: as its own
 	Credentials string           // file with the line USER:PASSWORD for the nodes of rqlite; empty: none are needed
 	CA          string           // PEM file of who signed their certificates; empty: they are reached without TLS

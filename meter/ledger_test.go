@@ -18,7 +18,7 @@ import (
 // newTestLedger makes an empty ledger in a temporary directory.
 func newTestLedger(t testing.TB, opt Options) *Ledger {
 	t.Helper()
-	opt.Create, opt.Recipients = true, true
+	opt.Create = true
 	path := filepath.Join(t.TempDir(), "mailbag.db")
 	t.Cleanup(func() { retire(path) })
 	l, err := Open(t.Context(), path, opt)

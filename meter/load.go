@@ -31,7 +31,7 @@ func (l *Ledger) loadParts(ctx context.Context, how freshness, size int64) (*Dir
 		return nil, err
 	}
 	if last <= size || b.newest.id == 0 {
-		return l.loadWhere(ctx, how, l.opt.Recipients, "")
+		return l.loadWhere(ctx, how, "")
 	}
 	parts, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -43,11 +43,7 @@ func (l *Ledger) loadParts(ctx context.Context, how freshness, size int64) (*Dir
 		reading.Go(func() {
 			for from := next.Add(size) - size; from < last && parts.Err() == nil; from = next.Add(size) - size {
 				var part []*member
-				queries := []query{accountsInto(&part, some, from+1, min(from+size, last))}
-				if l.opt.Recipients {
-					queries = append(queries, listsInto(&part, nil, some, from+1, min(from+size, last)))
-				}
-				if err := l.read(parts, how, queries...); err != nil {
+				if err := l.read(parts, how, accountsInto(&part, some, from+1, min(from+size, last))); err != nil {
 					stop(err)
 					return
 				}
@@ -82,15 +78,14 @@ func (l *Ledger) loadAfter(ctx context.Context, how freshness, old *Directory) (
 	return l.load(ctx, how)
 }
 
-// LoadSome reads a Directory of these accounts alone, as far as they are there, without lists of recipients.
+// LoadSome reads a Directory of these accounts alone, as far as they are there.
 func (l *Ledger) LoadSome(ctx context.Context, ids ...int64) (*Directory, error) {
-	return l.loadWhere(ctx, current, false, these, asJSON(ids))
+	return l.loadWhere(ctx, current, these, asJSON(ids))
 }
 
-// LoadAccount reads a Directory in which there is one account alone, without its list of recipients, and finds it there. Error:
-// [ErrNoAccount].
+// LoadAccount reads a Directory in which there is one account alone, and finds it there. Error: [ErrNoAccount].
 func (l *Ledger) LoadAccount(ctx context.Context, name string) (*Directory, *Account, error) {
-	d, err := l.loadWhere(ctx, current, false, " AND a.name = ?", name)
+	d, err := l.loadWhere(ctx, current, " AND a.name = ?", name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -102,14 +97,10 @@ func (l *Ledger) LoadAccount(ctx context.Context, name string) (*Directory, *Acc
 }
 
 // loadWhere reads a Directory of the accounts that a condition chooses.
-func (l *Ledger) loadWhere(ctx context.Context, how freshness, recipients bool, condition string, args ...any) (*Directory, error) {
+func (l *Ledger) loadWhere(ctx context.Context, how freshness, condition string, args ...any) (*Directory, error) {
 	b := begin()
 	var all []*member
-	queries := append(b.all(), accountsInto(&all, condition, args...))
-	if recipients {
-		queries = append(queries, listsInto(&all, nil, condition, args...))
-	}
-	if err := l.read(ctx, how, queries...); err != nil {
+	if err := l.read(ctx, how, append(b.all(), accountsInto(&all, condition, args...))...); err != nil {
 		return nil, err
 	}
 	b.add(all...)
@@ -166,11 +157,9 @@ func (c *changes) after(old *Directory) query {
 // readAfter makes the snapshot after another one, of the changes between them. It is nil where there were more meanwhile.
 func (l *Ledger) readAfter(ctx context.Context, how freshness, old *Directory, c *changes) (*Directory, error) {
 	b := goOn(old)
-	var lists []recipientList
 	var went []*member
 	for id := range c.accounts {
 		if m := old.byID.get(id); m != nil {
-			lists = append(lists, m.recipients...)
 			b.forget(m)
 			went = append(went, m)
 		}
@@ -183,9 +172,6 @@ func (l *Ledger) readAfter(ctx context.Context, how freshness, old *Directory, c
 	ids := asJSON(slices.Collect(maps.Keys(c.accounts)))
 	var came []*member
 	queries = append(queries, accountsInto(&came, these, ids))
-	if l.opt.Recipients {
-		queries = append(queries, listsInto(&came, lists, these, ids))
-	}
 	if err := l.read(ctx, how, queries...); err != nil || b.newest != c.newest {
 		return nil, err
 	}

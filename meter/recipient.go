@@ -54,6 +54,29 @@ func lines(addresses []Address) [][2]string {
 	return pairs
 }
 
+// Accepts reports whether an account of the snapshot takes mail for an address in one of its domains: by its mailboxes, and,
+// where it accepts listed recipients only, by its list. An address with an extension (user+x) is accepted where the one
+// without is. It refuses none that the ledger would not refuse now, whatever has changed since the snapshot.
+func (l *Ledger) Accepts(ctx context.Context, d *Directory, a *Account, addr Address) (accepts bool, err error) {
+	hasMailbox := d.Delivery(a, addr) != ""
+	switch {
+	case a.Mode == POP3 && !a.CatchAll:
+		return hasMailbox, nil
+	case a.Recipients != ListedRecipient || hasMailbox:
+		return true, nil
+	}
+	look := query{statement{`
+		SELECT a.recipients <> 'list' OR EXISTS (
+			SELECT 1 FROM recipient_list l CROSS JOIN recipient r ON r.list = l.id AND r.address IN (SELECT value FROM json_each(?))
+			WHERE l.account = a.id AND l.domain = d.name)
+		FROM domain d CROSS JOIN account a ON a.id = d.account WHERE d.name = ?`, []any{asJSON(withoutExtension(addr)), addr.Domain}},
+		func(r scanner) error { return r.Scan(&accepts) }}
+	if err = l.read(ctx, near, look); err == nil && !accepts {
+		err = l.read(ctx, current, look)
+	}
+	return accepts, err
+}
+
 // RecipientCount is how many addresses are on the account's recipient list.
 func (l *Ledger) RecipientCount(ctx context.Context, account int64) (n int, err error) {
 	err = l.row(ctx, "SELECT coalesce(sum(size), 0) FROM recipient_list WHERE account = ?", account).Scan(&n)

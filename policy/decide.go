@@ -54,7 +54,11 @@ func (p *Policy) mayReceive(ctx context.Context, address string) decision {
 		return unavailable
 	case a.Suspended:
 		return suspended
-	case !directory.Accepts(a, to.address):
+	}
+	switch accepts, err := p.cfg.Lists.Accepts(ctx, directory, a, to.address); {
+	case err != nil:
+		return unavailable
+	case !accepts:
 		return unknownUser
 	}
 	if d := p.withinLimit(ctx, a); d != dunno {

@@ -211,3 +211,18 @@ func TestETRNWithoutALedgerIsPutOff(t *testing.T) {
 		t.Errorf("answered %q", got)
 	}
 }
+
+// unreadLists are those of a ledger that cannot be read just now, although the accounts were read before.
+type unreadLists struct{}
+
+func (unreadLists) Accepts(context.Context, *meter.Directory, *meter.Account, meter.Address) (bool, error) {
+	return false, meter.ErrUnavailable
+}
+
+func TestNobodyIsRefusedForAListThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	d := openDesk(t, customers(), func(c *Config) { c.Lists = unreadLists{} })
+	if got := d.mayReceive(t.Context(), "nobody@listed.example"); got != unavailable {
+		t.Errorf("the answer is %q", got.action)
+	}
+}

@@ -62,6 +62,11 @@ type Recorder interface {
 	CountedUnder(ctx context.Context, queueIDs []string, since time.Time) ([]int64, error)
 }
 
+// Lists tells which recipients an account accepts, usually a [meter.Ledger].
+type Lists interface {
+	Accepts(ctx context.Context, d *meter.Directory, a *meter.Account, addr meter.Address) (bool, error)
+}
+
 // Usage tells what an account has used, usually a [meter.Ledger]. It is asked only for accounts
 // that have a limit beyond which mail is not accepted.
 type Usage interface {
@@ -107,6 +112,7 @@ type Limits struct {
 type Config struct {
 	Accounts Accounts
 	Recorder Recorder
+	Lists    Lists
 	Usage    Usage
 	Waiting  Waiting
 	Turns    Turns   // nil: nothing opens turns, ETRN is answered 458

@@ -77,6 +77,13 @@ func (f *faults) CountedUnder(ctx context.Context, queueIDs []string, since time
 	return f.recorder.CountedUnder(ctx, queueIDs, since)
 }
 
+func (f *faults) Accepts(ctx context.Context, directory *meter.Directory, a *meter.Account, addr meter.Address) (bool, error) {
+	if f.unavailable.Load() {
+		return false, meter.ErrUnavailable
+	}
+	return f.ledger.Accepts(ctx, directory, a, addr)
+}
+
 func (f *faults) Usage(ctx context.Context, account int64, month meter.Month) (meter.Usage, error) {
 	f.usageAsked.Add(1)
 	if f.unavailable.Load() {
@@ -154,7 +161,7 @@ func openDesk(t testing.TB, accounts []meter.Account, configure func(*Config)) *
 	t.Helper()
 	d := &desk{dir: t.TempDir(), log: new(logText), metrics: prometheus.NewRegistry()}
 	log := slog.New(slog.NewTextHandler(d.log, nil))
-	ledger, err := meter.Open(t.Context(), filepath.Join(d.dir, "ledger.db"), meter.Options{Create: true, Recipients: true})
+	ledger, err := meter.Open(t.Context(), filepath.Join(d.dir, "ledger.db"), meter.Options{Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +188,7 @@ func openDesk(t testing.TB, accounts []meter.Account, configure func(*Config)) *
 
 	var looks atomic.Int64
 	cfg := Config{
-		Accounts: d.faults, Recorder: d.faults, Usage: d.faults, Waiting: d.faults,
+		Accounts: d.faults, Recorder: d.faults, Lists: d.faults, Usage: d.faults, Waiting: d.faults,
 		Now: func() time.Time {
 			look := looks.Add(1)
 			if look == 1 {

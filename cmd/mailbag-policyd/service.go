@@ -35,7 +35,7 @@ func newService(now daemon.Settings, system mta.System, log *slog.Logger) *servi
 	s := now()
 	sockets := routes.Sockets{Turns: s.Turn.Sockets, Deliver: s.POP.Deliver.Address}
 	tablesOf := func(d *meter.Directory) ([]routes.Table, error) { return system.Tables(sockets, d) }
-	return &service{Ledger: daemon.Ledger{Recipients: true}, settings: now, mta: system, log: log, metrics: newMetrics(now), tables: newTables(s.Policy.Tables, tablesOf, log), doctor: readings.Default}
+	return &service{settings: now, mta: system, log: log, metrics: newMetrics(now), tables: newTables(s.Policy.Tables, tablesOf, log), doctor: readings.Default}
 }
 
 // Serve is the daemon's life, a daemon.Body. What it opens it closes again in the reverse order:
@@ -62,6 +62,7 @@ func (d *service) Serve(graceful, immediate context.Context, ready func()) error
 	p, err := policy.New(policy.Config{
 		Accounts: follower,
 		Recorder: recorder,
+		Lists:    ledger,
 		Usage:    ledger,
 		Waiting:  ledger,
 		Flusher:  d.mta,

@@ -104,7 +104,6 @@ CREATE TABLE recipient_list (
     import  TEXT,                       -- what makes it; NULL: nothing does any more
     at      INTEGER NOT NULL,           -- its beginning
     size    INTEGER NOT NULL DEFAULT 0, -- addresses
-    version INTEGER NOT NULL DEFAULT 0, -- another one with each address that comes or goes
     UNIQUE (account, domain),
     FOREIGN KEY (account, domain) REFERENCES domain (account, name) ON DELETE SET NULL
 ) STRICT;
@@ -133,11 +132,11 @@ DROP TABLE recipient_12;
 DROP TABLE recipient_import;
 
 CREATE TRIGGER recipient_comes AFTER INSERT ON recipient BEGIN
-    UPDATE recipient_list SET size = size + 1, version = version + 1 WHERE id = new.list;
+    UPDATE recipient_list SET size = size + 1 WHERE id = new.list;
 END;
 
 CREATE TRIGGER recipient_goes AFTER DELETE ON recipient BEGIN
-    UPDATE recipient_list SET size = size - 1, version = version + 1 WHERE id = old.list;
+    UPDATE recipient_list SET size = size - 1 WHERE id = old.list;
 END;
 
 -- An account as its history shows it: everything but verifiers and the recipient list's lines.

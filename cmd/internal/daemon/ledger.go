@@ -16,8 +16,6 @@ import (
 // A Ledger is the ledger as a daemon has it: it may be away when the daemon starts, and later. The zero value is that
 // of a daemon that has not started.
 type Ledger struct {
-	Recipients bool // whether the daemon has to know recipient lists, which may be long
-
 	ledger   *meter.Ledger
 	follower atomic.Pointer[meter.Follower]
 }
@@ -28,7 +26,7 @@ var errStalled = errors.New("the ledger is not followed any longer")
 // have been read for the first time, and after each change; the accounts are not followed meanwhile.
 func (l *Ledger) Open(s *settings.Settings, log *slog.Logger, metrics prometheus.Registerer, changed func(l *meter.Ledger, first bool)) (*meter.Ledger, *meter.Follower) {
 	opt := s.Ledger()
-	opt.Logger, opt.Recipients = log, l.Recipients
+	opt.Logger = log
 	l.ledger = meter.New(s.Database, opt)
 	f := meter.Follow(context.Background(), l.ledger, log, func(old, _ *meter.Directory) {
 		if changed != nil {
