@@ -34,7 +34,7 @@ type service struct {
 func newService(now daemon.Settings, system mta.System, log *slog.Logger) *service {
 	s := now()
 	sockets := routes.Sockets{Turns: s.Turn.Sockets, Deliver: s.POP.Deliver.Address}
-	tablesOf := func(d *meter.Directory) ([]routes.Table, error) { return system.Tables(sockets, d) }
+	tablesOf := func(d *meter.Directory) []routes.Table { return system.Tables(sockets, d) }
 	return &service{settings: now, mta: system, log: log, metrics: newMetrics(now), tables: newTables(s.Policy.Tables, tablesOf, log), doctor: readings.Default}
 }
 

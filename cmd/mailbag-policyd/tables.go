@@ -17,7 +17,7 @@ import (
 // what is there is never replaced by something older.
 type tables struct {
 	dir     string
-	of      func(*meter.Directory) ([]routes.Table, error)
+	of      func(*meter.Directory) []routes.Table
 	log     *slog.Logger
 	retry   time.Duration // from a failure to the next write
 	changed chan struct{} // has room for one: changes during a write are one more write
@@ -26,7 +26,7 @@ type tables struct {
 	failure atomic.Pointer[error]           // of the latest write; nil: none
 }
 
-func newTables(dir string, of func(*meter.Directory) ([]routes.Table, error), log *slog.Logger) *tables {
+func newTables(dir string, of func(*meter.Directory) []routes.Table, log *slog.Logger) *tables {
 	return &tables{dir: dir, of: of, log: log, retry: 5 * time.Second, changed: make(chan struct{}, 1)}
 }
 
@@ -74,13 +74,7 @@ func errno(err error) (kind syscall.Errno) {
 	return kind
 }
 
-func (t *tables) write(d *meter.Directory) error {
-	all, err := t.of(d)
-	if err != nil {
-		return err
-	}
-	return write.Write(t.dir, all)
-}
+func (t *tables) write(d *meter.Directory) error { return write.Write(t.dir, t.of(d)) }
 
 // err says why the tables are not those of the accounts.
 func (t *tables) err() error {

@@ -182,11 +182,12 @@ func TestReaderFindsWholeTables(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all, err := d.of(accounts)
+		all := d.of(accounts)
+		whole, err := all[len(all)-1].Content()
 		if err != nil {
 			t.Fatal(err)
 		}
-		states, wholes = append(states, accounts), append(wholes, all[len(all)-1].Content)
+		states, wholes = append(states, accounts), append(wholes, whole)
 	}
 	other := newTables(filepath.Join(t.TempDir(), "others"), d.of, slog.New(slog.DiscardHandler))
 	if err := other.write(states[0]); err != nil {

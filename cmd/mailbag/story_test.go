@@ -8,7 +8,6 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +20,7 @@ import (
 
 	"mailbag/cmd/internal/mta"
 	"mailbag/cmd/internal/postfix"
-	"mailbag/cmd/internal/wholefile"
+	"mailbag/cmd/internal/tables"
 	"mailbag/meter"
 	"mailbag/policy/routes"
 )
@@ -78,7 +77,7 @@ func (s storyMail) Log(ctx context.Context) mta.Log { return postfix.Instance{}.
 
 func (s storyMail) Places() mta.Places { return postfix.Instance{}.Places() }
 
-func (s storyMail) Tables(at routes.Sockets, d *meter.Directory) ([]routes.Table, error) {
+func (s storyMail) Tables(at routes.Sockets, d *meter.Directory) []routes.Table {
 	return at.Tables(d)
 }
 
@@ -287,10 +286,7 @@ func tablesWritten(ts *testscript.TestScript, _ bool, _ []string) {
 func keepTables(l *meter.Ledger, dir string, written func() error) (stop func() error) {
 	failure := os.Mkdir(dir, 0o755)
 	follower := meter.Follow(context.Background(), l, slog.New(slog.DiscardHandler), func(_, accounts *meter.Directory) {
-		all, err := routes.Sockets{Turns: "/run/mailbag/turn", Deliver: "/run/mailbag/deliver.sock"}.Tables(accounts)
-		for _, table := range all {
-			err = errors.Join(err, wholefile.Replace(filepath.Join(dir, table.Name), table.Content, 0o644))
-		}
+		err := tables.Write(dir, routes.Sockets{Turns: "/run/mailbag/turn", Deliver: "/run/mailbag/deliver.sock"}.Tables(accounts))
 		failure = errors.Join(failure, err, written())
 	})
 	return func() error {

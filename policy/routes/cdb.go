@@ -1,13 +1,17 @@
 package routes
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"iter"
 	"math"
 )
 
-// A record is one entry of a constant database.
-type record struct{ key, value string }
+// A constantDatabase is one of the records, keys and their values, that a sequence yields: the same ones each time, and no key
+// twice. None of them is kept while it is written, because a million domains have a hundred megabytes of them.
+type constantDatabase iter.Seq2[string, string]
 
 // The layout of D. J. Bernstein's cdb, all numbers 32 bits in little-endian order: 256 pointers to hash tables, each a
 // position and a number of slots; the records, each the lengths of its key and value, the key and the value; and the
@@ -18,49 +22,58 @@ const (
 	cdbSlot   = 8
 )
 
-// makeCDB returns a constant database of the records, whose keys must differ. The error says that it would have more
-// than the 4 GiB to which its positions reach.
-func makeCDB(records []record) ([]byte, error) {
+// A cdbEntry is what a hash table has in a slot.
+type cdbEntry struct{ hash, position uint32 }
+
+// WriteTo writes the database. The error is that of w, or says that there would be more than the 4 GiB to which positions
+// reach; then nothing was written.
+func (c constantDatabase) WriteTo(w io.Writer) (int64, error) {
 	var entries [cdbTables]int
-	size := uint64(cdbHeader)
-	for _, r := range records {
-		entries[cdbHash(r.key)%cdbTables]++
-		size += uint64(8 + len(r.key) + len(r.value) + 2*cdbSlot)
+	n, size := 0, uint64(cdbHeader)
+	for key, value := range c {
+		entries[cdbHash(key)%cdbTables]++
+		n++
+		size += uint64(8 + len(key) + len(value))
 	}
+	at, size := size, size+uint64(2*n*cdbSlot)
 	if size > math.MaxUint32 {
-		return nil, fmt.Errorf("a constant database of %d records would have %d octets, and can have no more than 4 GiB", len(records), size)
+		return 0, fmt.Errorf("a constant database of %d records would have %d octets, and can have no more than 4 GiB", n, size)
 	}
 
-	le := binary.LittleEndian
-	out := make([]byte, cdbHeader, size)
-	positions := make([]uint32, len(records))
-	for i, r := range records {
-		positions[i] = uint32(len(out))
-		out = le.AppendUint32(out, uint32(len(r.key)))
-		out = le.AppendUint32(out, uint32(len(r.value)))
-		out = append(append(out, r.key...), r.value...)
+	out := bufio.NewWriterSize(w, 1<<16) // which keeps the first error
+	pair := func(first, second uint32) {
+		var octets [8]byte
+		binary.LittleEndian.PutUint32(octets[:], first)
+		binary.LittleEndian.PutUint32(octets[4:], second)
+		out.Write(octets[:])
 	}
-
 	// Half of the slots stay free, so that a search soon ends.
-	at := len(out)
-	out = out[:size]
+	slots := make([]cdbEntry, 2*n)
+	var tables [cdbTables][]cdbEntry
+	first := 0
 	for i, n := range entries {
-		le.PutUint32(out[i*8:], uint32(at))
-		le.PutUint32(out[i*8+4:], uint32(2*n))
-		at += 2 * n * cdbSlot
+		tables[i] = slots[first : first+2*n]
+		pair(uint32(at)+uint32(first*cdbSlot), uint32(2*n))
+		first += 2 * n
 	}
-	for i, r := range records {
-		hash := cdbHash(r.key)
-		pointer := out[hash%cdbTables*8:]
-		table, slots := le.Uint32(pointer), le.Uint32(pointer[4:])
-		slot := hash / cdbTables % slots
-		for le.Uint32(out[table+slot*cdbSlot+4:]) != 0 {
-			slot = (slot + 1) % slots
+	position := uint32(cdbHeader)
+	for key, value := range c {
+		hash := cdbHash(key)
+		table := tables[hash%cdbTables]
+		slot := int(hash/cdbTables) % len(table)
+		for table[slot].position != 0 {
+			slot = (slot + 1) % len(table)
 		}
-		le.PutUint32(out[table+slot*cdbSlot:], hash)
-		le.PutUint32(out[table+slot*cdbSlot+4:], positions[i])
+		table[slot] = cdbEntry{hash, position}
+		pair(uint32(len(key)), uint32(len(value)))
+		out.WriteString(key)
+		out.WriteString(value)
+		position += uint32(8 + len(key) + len(value))
 	}
-	return out, nil
+	for _, entry := range slots {
+		pair(entry.hash, entry.position)
+	}
+	return int64(size), out.Flush()
 }
 
 func cdbHash(key string) uint32 {

@@ -3,6 +3,7 @@ package routes
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -10,6 +11,20 @@ import (
 	"strings"
 	"testing"
 )
+
+// A record is one entry of a constant database.
+type record struct{ key, value string }
+
+// ofRecords is the database of them.
+func ofRecords(all []record) constantDatabase {
+	return func(yield func(string, string) bool) {
+		for _, r := range all {
+			if !yield(r.key, r.value) {
+				return
+			}
+		}
+	}
+}
 
 // randomRecords have keys and values of any octets, and of none.
 func randomRecords(n int) []record {
@@ -76,7 +91,7 @@ func TestLookupFindsWhatIsThereAndNothingElse(t *testing.T) {
 func TestLookupInADamagedDatabaseIsAnError(t *testing.T) {
 	t.Parallel()
 	records := randomRecords(10)
-	whole, err := makeCDB(records)
+	whole, err := Table{"", ofRecords(records)}.Content()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +124,7 @@ func TestConstantDatabaseBeyond4GiBIsRefused(t *testing.T) {
 	for i := range 64 {
 		records = append(records, record{fmt.Sprint(i), value})
 	}
-	if _, err := makeCDB(records); err == nil || !strings.Contains(err.Error(), "4 GiB") {
+	if _, err := ofRecords(records).WriteTo(io.Discard); err == nil || !strings.Contains(err.Error(), "4 GiB") {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -117,11 +132,17 @@ func TestConstantDatabaseBeyond4GiBIsRefused(t *testing.T) {
 // write makes a constant database of the records in a file.
 func write(t testing.TB, dir, name string, records []record) string {
 	t.Helper()
-	content, err := makeCDB(records)
+	return put(t, dir, Table{name, ofRecords(records)})
+}
+
+// put writes a table into a directory, and returns its file.
+func put(t testing.TB, dir string, table Table) string {
+	t.Helper()
+	content, err := table.Content()
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(dir, name)
+	file := filepath.Join(dir, table.Name)
 	if err := os.WriteFile(file, content, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,8 @@
 package routes
 
 import (
-	"fmt"
+	"bytes"
+	"io"
 
 	"mailbag/meter"
 )
@@ -32,10 +33,25 @@ const (
 	Routes = "routes.cdb"    // of an account's domain the way of its mail: Postfix's transport(5), or Exim's fields
 )
 
-// A table is a file's name and its content.
+// A Table is a file's name and its content, which is made as it is written, and anew each time.
 type Table struct {
-	Name    string
-	Content []byte
+	Name string
+	io.WriterTo
+}
+
+// Content is all of it, for who has few accounts.
+func (t Table) Content() ([]byte, error) {
+	var all bytes.Buffer
+	_, err := t.WriteTo(&all)
+	return all.Bytes(), err
+}
+
+// text is a content that no account is part of.
+type text string
+
+func (t text) WriteTo(w io.Writer) (int64, error) {
+	n, err := io.WriteString(w, string(t))
+	return int64(n), err
 }
 
 // Sockets are where Postfix's lmtp client finds mailbag-turnd and mailbag-popd.
@@ -46,21 +62,13 @@ type Sockets struct {
 
 // Tables returns the tables for Postfix, in the order in which they are to be written: when a way appears, what
 // belongs to it is there.
-func (s Sockets) Tables(d *meter.Directory) ([]Table, error) {
-	tls, err := makeCDB(tlsPolicies(d))
-	if err != nil {
-		return nil, fmt.Errorf("the table %s cannot be made: %w", TLS, err)
-	}
-	routes, err := makeCDB(ways(d, s.way))
-	if err != nil {
-		return nil, fmt.Errorf("the table %s cannot be made: %w", Routes, err)
-	}
+func (s Sockets) Tables(d *meter.Directory) []Table {
 	return []Table{
 		// A pattern is asked with the whole key only. Asked by itself, a cdb would take sub.acme.example for acme.example's
 		// where parent_domain_matches_subdomains has it so, as it does for relay_domains.
-		{Domain, []byte(`/^(.*@)?([^@]+)$/ $2` + "\n")},
-		{Held, []byte("/^" + turnTransport + ":/ held\n")},
-		{TLS, tls},
-		{Routes, routes},
-	}, nil
+		{Domain, text(`/^(.*@)?([^@]+)$/ $2` + "\n")},
+		{Held, text("/^" + turnTransport + ":/ held\n")},
+		{TLS, tlsPolicies(d)},
+		{Routes, ways(d, s.way)},
+	}
 }

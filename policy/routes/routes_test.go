@@ -3,6 +3,7 @@ package routes
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -72,14 +73,8 @@ func tables(t testing.TB, d *meter.Directory) postmap {
 	t.Helper()
 	postfixtest.RequirePostfix(t)
 	dir := t.TempDir()
-	all, err := sockets.Tables(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, table := range all {
-		if err := os.WriteFile(filepath.Join(dir, table.Name), table.Content, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	for _, table := range sockets.Tables(d) {
+		put(t, dir, table)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "main.cf"), []byte("compatibility_level = 3.6\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -275,13 +270,13 @@ func BenchmarkTables(b *testing.B) {
 	size := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		tables, err := sockets.Tables(d)
-		if err != nil {
-			b.Fatal(err)
-		}
 		size = 0
-		for _, table := range tables {
-			size += len(table.Content)
+		for _, table := range sockets.Tables(d) {
+			n, err := table.WriteTo(io.Discard)
+			if err != nil {
+				b.Fatal(err)
+			}
+			size += int(n)
 		}
 	}
 	b.ReportMetric(float64(size), "octets")

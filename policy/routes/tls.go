@@ -11,7 +11,7 @@ import (
 // tlsPolicies are what the connections to next hops have to be, as smtp_tls_policy_maps has it. Mail of several accounts
 // can share a connection, so the strictest of them decides. A suspended account's word counts too, for what was on its
 // way before. Where nobody demands anything it is as main.cf says.
-func tlsPolicies(d *meter.Directory) []record {
+func tlsPolicies(d *meter.Directory) constantDatabase {
 	levels := map[string]meter.TLSLevel{}
 	for a := range d.Accounts() {
 		if a.Mode != meter.Backup || !a.TLS.Mandatory() {
@@ -23,11 +23,14 @@ func tlsPolicies(d *meter.Directory) []record {
 			}
 		}
 	}
-	var all []record
-	for _, hop := range slices.Sorted(maps.Keys(levels)) {
-		all = append(all, record{hop, tlsPolicy(hop, levels[hop])})
+	hops := slices.Sorted(maps.Keys(levels))
+	return func(yield func(string, string) bool) {
+		for _, hop := range hops {
+			if !yield(hop, tlsPolicy(hop, levels[hop])) {
+				return
+			}
+		}
 	}
-	return all
 }
 
 // hops are where mail of a backup account goes, as way has them.

@@ -20,18 +20,20 @@ const (
 )
 
 // ways are the ways of all accounts' mail, by domain.
-func ways(d *meter.Directory, way func(a *meter.Account, domain string) string) []record {
-	var all []record
-	for a := range d.Accounts() {
-		for _, domain := range a.Domains {
-			its := way(a, domain)
-			all = append(all, record{domain, its})
-			if u := spelled(domain); u != domain {
-				all = append(all, record{u, its})
+func ways(d *meter.Directory, way func(a *meter.Account, domain string) string) constantDatabase {
+	return func(yield func(string, string) bool) {
+		for a := range d.Accounts() {
+			for _, domain := range a.Domains {
+				its := way(a, domain)
+				if !yield(domain, its) {
+					return
+				}
+				if u := spelled(domain); u != domain && !yield(u, its) {
+					return
+				}
 			}
 		}
 	}
-	return all
 }
 
 // way is the one that mail for a domain of the account takes, as transport(5) has it.

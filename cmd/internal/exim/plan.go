@@ -1,6 +1,7 @@
 package exim
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -307,5 +308,5 @@ func put(f file) error {
 		return err
 	}
 	defer dir.Close()
-	return wholefile.ReplaceIn(dir, filepath.Base(path), f.new, mode, func(tmp *os.File) error { return tmp.Chown(uid, gid) })
+	return wholefile.ReplaceIn(dir, filepath.Base(path), bytes.NewReader(f.new), mode, func(tmp *os.File) error { return tmp.Chown(uid, gid) })
 }

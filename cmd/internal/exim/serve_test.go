@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"mailbag/cmd/internal/mta"
+	"mailbag/cmd/internal/tables"
 	"mailbag/meter"
 	"mailbag/policy/routes"
 )
@@ -270,11 +271,7 @@ func (l *lab) tables(accounts ...meter.Account) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	tables, err := routes.Exim(all)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(l.dir, tables[0].Name), tables[0].Content, 0o644)
-	}
-	if err != nil {
+	if err := tables.Write(l.dir, routes.Exim(all)); err != nil {
 		l.t.Fatal(err)
 	}
 }

@@ -6,6 +6,6 @@ import (
 )
 
 // Tables are the file that Exim reads.
-func (in Instance) Tables(_ routes.Sockets, d *meter.Directory) ([]routes.Table, error) {
+func (in Instance) Tables(_ routes.Sockets, d *meter.Directory) []routes.Table {
 	return routes.Exim(d)
 }

@@ -54,7 +54,7 @@ type System interface {
 
 	// Tables are the files in which the MTA finds by itself whose domain is an account's and which way its mail takes,
 	// in the order in which they are to be written.
-	Tables(routes.Sockets, *meter.Directory) ([]routes.Table, error)
+	Tables(routes.Sockets, *meter.Directory) []routes.Table
 }
 
 // A Queue is the mail that an MTA has. A message that is gone is an error of none of its methods.

@@ -86,7 +86,7 @@ func (in Instance) Places() mta.Places {
 }
 
 // Tables are the files that Postfix reads.
-func (in Instance) Tables(s routes.Sockets, d *meter.Directory) ([]routes.Table, error) {
+func (in Instance) Tables(s routes.Sockets, d *meter.Directory) []routes.Table {
 	return s.Tables(d)
 }
 

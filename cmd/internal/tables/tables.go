@@ -6,12 +6,15 @@
 package tables
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"mailbag/cmd/internal/wholefile"
@@ -27,14 +30,48 @@ func Write(dir string, all []routes.Table) error {
 	}
 	defer in.Close()
 	for _, t := range all {
-		if there, err := in.ReadFile(t.Name); err == nil && bytes.Equal(there, t.Content) {
+		if says(in, t) {
 			continue
 		}
-		if err := wholefile.ReplaceIn(in, t.Name, t.Content, 0o644, belong(in)); err != nil {
+		if err := wholefile.ReplaceIn(in, t.Name, t, 0o644, belong(in)); err != nil {
 			return fmt.Errorf("%s: %w", filepath.Join(dir, t.Name), err)
 		}
 	}
 	return nil
+}
+
+// says reports whether the file has that content. Most that a change makes differ in the first lines.
+func says(in *os.Root, t routes.Table) bool {
+	f, err := in.Open(t.Name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	there := &comparison{with: bufio.NewReader(f)}
+	if _, err = t.WriteTo(there); err != nil {
+		return false
+	}
+	_, err = there.with.ReadByte()
+	return err == io.EOF
+}
+
+// A comparison is a writer that takes what another file has, too, and no more.
+type comparison struct {
+	with *bufio.Reader
+	had  []byte
+}
+
+var errDiffers = errors.New("it differs")
+
+func (c *comparison) Write(p []byte) (int, error) {
+	c.had = slices.Grow(c.had[:0], len(p))[:len(p)]
+	if _, err := io.ReadFull(c.with, c.had); err != nil {
+		return 0, err
+	}
+	if !bytes.Equal(c.had, p) {
+		return 0, errDiffers
+	}
+	return len(p), nil
 }
 
 // openDirectory makes it where it is missing, open to Postfix, whatever the umask.

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -33,7 +34,7 @@ func asRoot(t *testing.T) {
 func TestWhatRootWritesBelongsToTheOwnerOfTheDirectory(t *testing.T) {
 	asRoot(t)
 	dir := filepath.Join(directoryOf(t, filepath.Join(t.TempDir(), "state")), "postfix")
-	if err := Write(dir, []routes.Table{{Name: "routes.cdb", Content: []byte("new")}}); err != nil {
+	if err := Write(dir, table("new")); err != nil {
 		t.Fatal(err)
 	}
 	for path, mode := range map[string]os.FileMode{dir: 0o755 | os.ModeDir, filepath.Join(dir, "routes.cdb"): 0o644} {
@@ -51,7 +52,7 @@ func TestLinkInPlaceOfATableLeadsRootNowhere(t *testing.T) {
 	if err := os.Symlink(elsewhere, filepath.Join(dir, "routes.cdb")); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(dir, []routes.Table{{Name: "routes.cdb", Content: []byte("new")}}); err != nil {
+	if err := Write(dir, table("new")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(elsewhere); err == nil {
@@ -70,10 +71,44 @@ func TestLinkInPlaceOfTheDirectoryLeadsRootNowhere(t *testing.T) {
 	if err := os.Symlink(elsewhere, dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(dir, []routes.Table{{Name: "routes.cdb", Content: []byte("new")}}); err == nil {
+	if err := Write(dir, table("new")); err == nil {
 		t.Error("the link was followed")
 	}
 	if all, err := os.ReadDir(elsewhere); err != nil || len(all) > 0 {
 		t.Errorf("%v was written elsewhere (%v)", all, err)
 	}
+}
+
+func TestOnlyAFileThatSaysSomethingElseIsReplaced(t *testing.T) {
+	t.Parallel()
+	for _, there := range []string{"new", "", "ne", "nex", "newer"} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "routes.cdb")
+		if err := os.WriteFile(file, []byte(there), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.Stat(file)
+		if err == nil {
+			err = Write(dir, table("new"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := os.Stat(file)
+		if got, _ := os.ReadFile(file); string(got) != "new" || err != nil || os.SameFile(before, after) != (there == "new") {
+			t.Errorf("%q became %q, in the same file: %v (%v)", there, got, os.SameFile(before, after), err)
+		}
+	}
+}
+
+// table is one of that content.
+func table(content string) []routes.Table {
+	return []routes.Table{{Name: "routes.cdb", WriterTo: text(content)}}
+}
+
+type text string
+
+func (t text) WriteTo(w io.Writer) (int64, error) {
+	n, err := io.WriteString(w, string(t))
+	return int64(n), err
 }

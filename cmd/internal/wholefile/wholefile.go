@@ -8,6 +8,7 @@ package wholefile
 import (
 	"crypto/rand"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func Replace(path string, text []byte, mode fs.FileMode) error {
 
 // ReplaceIn is Replace for who does not trust those that may write to the directory: a link is replaced, and not followed.
 // settle, too, may prepare the new file before it is seen.
-func ReplaceIn(dir *os.Root, name string, text []byte, mode fs.FileMode, settle func(*os.File) error) (err error) {
+func ReplaceIn(dir *os.Root, name string, content io.WriterTo, mode fs.FileMode, settle func(*os.File) error) (err error) {
 	fresh := "." + name + "." + rand.Text()
 	tmp, err := dir.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -34,7 +35,7 @@ func ReplaceIn(dir *os.Root, name string, text []byte, mode fs.FileMode, settle 
 			_ = dir.Remove(fresh)
 		}
 	}()
-	_, err = tmp.Write(text)
+	_, err = content.WriteTo(tmp)
 	if err = errors.Join(err, tmp.Chmod(mode), settle(tmp), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
