@@ -11,7 +11,7 @@ import (
 
 // execute has a node execute a statement, and reports whether it did within a moment.
 func execute(n *Node, statement string) bool {
-	client := http.Client{Timeout: 2 * time.Second}
+	client := http.Client{Timeout: 5 * time.Second}
 	defer client.CloseIdleConnections()
 	answer, err := client.Post("http://"+n.HTTP+"/db/execute?transaction", "application/json", strings.NewReader(`["`+statement+`"]`))
 	if err != nil {
@@ -24,7 +24,7 @@ func execute(n *Node, statement string) bool {
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !holds(); <-time.After(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not %s", what)
 		}
@@ -36,7 +36,7 @@ func TestWhatIsCutOffIsLeftOutUntilItIsMended(t *testing.T) {
 		t.Skip(err)
 	}
 	t.Parallel()
-	n, err := Start(t.Context(), t.TempDir(), 3, Options{Network: true})
+	n, err := Start(t.Context(), t.TempDir(), 3, Options{Network: true, Args: Unhurried})
 	if err != nil {
 		t.Fatal(err)
 	}

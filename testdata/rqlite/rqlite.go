@@ -66,6 +66,10 @@ type Options struct {
 	Args    []string // more arguments
 }
 
+// Unhurried are arguments for nodes on a machine that runs many tests: with time-outs as short as they should be it holds elections
+// all the time.
+var Unhurried = []string{"-raft-timeout", "1s", "-raft-election-timeout", "1s", "-raft-leader-lease-timeout", "500ms"}
+
 // Start starts so many nodes in a directory, and waits until they have a leader.
 func Start(ctx context.Context, dir string, n int, opt Options) (*Nodes, error) {
 	all := &Nodes{dir: dir}

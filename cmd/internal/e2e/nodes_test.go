@@ -25,9 +25,7 @@ func startNodes(t *testing.T, dir string) *rqlitetest.Nodes {
 	if err := rqlitetest.Available(); err != nil {
 		t.Skip(err)
 	}
-	// With time-outs as short as they should be a machine that runs many tests holds elections all the time.
-	nodes, err := rqlitetest.Start(t.Context(), dir, 3, rqlitetest.Options{Network: true, Args: []string{
-		"-raft-timeout", "1s", "-raft-election-timeout", "1s", "-raft-leader-lease-timeout", "500ms"}})
+	nodes, err := rqlitetest.Start(t.Context(), dir, 3, rqlitetest.Options{Network: true, Args: rqlitetest.Unhurried})
 	if err != nil {
 		t.Fatal(err)
 	}
