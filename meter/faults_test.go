@@ -323,3 +323,36 @@ func TestABackupIsWhole(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestANodeThatHasJustComeUpLacksNobody has the own node answer without tables, and with what the others have where it has to ask.
+func TestANodeThatHasJustComeUpLacksNobody(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t)
+	to, err := url.Parse(f.node.nodes.urls[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var looks atomic.Int64
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	empty := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("level") != "none" {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		looks.Add(1)
+		_, _ = io.WriteString(w, `{"results":[{"error":"no such table: host"}]}`)
+	}))
+	t.Cleanup(empty.Close)
+	for _, others := range []string{"", "," + to.Host} {
+		e := newRqlite(Scheme+strings.TrimPrefix(empty.URL, "http://")+others, Options{})
+		looks.Store(0)
+		id := 0
+		err := e.query(t.Context(), near, query{statement{sql: "SELECT id FROM host"}, func(r scanner) error { return r.Scan(&id) }})
+		if err != nil || id != 1 || looks.Load() != 1 {
+			t.Errorf("with others %q: %v, host %d after %d answers; want 1", others, err, id, looks.Load())
+		}
+		if got := e.query(t.Context(), current, query{statement{sql: "SELECT nothing FROM nowhere"}, nil}); !errors.Is(got, ErrUnavailable) || errors.Is(got, errUnknown) {
+			t.Errorf("what nobody has ends with %v", got)
+		}
+	}
+}

@@ -154,7 +154,11 @@ func (e *rqlite) query(ctx context.Context, how freshness, queries ...query) err
 	if how == near { // what the node has itself
 		r.nearby, r.path, r.otherwise = true, path+"&level=none&freshness_strict&freshness="+fresh, path+"&level=none"
 	}
-	return e.nodes.do(ctx, r)
+	err = e.nodes.do(ctx, r)
+	if how == near && errors.Is(err, errLacking) {
+		return e.query(ctx, current, queries...)
+	}
+	return err
 }
 
 // idle is of what no node knows.

@@ -154,8 +154,16 @@ func failed(word string) error {
 	return &failure{cause: errors.New(word), heard: true}
 }
 
+// errLacking is with the word of a node that has not got what it is asked for: it has just come up, and not caught up with the others.
+var errLacking = errors.New("the node lacks tables")
+
 // unread is of a statement that reads.
-func unread(word string) error { return &failure{cause: errors.New(word)} }
+func unread(word string) error {
+	if strings.HasPrefix(word, "no such ") {
+		return &failure{cause: fmt.Errorf("%w: %s", errLacking, word), stays: true}
+	}
+	return &failure{cause: errors.New(word)}
+}
 
 // rqliteRow is a row as JSON has it: an array of numbers, texts, arrays of octets, and null.
 type rqliteRow json.RawMessage
