@@ -60,7 +60,7 @@ func BenchmarkDirectory(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.StartTimer()
-				if d, err = l.loadAfter(b.Context(), current, d); err != nil {
+				if d, err = l.loadAfter(b.Context(), d); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -123,7 +123,7 @@ func (f *Follower) refresh(ctx context.Context, how freshness) error {
 	old := f.directory.Load()
 	var fresh *Directory
 	if old == nil || source != f.source {
-		fresh, err = f.ledger.load(ctx, current)
+		fresh, err = f.ledger.Load(ctx)
 	} else {
 		for _, how := range []freshness{how, current} {
 			var newest changeLine
@@ -135,7 +135,7 @@ func (f *Follower) refresh(ctx context.Context, how freshness) error {
 				return nil
 			}
 		}
-		fresh, err = f.ledger.loadAfter(ctx, current, old)
+		fresh, err = f.ledger.loadAfter(ctx, old)
 	}
 	if err != nil {
 		return err

@@ -12,26 +12,24 @@ import (
 )
 
 // Load reads a Directory, all of it as of one moment.
-func (l *Ledger) Load(ctx context.Context) (*Directory, error) { return l.load(ctx, current) }
+func (l *Ledger) Load(ctx context.Context) (*Directory, error) {
+	return l.loadParts(ctx, readAtOnce)
+}
 
 // readAtOnce is how many accounts of a whole Directory one read takes.
 const readAtOnce = 10_000
 
-func (l *Ledger) load(ctx context.Context, how freshness) (*Directory, error) {
-	return l.loadParts(ctx, how, readAtOnce)
-}
-
 // loadParts reads the accounts in parts, some at the same time as others and each as of its own moment, and then again what
 // changed since the first. So no answer of the ledger is longer than a part, and all processors are at it.
-func (l *Ledger) loadParts(ctx context.Context, how freshness, size int64) (*Directory, error) {
+func (l *Ledger) loadParts(ctx context.Context, size int64) (*Directory, error) {
 	b := begin()
 	var last int64
 	greatest := query{statement{sql: "SELECT coalesce(max(id), 0) FROM account"}, func(r scanner) error { return r.Scan(&last) }}
-	if err := l.read(ctx, how, append(b.all(), greatest)...); err != nil {
+	if err := l.read(ctx, current, append(b.all(), greatest)...); err != nil {
 		return nil, err
 	}
 	if last <= size || b.newest.id == 0 {
-		return l.loadWhere(ctx, how, "")
+		return l.loadWhere(ctx, "")
 	}
 	parts, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -43,7 +41,7 @@ func (l *Ledger) loadParts(ctx context.Context, how freshness, size int64) (*Dir
 		reading.Go(func() {
 			for from := next.Add(size) - size; from < last && parts.Err() == nil; from = next.Add(size) - size {
 				var part []*member
-				if err := l.read(parts, how, accountsInto(&part, some, from+1, min(from+size, last))); err != nil {
+				if err := l.read(parts, current, accountsInto(&part, some, from+1, min(from+size, last))); err != nil {
 					stop(err)
 					return
 				}
@@ -57,35 +55,35 @@ func (l *Ledger) loadParts(ctx context.Context, how freshness, size int64) (*Dir
 	if parts.Err() != nil {
 		return nil, context.Cause(parts)
 	}
-	return l.loadAfter(ctx, how, b.done(nil))
+	return l.loadAfter(ctx, b.done(nil))
 }
 
-// loadAfter is load, and reads no more than what changed where the ledger goes on from a former snapshot.
-func (l *Ledger) loadAfter(ctx context.Context, how freshness, old *Directory) (*Directory, error) {
+// loadAfter is [Ledger.Load], and reads no more than what changed where the ledger goes on from a former snapshot.
+func (l *Ledger) loadAfter(ctx context.Context, old *Directory) (*Directory, error) {
 	for range 10 {
 		c := changes{accounts: map[int64]bool{}, plans: map[string]bool{}}
-		err := l.read(ctx, how, c.after(old))
+		err := l.read(ctx, current, c.after(old))
 		switch {
 		case errors.Is(err, errOtherHistory), err == nil && c.newest.id == 0:
-			return l.load(ctx, how)
+			return l.Load(ctx)
 		case err != nil:
 			return nil, err
 		}
-		if d, err := l.readAfter(ctx, how, old, &c); err != nil || d != nil {
+		if d, err := l.readAfter(ctx, old, &c); err != nil || d != nil {
 			return d, err
 		}
 	}
-	return l.load(ctx, how)
+	return l.Load(ctx)
 }
 
 // LoadSome reads a Directory of these accounts alone, as far as they are there.
 func (l *Ledger) LoadSome(ctx context.Context, ids ...int64) (*Directory, error) {
-	return l.loadWhere(ctx, current, these, asJSON(ids))
+	return l.loadWhere(ctx, these, asJSON(ids))
 }
 
 // LoadAccount reads a Directory in which there is one account alone, and finds it there. Error: [ErrNoAccount].
 func (l *Ledger) LoadAccount(ctx context.Context, name string) (*Directory, *Account, error) {
-	d, err := l.loadWhere(ctx, current, " AND a.name = ?", name)
+	d, err := l.loadWhere(ctx, " AND a.name = ?", name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -97,10 +95,10 @@ func (l *Ledger) LoadAccount(ctx context.Context, name string) (*Directory, *Acc
 }
 
 // loadWhere reads a Directory of the accounts that a condition chooses.
-func (l *Ledger) loadWhere(ctx context.Context, how freshness, condition string, args ...any) (*Directory, error) {
+func (l *Ledger) loadWhere(ctx context.Context, condition string, args ...any) (*Directory, error) {
 	b := begin()
 	var all []*member
-	if err := l.read(ctx, how, append(b.all(), accountsInto(&all, condition, args...))...); err != nil {
+	if err := l.read(ctx, current, append(b.all(), accountsInto(&all, condition, args...))...); err != nil {
 		return nil, err
 	}
 	b.add(all...)
@@ -155,7 +153,7 @@ func (c *changes) after(old *Directory) query {
 }
 
 // readAfter makes the snapshot after another one, of the changes between them. It is nil where there were more meanwhile.
-func (l *Ledger) readAfter(ctx context.Context, how freshness, old *Directory, c *changes) (*Directory, error) {
+func (l *Ledger) readAfter(ctx context.Context, old *Directory, c *changes) (*Directory, error) {
 	b := goOn(old)
 	var went []*member
 	for id := range c.accounts {
@@ -172,7 +170,7 @@ func (l *Ledger) readAfter(ctx context.Context, how freshness, old *Directory, c
 	ids := asJSON(slices.Collect(maps.Keys(c.accounts)))
 	var came []*member
 	queries = append(queries, accountsInto(&came, these, ids))
-	if err := l.read(ctx, how, queries...); err != nil || b.newest != c.newest {
+	if err := l.read(ctx, current, queries...); err != nil || b.newest != c.newest {
 		return nil, err
 	}
 	b.add(came...)

@@ -252,7 +252,7 @@ func TestSnapshotAfterAnotherIsThatOfTheWholeLedger(t *testing.T) {
 				}
 				did = append(did, fmt.Sprint(i))
 			}
-			after, err := o.l.loadAfter(t.Context(), current, d)
+			after, err := o.l.loadAfter(t.Context(), d)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -310,7 +310,7 @@ func TestSnapshotReadInPartsWhileTheLedgerChangesIsOfOneMoment(t *testing.T) {
 				t.Error(err)
 			}
 		}}
-		d, err := of.loadParts(t.Context(), current, 3)
+		d, err := of.loadParts(t.Context(), 3)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,7 +327,7 @@ func TestSnapshotReadInPartsEndsWithTheErrorOfAPart(t *testing.T) {
 		mustAdd(t, l, Account{Name: name, Mode: ATRN})
 	}
 	mustInsert(t, l, "INSERT INTO network (account, prefix) VALUES (2, 'nowhere')")
-	if _, err := l.loadParts(t.Context(), current, 1); err == nil || !strings.Contains(err.Error(), "nowhere") {
+	if _, err := l.loadParts(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -356,7 +356,7 @@ func TestSnapshotOfAnotherHistoryIsNotGoneOnFrom(t *testing.T) {
 		old  *Directory
 	}{{"empty", ledger(), old}, {"shorter", ledger("a"), old}, {"another", ledger("a", "x"), old}, {"another and longer", ledger("x", "y", "z"), old}, {"one with a gap", gap, beforeGap}} {
 		l, old, what := c.l, c.old, c.what
-		d, err := l.loadAfter(t.Context(), current, old)
+		d, err := l.loadAfter(t.Context(), old)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -345,8 +345,6 @@ func TestAddressesOfOthersAreNotTakenOffTheirLists(t *testing.T) {
 	wantListed(t, l, id, []string{"info@acme.example"})
 }
 
-// A list that is as it was is not read again.
-
 // wantAccepted asks of a snapshot which recipients are accepted.
 func wantAccepted(t *testing.T, l *Ledger, d *Directory, want map[string]bool) {
 	t.Helper()
