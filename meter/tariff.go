@@ -95,6 +95,10 @@ func (t Tariff) Bound() int64 {
 // Billed is the part of the usage that is billed. The message that crosses the bound is the last one that
 // comes in, and what it has above the bound begins no further tier. Where the bound is passed without that
 // message of so many octets, another limit let the mail in, or an adjustment made it so: all of it is billed.
+//
+// BUGS: the last one is that of the latest day. Where two machines count in the moment of midnight, and the message that crosses the
+// bound comes in after one of the new day, it is not found, and the tier that it begins is billed. To know it, each
+// message would have to touch the days after its own.
 func (t Tariff) Billed(u Usage, last int64) Usage {
 	bound := t.Bound()
 	if bound > 0 && t.Bytes > 0 && u.Bytes/t.Bytes >= bound && !t.Reached(Usage{u.Messages - 1, u.Bytes - last}, bound) {
