@@ -58,13 +58,13 @@ type statement struct {
 }
 
 // newToken makes the token of a batch. Tokens are in the order of time, so that they are written one behind the other and old
-// ones are found at the beginning.
-func newToken() string { return tokenAt(time.Now()) + rand.Text() }
+// ones are found at the beginning. Those of one millisecond differ by 60 bits.
+func newToken() string { return tokenAt(time.Now()) + rand.Text()[:12] }
 
 // tokenAt is what all tokens of a moment begin with.
 func tokenAt(t time.Time) string { return fmt.Sprintf("%09s", strconv.FormatInt(t.UnixMilli(), 36)) }
 
-// forgets is how many tokens a batch forgets at the most: on rqlite there can be millions of a day, after which nothing was
+// forgets is how many tokens a batch forgets at the most: on rqlite there can be hundreds of thousands, after which nothing was
 // written for as long.
 const forgets = 100
 
