@@ -2,7 +2,6 @@ package meter
 
 import (
 	"context"
-	"errors"
 )
 
 // Usage is what was accepted: messages, and their octets, with CRLF.
@@ -20,12 +19,18 @@ type DayUsage struct {
 // Usage returns what the account used in the month, up to the latest commit, with what operators
 // adjusted.
 func (l *Ledger) Usage(ctx context.Context, account int64, month Month) (Usage, error) {
-	var u Usage
-	err := l.row(ctx, "SELECT max(0, messages), max(0, bytes) FROM month_usage WHERE month = ? AND account = ?", month.String(), account).
-		Scan(&u.Messages, &u.Bytes)
-	if errors.Is(err, errNoRow) {
-		return Usage{}, nil
-	}
+	return l.usage(ctx, current, account, month)
+}
+
+// NearUsage is [Ledger.Usage] without what other machines counted in the last tenths of a second. Several that share a ledger need
+// not agree on it.
+func (l *Ledger) NearUsage(ctx context.Context, account int64, month Month) (Usage, error) {
+	return l.usage(ctx, near, account, month)
+}
+
+func (l *Ledger) usage(ctx context.Context, how freshness, account int64, month Month) (u Usage, err error) {
+	err = l.read(ctx, how, query{statement{"SELECT max(0, messages), max(0, bytes) FROM month_usage WHERE month = ? AND account = ?",
+		[]any{month.String(), account}}, func(r scanner) error { return r.Scan(&u.Messages, &u.Bytes) }})
 	return u, err
 }
 

@@ -39,12 +39,22 @@ func (p *Policy) used(ctx context.Context, a *meter.Account) (meter.Usage, bool)
 	return used, false
 }
 
-// withinLimit is dunno while the account is below the limit beyond which it takes no mail.
+// withinLimit is dunno while the account is below the limit beyond which it takes no mail, as far as is known near: the commit that
+// counts a message knows better. Nothing is refused for what is only near.
 func (p *Policy) withinLimit(ctx context.Context, a *meter.Account) decision {
 	l := p.limitOf(a)
 	if l == nil {
 		return dunno
 	}
+	used, err := p.cfg.Usage.NearUsage(ctx, a.ID, meter.MonthOf(p.now(), p.cfg.Location))
+	if err == nil && !l.tariff.Reached(used, l.tiers) {
+		return dunno
+	}
+	return p.atLimit(ctx, a, l)
+}
+
+// atLimit is what is answered above a limit, if the account has reached it.
+func (p *Policy) atLimit(ctx context.Context, a *meter.Account, l *limit) decision {
 	used, ok := p.used(ctx, a)
 	switch {
 	case !ok:
@@ -77,7 +87,11 @@ func (p *Policy) aboveLimit(ctx context.Context, accounts []*meter.Account, othe
 		return limitDeferred
 	}
 	for _, a := range accounts {
-		switch d := p.withinLimit(ctx, a); d {
+		l := p.limitOf(a)
+		if l == nil {
+			return limitDeferred
+		}
+		switch d := p.atLimit(ctx, a, l); d {
 		case limitRejected:
 		case unavailable:
 			return d

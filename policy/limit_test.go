@@ -182,3 +182,30 @@ func TestALimitFollowsItsPlan(t *testing.T) {
 		t.Errorf("an account below its own limit is answered %q", got)
 	}
 }
+
+// TestWhatIsNearLetsInAndRefusesNothing has another machine count what brings accounts to their limits.
+func TestWhatIsNearLetsInAndRefusesNothing(t *testing.T) {
+	t.Parallel()
+	for on, refused := range map[meter.OnLimit]string{meter.Defer: "452 4.2.2 ", meter.Reject: "552 5.2.2 "} {
+		t.Run(string(on), func(t *testing.T) {
+			t.Parallel()
+			a := account("acme", meter.ATRN, "acme.example")
+			a.OnLimit, a.Messages = on, 1
+			d := openDesk(t, []meter.Account{a}, nil)
+			if got := d.ended(t, 1, 10, "a@acme.example"); got != "c" {
+				t.Fatalf("below the limit: %s", got)
+			}
+			d.faults.behind.Store(true)
+			if got := d.mayCome(t, "a@acme.example"); got != "DUNNO" {
+				t.Errorf("RCPT where the usage is not near yet: %s", got)
+			}
+			if got := d.ended(t, 2, 10, "a@acme.example"); !strings.HasPrefix(got, refused) {
+				t.Errorf("at its end: %s; want %s", got, refused)
+			}
+			d.faults.behind.Store(false)
+			if got := d.mayCome(t, "a@acme.example"); !strings.HasPrefix(got, refused) {
+				t.Errorf("RCPT where it is: %s; want %s", got, refused)
+			}
+		})
+	}
+}

@@ -71,6 +71,8 @@ type Lists interface {
 // that have a limit beyond which mail is not accepted.
 type Usage interface {
 	Usage(ctx context.Context, accountID int64, month meter.Month) (meter.Usage, error)
+	// NearUsage may lack what was counted last, and costs less.
+	NearUsage(ctx context.Context, accountID int64, month meter.Month) (meter.Usage, error)
 }
 
 // Turns opens turns: the live channels through which held mail goes to its account.

@@ -43,6 +43,7 @@ type faults struct {
 
 	unread      atomic.Bool // the ledger was never read
 	unavailable atomic.Bool // it cannot be written, or read by a query
+	behind      atomic.Bool // what is near knows nothing of what was counted
 	usageAsked  atomic.Int64
 	waitingRead atomic.Int64
 }
@@ -90,6 +91,17 @@ func (f *faults) Usage(ctx context.Context, account int64, month meter.Month) (m
 		return meter.Usage{}, meter.ErrUnavailable
 	}
 	return f.ledger.Usage(ctx, account, month)
+}
+
+func (f *faults) NearUsage(ctx context.Context, account int64, month meter.Month) (meter.Usage, error) {
+	f.usageAsked.Add(1)
+	if f.unavailable.Load() {
+		return meter.Usage{}, meter.ErrUnavailable
+	}
+	if f.behind.Load() {
+		return meter.Usage{}, nil
+	}
+	return f.ledger.NearUsage(ctx, account, month)
 }
 
 func (f *faults) Waiting(ctx context.Context, account int64, domains ...string) (meter.Waiting, error) {
