@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -207,6 +208,26 @@ func TestAHostHasFilesOfItsOwn(t *testing.T) {
 		t.Errorf("the list changed:\n%s", diff)
 	}
 	mustBeSound(t, l)
+	if err := os.Remove(filepath.Join(l.evidenceDir(), "2026-02-01.2.csv.gz")); err != nil {
+		t.Fatal(err)
+	}
+	mustBeSound(t, l)
+	if faults, err := l.CheckEvidence(t.Context(), 3); err != nil || len(faults) > 0 {
+		t.Errorf("without the other host's file CheckEvidence = %q, %v", faults, err)
+	}
+	rows, told := 0, ""
+	for _, err := range l.Evidence(t.Context(), d.Account("acme").ID, Month{2026, 2}) {
+		if rows++; err != nil {
+			rows--
+			told += err.Error()
+		}
+	}
+	if rows != 48 || !strings.Contains(told, "of 2026-02-01 for 24 messages: it is on host 2") || strings.Contains(told, "restore") {
+		t.Errorf("without the other host's file %d messages are listed, and %q is told", rows, told)
+	}
+	if counted, err := l.Counted(t.Context(), []Sought{{"Q3.0", february(1, 3), february(1, 4)}}); err != nil || len(counted) != 1 {
+		t.Errorf("without the other host's file a message is found counted %v, %v", counted, err)
+	}
 }
 
 func TestWhatMayBeAskedAboutAgainStaysInTheLedger(t *testing.T) {

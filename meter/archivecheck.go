@@ -94,7 +94,7 @@ func (l *Ledger) checkArchive(ctx context.Context) (faults []string, err error) 
 				err = l.readEvidence(&a, func(r evidenceRow) error { return days.addRow(months, a.day, r) })
 			}
 			if err != nil {
-				faults = append(faults, lackingEvidence(a, err).Error())
+				faults = append(faults, l.lackingEvidence(a, err).Error())
 			}
 			if err := ctx.Err(); err != nil {
 				return nil, err

@@ -54,13 +54,16 @@ func (l *Ledger) verify(a archive) error {
 	if err == nil && digest != a.sha256 {
 		err = fmt.Errorf("%s is not as it was written", l.evidencePath(a))
 	}
-	return lackingEvidence(a, err)
+	return l.lackingEvidence(a, err)
 }
 
-// lackingEvidence makes an error that of a file.
-func lackingEvidence(a archive, err error) error {
-	if err == nil || errors.Is(err, ErrEvidence) {
+// lackingEvidence makes an error that of a file. That one of another host is not here is no fault: it lacks in what is read here.
+func (l *Ledger) lackingEvidence(a archive, err error) error {
+	switch {
+	case err == nil || errors.Is(err, ErrEvidence):
 		return err
+	case a.host != l.opt.Host && errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w here, that of %s for %d messages: it is on host %d; ask there, or copy it to %s", ErrEvidence, a.day, a.messages, a.host, l.evidencePath(a))
 	}
 	return fmt.Errorf("%w, that of %s for %d messages: %w; restore the file from a backup", ErrEvidence, a.day, a.messages, err)
 }

@@ -163,7 +163,7 @@ func (l *Ledger) ofAccount(a archive, account int64) iter.Seq2[Message, error] {
 			err = l.verify(a)
 		}
 		if err != nil {
-			yield(Message{}, lackingEvidence(a, err))
+			yield(Message{}, l.lackingEvidence(a, err))
 		}
 	}
 }
