@@ -552,3 +552,49 @@ func TestABackupHasEachFileOnceAndForgetsThemTwoWeeksLater(t *testing.T) {
 		t.Errorf("left are %v", names)
 	}
 }
+
+// The old ledger's files stay with it, but for one that lacks there: it lacks in both.
+func TestFilesOfEvidenceAreWhereAMovedLedgerLooksForThem(t *testing.T) {
+	t.Parallel()
+	needsFile(t)
+	c := clockAt("2026-02-06 12:00:00")
+	l, d := someEvidence(t, Options{Now: c.Now}, 3)
+	before := listedEvidence(t, l, d)
+	mustArchive(t, l)
+	beside := filepath.Join(filepath.Dir(l.path), "to.db")
+	if _, err := l.Move(t.Context(), beside, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	there := filepath.Join(t.TempDir(), "to.db")
+	if err := l.Stay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Move(t.Context(), there, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{l.path, beside, there} {
+		moved := New(path, Options{Now: c.Now})
+		if diff := cmp.Diff(before, listedEvidence(t, moved, d)); diff != "" {
+			t.Errorf("at %s the list changed:\n%s", path, diff)
+		}
+		mustBeSound(t, moved)
+		for _, name := range filesOf(t, moved) {
+			if info, err := os.Stat(filepath.Join(moved.evidenceDir(), name)); err != nil || info.Mode().Perm() != 0o640 {
+				t.Errorf("%s has mode %v, %v", name, info.Mode(), err)
+			}
+		}
+		moved.Close()
+	}
+	if err := errors.Join(os.Remove(filepath.Join(l.evidenceDir(), "2026-02-02.csv.gz")), l.Stay(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	without := filepath.Join(t.TempDir(), "to.db")
+	if _, err := l.Move(t.Context(), without, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	moved := New(without, Options{Now: c.Now})
+	defer moved.Close()
+	if faults, err := moved.Check(t.Context()); err != nil || len(faults) != 1 || len(filesOf(t, moved)) != 2 {
+		t.Errorf("without a file Check = %q, %v, and the files are %v", faults, err, filesOf(t, moved))
+	}
+}

@@ -54,6 +54,9 @@ func (l *Ledger) Move(ctx context.Context, address string, opt Options) (tables 
 	if err != nil {
 		return nil, err
 	}
+	if err := l.copyEvidence(ctx, to); err != nil {
+		return nil, err
+	}
 	if err := to.take(ctx, beside); err != nil {
 		return nil, err
 	}
@@ -212,4 +215,45 @@ func (l *Ledger) moveUnderway(to *Ledger) error {
 	}
 	_, err = f.Write(text)
 	return errors.Join(err, giveToOwner(f, into), f.Sync(), f.Close(), os.Remove(from))
+}
+
+// copyEvidence has the new ledger's files of evidence be where it looks for them. The old one keeps its own: it may have to stay.
+func (l *Ledger) copyEvidence(ctx context.Context, to *Ledger) error {
+	if l.evidenceDir() == to.evidenceDir() {
+		return nil
+	}
+	all, err := l.archives(ctx, "", pastAll)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	unlock, err := to.lockEvidence()
+	if err != nil || unlock == nil {
+		return err
+	}
+	defer unlock()
+	for _, a := range all {
+		if a.host != l.opt.Host {
+			continue
+		}
+		path := to.evidencePath(a)
+		// One that lacks, lacks there as well, as its check says.
+		err := l.backUp(ctx, a, path)
+		if errors.Is(err, ErrEvidence) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was pruned meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Chmod(0o640), giveToOwner(f, path), f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

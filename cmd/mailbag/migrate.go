@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -25,10 +23,11 @@ change the key database, have systemd read its units again (mailbag's may reach 
 file, only where the settings name nodes), and start them. Mail for accounts waits at its senders meanwhile.
 
 It refuses while a daemon of this host has the ledger open. The new ledger is there whole or not at all, and the rows of
-each table are counted in both. The old one is kept and takes no writes any more, so that no daemon that is left goes on
-with it; with --stay it does again, without what was written in the other one. After an error the old one is used as
-before; where the machine went down meanwhile, run it again, to the same address. To nodes it takes a minute for each
-million messages of which there is evidence, and longer on a busy machine.`,
+each table are counted in both. Files of evidence stay where they are, or are copied to where the new ledger looks for
+them: beside it, or in the directory of [cluster] state. The old one is kept and takes no writes any more, so that no
+daemon that is left goes on with it; with --stay it does again, without what was written in the other one. After an error
+the old one is used as before; where the machine went down meanwhile, run it again, to the same address. To nodes it takes
+a minute or two for each million messages of which there is evidence, and longer on a busy machine.`,
 		Example: `  systemctl stop 'mailbag-*.socket' 'mailbag-*.timer' 'mailbag-*.service'
   mailbag database migrate --to rqlite://127.0.0.1:4001,mx-b:4001,mx-c:4001
   systemctl daemon-reload && systemctl start sockets.target timers.target multi-user.target
@@ -89,11 +88,6 @@ func (d *desk) migrate(ctx context.Context, address string, asJSON bool) error {
 		return err
 	}
 	d.note("the ledger is at %s now; change the key database in the settings, run systemctl daemon-reload, and start the daemons. %s stays as it is, and takes no writes", address, d.settings.Database)
-	if from, to := filepath.Dir(d.settings.Beside()), filepath.Dir(there.Beside()); from != to {
-		if _, err := os.Stat(filepath.Join(from, "evidence")); err == nil {
-			d.note("move %s to %s before that", filepath.Join(from, "evidence"), to)
-		}
-	}
 	return nil
 }
 
