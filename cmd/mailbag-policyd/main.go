@@ -8,6 +8,7 @@ package main
 
 import (
 	"log/slog"
+	"runtime/debug"
 
 	"mailbag/cmd/internal/daemon"
 	"mailbag/cmd/internal/mta"
@@ -22,6 +23,7 @@ var command = daemon.Program{
 	Drain: drainTime,
 	New: func(now daemon.Settings, system mta.System, log *slog.Logger) daemon.Service {
 		daemon.UseOneProcessor()
+		debug.SetGCPercent(50) // most of the heap are accounts, which stay: garbage need not take as much again
 		return newService(now, system, log)
 	},
 }
