@@ -18,7 +18,11 @@ func TestFormerLifetimesAreThoseThatSetupRaised(t *testing.T) {
 		}
 	}
 	want("before setup", mta.Lifetimes{})
-	setUp(t, in, mta.Needs{Tables: string(noRoutes), LongestHold: 30 * day})
+	needs := mta.Needs{Tables: string(noRoutes), LongestHold: 30 * day}
+	setUp(t, in, needs)
+	if again, err := in.Plan(t.Context(), needs); err != nil || !again.Empty() {
+		t.Errorf("a second setup would change, %v:\n%s", err, again.Diff())
+	}
 	want("after setup", mta.Lifetimes{Message: mta.Lifetime{Raised: true, Was: 36 * time.Hour}})
 	if err := p.Set("maximal_queue_lifetime", "40d"); err != nil {
 		t.Fatal(err)
