@@ -23,6 +23,9 @@ var (
 	// ErrLocked is the ErrUnavailable of a file that another process was writing to for longer than Options.BusyTimeout.
 	ErrLocked = fmt.Errorf("%w: another process has it locked", ErrUnavailable)
 
+	// ErrSettings is the ErrUnavailable of nodes that cannot be asked as the Options say: credentials or certificates are wrong.
+	ErrSettings = fmt.Errorf("%w: not with these settings", ErrUnavailable)
+
 	// ErrDamaged is the ErrUnavailable of a file that is no ledger, or no more.
 	ErrDamaged = fmt.Errorf("%w: it is damaged", ErrUnavailable)
 )

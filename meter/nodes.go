@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	neturl "net/url"
 	"os"
 	"strings"
 	"sync"
@@ -123,6 +124,9 @@ func (n *nodes) do(ctx context.Context, r request) error {
 		}
 		spent := time.Since(begun)
 		if over := spent > r.slow || !slow && spent > r.within; over || stays || ctx.Err() != nil {
+			if stays && !heard && ctx.Err() == nil {
+				return fmt.Errorf("%w: %w", ErrSettings, last.cause)
+			}
 			return gaveUp(ctx, last, heard)
 		}
 		select {
@@ -205,7 +209,12 @@ func (n *nodes) ask(ctx context.Context, url string, r request, patience time.Du
 	}
 	answer, err := n.http.Do(q)
 	if err != nil {
-		return &failure{cause: err, heard: connected.Load(), slow: connected.Load() && errors.Is(ctx.Err(), context.DeadlineExceeded)}
+		var asked *neturl.Error // with all of the address, where the node says enough
+		if errors.As(err, &asked) {
+			err = asked.Err
+		}
+		word, stays := tlsTrouble(err)
+		return &failure{cause: fmt.Errorf("%s: %s%w", url, word, err), heard: connected.Load(), slow: connected.Load() && errors.Is(ctx.Err(), context.DeadlineExceeded), stays: stays}
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusOK {
@@ -220,7 +229,12 @@ func (n *nodes) ask(ctx context.Context, url string, r request, patience time.Du
 	f := &failure{cause: fmt.Errorf("%s answers %s: %s", url, answer.Status, bytes.TrimSpace(word))}
 	switch answer.StatusCode {
 	case http.StatusServiceUnavailable: // it has no leader
-	case http.StatusUnauthorized, http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
+	case http.StatusUnauthorized:
+		f.stays, f.cause = true, fmt.Errorf("%s asks for a user and password, and cluster.credentials names none", url)
+		if n.credentials != "" {
+			f.cause = fmt.Errorf("%s refuses who is in %s: user or password are wrong there, or the user has not all of the permissions query, execute and backup", url, n.credentials)
+		}
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
 		f.stays = true
 	default:
 		f.heard = true

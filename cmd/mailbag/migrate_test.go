@@ -39,7 +39,7 @@ func TestLedgerMigratesToNodesAndBack(t *testing.T) {
 	list := w.must("account", "list")
 
 	settle(w.path("mailbag.db"), "")
-	if status, _, errs := w.run("database", "migrate", "--to", nodes.Address(0)); status != failed || !strings.Contains(errs, "401") {
+	if status, _, errs := w.run("database", "migrate", "--to", nodes.Address(0)); status != failed || !strings.Contains(errs, "cluster.credentials names none") {
 		t.Errorf("without credentials it ends with status %d and says %s", status, errs)
 	}
 	settle(w.path("mailbag.db"), w.path("credentials"))

@@ -80,6 +80,7 @@ func advice(err error) string {
 		todo string
 	}{
 		{meter.ErrNoLedger, `"mailbag postfix setup", "mailbag exim setup" or "mailbag account add" makes it, --config names other settings`},
+		{meter.ErrSettings, `see database and [cluster] in the settings`},
 		{meter.ErrUnavailable, `see that it can be written by you and its disk is not full, or that most of its nodes run, and try again`},
 		{meter.ErrNoAccount, `"mailbag account list" shows all`},
 		{meter.ErrNameTaken, `choose another name`},

@@ -49,6 +49,8 @@ type Nodes struct {
 type Node struct {
 	HTTP, Raft string // addresses that are the node's, whoever else passes on what comes for it
 
+	client *http.Client // nil: without TLS
+
 	from []string // its HTTP address as each machine reaches it
 	args []string
 
@@ -64,6 +66,9 @@ func Dir(dir string, node int) string { return filepath.Join(dir, fmt.Sprint("no
 type Options struct {
 	Network bool     // the nodes are on machines of their own, between which the network can be cut
 	Args    []string // more arguments
+
+	// Client asks whether nodes are ready that speak TLS; nil: they do not.
+	Client *http.Client
 }
 
 // Unhurried are arguments for nodes on a machine that runs many tests: with time-outs as short as they should be it holds elections
@@ -74,7 +79,7 @@ var Unhurried = []string{"-raft-timeout", "1s", "-raft-election-timeout", "1s", 
 func Start(ctx context.Context, dir string, n int, opt Options) (*Nodes, error) {
 	all := &Nodes{dir: dir}
 	for range n {
-		node := &Node{}
+		node := &Node{client: opt.Client}
 		for _, at := range []*string{&node.HTTP, &node.Raft} {
 			port, err := postfixtest.FreePort()
 			if err != nil {
@@ -160,11 +165,15 @@ func (n *Nodes) Wait(ctx context.Context) error {
 }
 
 func (n *Node) ready(ctx context.Context) bool {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTP+"/readyz?sync", nil)
+	scheme, client := "http://", http.DefaultClient
+	if n.client != nil {
+		scheme, client = "https://", n.client
+	}
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+n.HTTP+"/readyz?sync", nil)
 	if err != nil {
 		return false
 	}
-	answer, err := http.DefaultClient.Do(q)
+	answer, err := client.Do(q)
 	if err != nil {
 		return false
 	}
