@@ -259,6 +259,19 @@ func TestABatchThatFailedIsNotDoneLater(t *testing.T) {
 	}
 }
 
+// TestNodesWithOtherTablesGetNoLedger has nodes that somebody else keeps something in.
+func TestNodesWithOtherTablesGetNoLedger(t *testing.T) {
+	t.Parallel()
+	e := oneNode(t)
+	e.opt.Create = true
+	if err := e.post(t.Context(), []statement{{sql: "CREATE TABLE account (id INTEGER)"}}, writesWithin); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.check(t.Context()); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "tables of its own") {
+		t.Errorf("the tables are made: %v", err)
+	}
+}
+
 // TestWhatNobodyHeardWasNotDone has nobody listen.
 func TestWhatNobodyHeardWasNotDone(t *testing.T) {
 	t.Parallel()

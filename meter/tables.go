@@ -16,6 +16,7 @@ func (e *rqlite) check(ctx context.Context) error {
 	if checked || e.invalid != nil {
 		return e.invalid
 	}
+	var lost error                     // why the tables could not be made
 	for how := near; ; how = current { // what is near may be of before
 		version := 0
 		err := e.query(ctx, how, query{statement{sql: "SELECT user_version FROM pragma_user_version"}, func(r scanner) error { return r.Scan(&version) }})
@@ -33,6 +34,8 @@ func (e *rqlite) check(ctx context.Context) error {
 			return fmt.Errorf("%w: %s has a ledger that was not moved there whole; run it again: mailbag database migrate", ErrNoLedger, e.nodes.urls[0])
 		case version > len(migrations):
 			return otherVersion(version)
+		case lost != nil: // and nobody else has made them
+			return fmt.Errorf("%w: %s has tables of its own in the place of a ledger's: %w; name nodes that are new", ErrUnavailable, e.nodes.urls[0], lost)
 		case version == 0 && !e.opt.Create:
 			return fmt.Errorf("%w on %s; to bring another one there: mailbag database migrate", ErrNoLedger, e.nodes.urls[0])
 		}
@@ -51,6 +54,7 @@ func (e *rqlite) check(ctx context.Context) error {
 		if err != nil && !strings.Contains(err.Error(), "already exists") && !isDone(err) {
 			return err
 		}
+		lost = err
 	}
 }
 
