@@ -135,14 +135,14 @@ func (l *Ledger) withdraw(messages []entry) error {
 		statement{"DELETE FROM " + these, of})
 }
 
-// CountedUnder returns the accounts for which a message was counted under one of the queue IDs, since then; one may be named
+// CountedUnder returns the accounts for which a message was counted under one of this host's queue IDs, since then; one may be named
 // several times.
 func (r *Recorder) CountedUnder(ctx context.Context, queueIDs []string, since time.Time) ([]int64, error) {
 	var accounts []int64
 	// "A" is what follows "@".
 	for rows, err := range r.ledger.rows(ctx, `
 		SELECT account FROM json_each(?) AS id CROSS JOIN message
-		WHERE instance >= id.value || '@' AND instance < id.value || 'A' AND at >= ?`, asJSON(queueIDs), since.UnixMilli()) {
+		WHERE instance >= id.value || '@' AND instance < id.value || 'A' AND at >= ? AND host = ?`, asJSON(queueIDs), since.UnixMilli(), r.ledger.opt.Host) {
 		var id int64
 		if err == nil {
 			err = rows.Scan(&id)

@@ -181,6 +181,7 @@ func TestMessageIsKnownByTheQueueIDThatItHad(t *testing.T) {
 	for _, m := range []Message{
 		{Instance: "4bXy@1", At: noon, Accounts: []*Account{acme, globex}},
 		{Instance: "4bXyZ@1", At: noon, Accounts: []*Account{acme}},
+		{Instance: "4bXyZY@1", At: noon, Accounts: []*Account{acme}},
 		{Instance: "4bXz@1", At: noon.Add(-time.Hour), Accounts: []*Account{globex}},
 		{Instance: SpoolInstance("1vOABC-0004xZ-2f"), At: noon, Accounts: []*Account{acme}},
 		{Instance: SpoolInstance("1vOABC-00000004xZa-2fGh"), At: noon, Accounts: []*Account{globex}},
@@ -189,6 +190,7 @@ func TestMessageIsKnownByTheQueueIDThatItHad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	mustInsert(t, l, "UPDATE message SET host = 2 WHERE instance LIKE '4bXyZY@%'")
 	for _, test := range []struct {
 		ids  []string
 		want []int64
@@ -197,7 +199,8 @@ func TestMessageIsKnownByTheQueueIDThatItHad(t *testing.T) {
 		{[]string{"4bXyZ"}, []int64{acme.ID}},
 		{[]string{"other", "4bXyZ", "4bXy"}, []int64{acme.ID, globex.ID}},
 		{[]string{"4bX", "4bXY", "4bXy@1", ""}, nil},
-		{[]string{"4bXz"}, nil}, // too long ago
+		{[]string{"4bXz"}, nil},   // too long ago
+		{[]string{"4bXyZY"}, nil}, // another host's
 		{[]string{"1vOABC-0004xZ-2f"}, []int64{acme.ID}},
 		{[]string{"1vOABC-00000004xZa-2fGh"}, []int64{globex.ID}},
 		{[]string{"1vOABC-0004xZ-2", "1vOABC-00000004xZa-2fGh@", "1vOABC", "1vOABC-"}, nil},
