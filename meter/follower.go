@@ -56,9 +56,13 @@ func (f *Follower) Fresh(ctx context.Context) (*Directory, error) {
 // Available returns nil when the ledger can be written, as far as is known, or why not.
 func (f *Follower) Available() error { return f.ledger.Available() }
 
+// longestLook is how long one round takes at the most: while nodes that take requests and do not answer are asked for the tables'
+// version, the newest change and all accounts, or a million of these are read on a machine that is busy.
+const longestLook = 4 * slowReads
+
 // Alive reports whether the follower still goes round, for a watchdog.
 func (f *Follower) Alive() bool {
-	return time.Since(time.UnixMilli(f.looked.Load())) < 3*f.ledger.opt.BusyTimeout+10*time.Second
+	return time.Since(time.UnixMilli(f.looked.Load())) < longestLook+3*f.ledger.opt.BusyTimeout
 }
 
 // Close stops following.

@@ -69,3 +69,17 @@ func raw(t *testing.T, path string) *sqlite3.SQLiteConn {
 	t.Cleanup(func() { conn.Close() })
 	return conn.(*sqlite3.SQLiteConn)
 }
+
+// TestAFollowerThatWaitsForSilentNodesIsAlive has a round as long as two of its reads may take.
+func TestAFollowerThatWaitsForSilentNodesIsAlive(t *testing.T) {
+	t.Parallel()
+	f := Follower{ledger: newTestLedger(t, Options{})}
+	f.looked.Store(time.Now().Add(-2 * slowReads).UnixMilli())
+	if !f.Alive() {
+		t.Error("the watchdog ends it")
+	}
+	f.looked.Store(time.Now().Add(-time.Hour).UnixMilli())
+	if f.Alive() {
+		t.Error("it is taken to go round for ever")
+	}
+}
