@@ -123,7 +123,7 @@ func (n *nodes) do(ctx context.Context, r request) error {
 			}
 		}
 		spent := time.Since(begun)
-		if over := spent > r.slow || !slow && spent > r.within; over || stays || ctx.Err() != nil {
+		if over := spent+pause > r.slow || !slow && spent > r.within; over || stays || ctx.Err() != nil {
 			if stays && !heard && ctx.Err() == nil {
 				return fmt.Errorf("%w: %w", ErrSettings, last.cause)
 			}
@@ -135,7 +135,7 @@ func (n *nodes) do(ctx context.Context, r request) error {
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, lastPause)
-		patience *= 2
+		patience = min(2*patience, r.slow)
 		if r.otherwise != "" {
 			r.path = r.otherwise
 		}
@@ -228,7 +228,8 @@ func (n *nodes) ask(ctx context.Context, url string, r request, patience time.Du
 	word, _ := io.ReadAll(io.LimitReader(answer.Body, maxWord))
 	f := &failure{cause: fmt.Errorf("%s answers %s: %s", url, answer.Status, bytes.TrimSpace(word))}
 	switch answer.StatusCode {
-	case http.StatusServiceUnavailable: // it has no leader
+	case http.StatusServiceUnavailable:
+		f.cause = fmt.Errorf("%w; it takes most of the nodes, and that they reach each other", f.cause)
 	case http.StatusUnauthorized:
 		f.stays, f.cause = true, fmt.Errorf("%s asks for a user and password, and cluster.credentials names none", url)
 		if n.credentials != "" {
