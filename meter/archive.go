@@ -317,7 +317,7 @@ func (l *Ledger) lockEvidence() (unlock func(), err error) {
 
 // writeEvidence writes a file that is on the disk when it returns nil.
 func (l *Ledger) writeEvidence(path string, write func(*evidenceWriter) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	f, err := makeAnew(path, 0o640)
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer source.Close()
-	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	target, err := makeAnew(to, 0o600)
 	if err != nil {
 		return err
 	}

@@ -209,7 +209,7 @@ func (l *Ledger) moveUnderway(to *Ledger) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(into, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := makeAnew(into, 0o600)
 	if err != nil {
 		return err
 	}

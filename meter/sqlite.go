@@ -59,6 +59,14 @@ func giveToOwner(f *os.File, path string) error {
 	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
 
+// makeAnew makes a file in the place of what is there. It follows no link: root writes to directories of who is not.
+func makeAnew(path string, mode fs.FileMode) (*os.File, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+}
+
 // current returns the file that the path names now, opening it where it is another than before.
 func (l *sqlite) current(ctx context.Context) (*openFile, error) {
 	l.mu.Lock()
