@@ -102,11 +102,16 @@ type Account struct {
 	CRAMMD5    bool           `json:"cram_md5"`        // keep CRAM-MD5 state beside the SCRAM verifier
 	Created    time.Time      `json:"created"`
 
-	PlanTerms Terms `json:"-"` // of its plan, in a Directory's accounts
+	PlanTerms *Terms `json:"-"` // of its plan, in a Directory's accounts; nil: it has none
 }
 
 // InForce are the account's own terms, and those of its plan where it has none. What is zero is as the settings say.
-func (a *Account) InForce() Terms { return a.Terms.Or(a.PlanTerms) }
+func (a *Account) InForce() Terms {
+	if a.PlanTerms == nil {
+		return a.Terms
+	}
+	return a.Terms.Or(*a.PlanTerms)
+}
 
 // HoldTime is how long mail of the account may wait before it goes back to its sender.
 func (a *Account) HoldTime() time.Duration {

@@ -53,9 +53,9 @@ func (b *building) add(all ...*member) {
 		m.Plan = word(b, m.Plan)
 		m.Mode, m.Recipients, m.OnLimit = word(b, m.Mode), word(b, m.Recipients), word(b, m.OnLimit)
 		m.Copies, m.TLS = word(b, m.Copies), word(b, m.TLS)
-		m.PlanTerms = Terms{}
+		m.PlanTerms = nil
 		if plan := b.plans[m.Plan]; plan != nil {
-			m.PlanTerms = plan.Terms
+			m.PlanTerms = &plan.Terms
 		}
 		b.tally.count(m, 1)
 		b.ids.set(m.ID, m)

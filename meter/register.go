@@ -155,9 +155,9 @@ func (l *Ledger) EditAccount(ctx context.Context, name, action string, edit func
 	if err := edited.Validate(); err != nil {
 		return nil, nil, err
 	}
-	edited.PlanTerms = Terms{}
+	edited.PlanTerms = nil
 	if plan := d.Plan(edited.Plan); plan != nil {
-		edited.PlanTerms = plan.Terms
+		edited.PlanTerms = &plan.Terms
 	}
 	statements := l.editAccount(before, &edited)
 	if statements == nil {

@@ -122,7 +122,7 @@ func (d *desk) planDocument(p meter.PlanUse) listedPlan {
 }
 
 // ofPlan is an account of the plan with no terms of its own.
-func ofPlan(p meter.PlanUse) *meter.Account { return &meter.Account{Plan: p.Name, PlanTerms: p.Terms} }
+func ofPlan(p meter.PlanUse) *meter.Account { return &meter.Account{Plan: p.Name, PlanTerms: &p.Terms} }
 
 func (c *console) planListCommand() *cobra.Command {
 	var asJSON bool

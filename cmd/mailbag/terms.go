@@ -101,7 +101,11 @@ func (d *desk) effective(a *meter.Account) effectiveTerms {
 
 // showTerms adds to a table which terms of an account are in force, and where each comes from.
 func (d *desk) showTerms(t *table, a *meter.Account) {
-	own, plan, e := a.Terms, a.PlanTerms, d.effective(a)
+	own, e := a.Terms, d.effective(a)
+	var plan meter.Terms
+	if a.PlanTerms != nil {
+		plan = *a.PlanTerms
+	}
 	from := func(own, plan bool) string {
 		switch {
 		case own:
