@@ -14,6 +14,7 @@ type configuration struct {
 	inForce  map[string]string // every parameter, defaults among them, with its text
 	expanded map[string]string // the same with every $name replaced
 	defaults map[string]string // what this Postfix knows, with its default
+	former   map[string]string // texts of before setup that name what nothing else does, with every $name replaced
 	services []service
 }
 
@@ -50,6 +51,9 @@ var macro = regexp.MustCompile(`\$(\w+|\{\w+\}|\(\w+\))`)
 
 // expand replaces the macros in a text that is not in force. What it does not know stays.
 func (c configuration) expand(text string) string {
+	if expanded, known := c.former[text]; known {
+		return expanded
+	}
 	for range 10 { // as deep as anybody nests them
 		fresh := macro.ReplaceAllStringFunc(text, func(m string) string {
 			if v, ok := c.named(strings.Trim(m, "${}()")); ok {
@@ -86,7 +90,7 @@ func (c configuration) smtpds() []service {
 
 // read asks postconf for everything at once.
 func (in Instance) read(ctx context.Context) (configuration, error) {
-	var c configuration
+	c := configuration{former: map[string]string{}}
 	for _, part := range []struct {
 		into *map[string]string
 		flag string

@@ -31,16 +31,25 @@ func (in Instance) FormerLifetimes(ctx context.Context) (mta.Lifetimes, error) {
 		if now, set := assignments(explicit)[name]; !set || now != was.Ours {
 			continue
 		}
-		// Its text is put back for a moment, so that Postfix expands what it names.
-		text, err := in.run(ctx, "", "postconf", "-xh", "-o", name+"="+was.Was, name)
+		text, err := in.expandedAs(ctx, name, was.Was)
 		if err != nil {
-			return mta.Lifetimes{}, fmt.Errorf("%w: %w", errBroken, err)
+			return mta.Lifetimes{}, err
 		}
-		life, err := period(strings.TrimSpace(text))
+		life, err := period(text)
 		if err != nil {
 			return mta.Lifetimes{}, fmt.Errorf("the former value of %s: %w", name, err)
 		}
 		*to = mta.Lifetime{Raised: true, Was: life}
 	}
 	return all, nil
+}
+
+// expandedAs is what a parameter would be with another text. Postfix does not list a parameter of the operator's own that nothing
+// names, so it is put there for a moment.
+func (in Instance) expandedAs(ctx context.Context, name, text string) (string, error) {
+	out, err := in.run(ctx, "", "postconf", "-xh", "-o", name+"="+text, name)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errBroken, err)
+	}
+	return strings.TrimSpace(out), nil
 }

@@ -108,6 +108,17 @@ func (in Instance) plan(ctx context.Context, c configuration, w mta.Needs, remov
 	if err != nil {
 		return nil, err
 	}
+	for name, line := range old.Main {
+		if strings.Contains(c.expand(line.Was), "$") {
+			expanded, err := in.expandedAs(ctx, name, line.Was)
+			if err != nil {
+				return nil, err
+			}
+			if expanded != "" {
+				c.former[line.Was] = expanded
+			}
+		}
+	}
 	p := &plan{in: in, path: path, old: old, remove: remove, former: former{Main: map[string]formerLine{}, Master: map[string]formerLine{}}}
 	if !remove {
 		if err := tables(w.Tables).nameable(); err != nil {

@@ -147,10 +147,7 @@ const maxLifetime = 100 * 24 * time.Hour
 func atLeast(hold time.Duration) func(base) string {
 	hold = min(hold, maxLifetime)
 	return func(b base) string {
-		now, err := period(b.expanded)
-		// Postfix does not list a parameter of the operator's own ($life) that only a text of before names.
-		unlisted := strings.Contains(b.expanded, "$")
-		if err != nil && b.expanded != "" && !unlisted || err == nil && now >= hold {
+		if now, err := period(b.expanded); b.expanded != "" && err != nil || err == nil && now >= hold {
 			return b.text
 		}
 		if hold%(24*time.Hour) == 0 {
