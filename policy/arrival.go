@@ -91,7 +91,9 @@ func (p *Policy) record(m *arrival, answer func() error) (counted string, d deci
 		p.metrics.messages["deferred"].Inc()
 		return "", unavailable, nil
 	}
-	accounts, err := p.unbilled(m)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	accounts, err := p.unbilled(ctx, m)
 	if err != nil {
 		p.metrics.messages["deferred"].Inc()
 		p.reportUnrecorded(m.queueID, err)
@@ -105,7 +107,7 @@ func (p *Policy) record(m *arrival, answer func() error) (counted string, d deci
 		p.metrics.messages[outcome].Inc()
 		return "", dunno, answer()
 	}
-	d, settle := p.mayWait(context.Background(), accounts, m.size)
+	d, settle := p.mayWait(ctx, accounts, m.size)
 	if d != dunno {
 		outcome := "deferred"
 		if d.kind == full {
@@ -143,7 +145,7 @@ func (p *Policy) record(m *arrival, answer func() error) (counted string, d deci
 		return "", dunno, err
 	case errors.Is(err, meter.ErrLimit):
 		p.metrics.messages[kinds[limited]].Inc()
-		return "", p.aboveLimit(context.Background(), accounts, m.foreign || len(accounts) < len(m.accounts)), nil
+		return "", p.aboveLimit(accounts, m.foreign || len(accounts) < len(m.accounts)), nil
 	}
 	p.metrics.messages["deferred"].Inc()
 	p.reportUnrecorded(m.queueID, err)
@@ -153,14 +155,14 @@ func (p *Policy) record(m *arrival, answer func() error) (counted string, d deci
 // unbilled returns the accounts for which the message was not counted yet. It was for others when it came in, where it comes
 // from this host and one of its Received fields has the queue ID that it had then: a content filter took it
 // and gives it back.
-func (p *Policy) unbilled(m *arrival) ([]*meter.Account, error) {
+func (p *Policy) unbilled(ctx context.Context, m *arrival) ([]*meter.Account, error) {
 	left := m.accounts
 	if len(left) > 0 && len(m.passed) > 0 {
 		since := p.now().Add(-passTime)
 		if slices.Contains(m.passed, m.queueID) {
 			since = time.Time{} // Exim asks about it again, which may have waited for a turn meanwhile
 		}
-		counted, err := p.cfg.Recorder.CountedUnder(context.Background(), m.passed, since)
+		counted, err := p.cfg.Recorder.CountedUnder(ctx, m.passed, since)
 		if err != nil {
 			return nil, err
 		}

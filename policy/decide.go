@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"time"
 
 	"mailbag/meter"
 )
@@ -37,8 +38,14 @@ func (p *Policy) decide(ctx context.Context, r *request) decision {
 	return dunno
 }
 
+// patience is for how long the ledger is asked before a recipient or a message is decided over. Where nodes have no quorum nobody
+// answers, and the MTA has only so many processes to wait with.
+const patience = 10 * time.Second
+
 // mayReceive decides whether mail for an address is accepted.
 func (p *Policy) mayReceive(ctx context.Context, address string) decision {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	directory := p.cfg.Accounts.Directory()
 	if directory == nil {
 		return unavailable // it may be ours

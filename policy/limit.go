@@ -82,10 +82,12 @@ func (p *Policy) limitsOf(accounts []*meter.Account) map[int64]meter.Usage {
 // aboveLimit is what is answered to a message that was not counted because an account is at its limit. It is refused for good
 // only where that is true for all: where there are others among its recipients, or an account with room, it is good for
 // them, and sent again, each recipient has an answer of its own.
-func (p *Policy) aboveLimit(ctx context.Context, accounts []*meter.Account, others bool) decision {
+func (p *Policy) aboveLimit(accounts []*meter.Account, others bool) decision {
 	if others {
 		return limitDeferred
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for _, a := range accounts {
 		l := p.limitOf(a)
 		if l == nil {

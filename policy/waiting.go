@@ -21,6 +21,7 @@ type backlog struct {
 	underway meter.Usage // let in, and in the ledger or not yet
 	counted  time.Time
 	took     time.Duration
+	failed   time.Time // when it could last not be counted
 }
 
 const (
@@ -77,8 +78,12 @@ func (p *Policy) enter(ctx context.Context, a *meter.Account, this meter.Usage) 
 		kept, _ = p.backlogs.LoadOrStore(a.ID, new(backlog))
 	}
 	b := kept.(*backlog)
+	asked := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.failed.After(asked) { // while others waited, one after another
+		return b, unavailable
+	}
 	full := func() bool { return a.InForce().Full(b.waits.Messages, b.waits.Bytes) }
 	pause := recountLatest
 	if !a.Held() || full() {
@@ -87,6 +92,7 @@ func (p *Policy) enter(ctx context.Context, a *meter.Account, this meter.Usage) 
 	if now := p.now(); b.counted.IsZero() || now.Sub(b.counted) >= max(pause, recountShare*b.took) {
 		w, err := p.waitingFor(ctx, a)
 		if err != nil {
+			b.failed = time.Now()
 			if n, ok := p.unrecorded.Allow(); ok {
 				p.log.Error("what waits for an account cannot be counted, its mail is deferred", "account", a.Name, "error", err, "more", n)
 			}
