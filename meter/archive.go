@@ -260,7 +260,7 @@ func (l *Ledger) clear(ctx context.Context, a archive) error {
 		statement{"UPDATE archive SET cleared = 1 WHERE day = ? AND host = ?", []any{a.day, a.host}})
 }
 
-// pruneArchive removes this host's files of days before one.
+// pruneArchive removes this host's files of days before one, and what was kept of other ledgers.
 func (l *Ledger) pruneArchive(ctx context.Context, pruned *int64, before string) error {
 	all, err := l.archives(ctx, "", before)
 	if err != nil {
@@ -282,7 +282,13 @@ func (l *Ledger) pruneArchive(ctx context.Context, pruned *int64, before string)
 		}
 		*pruned += a.messages
 	}
-	return nil
+	others, err := filepath.Glob(filepath.Join(l.evidenceDir(), "????-??-??*.csv.gz.*"))
+	for _, path := range others {
+		if filepath.Base(path) < before {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
 }
 
 func (l *Ledger) evidenceDir() string { return filepath.Join(filepath.Dir(l.opt.Beside), "evidence") }

@@ -184,12 +184,17 @@ func TestOldFilesGo(t *testing.T) {
 	c := clockAt("2026-02-06 12:00:00")
 	l, d := someEvidence(t, Options{Now: c.Now}, 3)
 	mustArchive(t, l)
+	for _, kept := range []string{"2026-02-01.csv.gz.1770379200", "2026-02-03.csv.gz.1770379200"} { // of the ledger that was there before
+		if err := os.WriteFile(filepath.Join(l.evidenceDir(), kept), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c.now = february(10, 12)
 	p, err := l.Prune(t.Context(), Keep{Messages: 8 * 24 * time.Hour, Turns: month31, Sessions: month31})
 	if err != nil || p.Messages != 96 {
 		t.Errorf("Prune = %+v, %v", p, err)
 	}
-	if diff := cmp.Diff([]string{"2026-02-02.csv.gz", "2026-02-03.csv.gz"}, filesOf(t, l)); diff != "" {
+	if diff := cmp.Diff([]string{"2026-02-02.csv.gz", "2026-02-03.csv.gz", "2026-02-03.csv.gz.1770379200"}, filesOf(t, l)); diff != "" {
 		t.Errorf("the files are -want +got:\n%s", diff)
 	}
 	if n := len(listedEvidence(t, l, d)); n != 192 {
