@@ -112,6 +112,11 @@ func (p *patient) examineNodes(ctx context.Context) []diagnosis {
 			found = append(found, diagnosis{Part: "nodes", Result: illness, Text: n.URL + " does not enforce foreign keys, and the ledger's copies differ once it leads", Remedy: "start its rqlited with -fk"})
 		}
 	}
+	for _, secret := range []string{p.settings.Cluster.Credentials, p.settings.Cluster.Key} {
+		if info, err := os.Stat(secret); len(all) > 0 && err == nil && info.Mode()&0o004 != 0 {
+			found = append(found, diagnosis{Part: "nodes", Result: illness, Text: "everybody on this host can read " + secret + ", and so the ledger", Remedy: "chmod o= " + secret + ", and give the nodes another secret"})
+		}
+	}
 	if len(all) > 0 && found == nil {
 		found = []diagnosis{{Part: "nodes", Result: well, Text: fmt.Sprintf("all %d have what the leader has, and enforce foreign keys", len(all))}}
 	}

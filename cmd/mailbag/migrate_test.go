@@ -60,6 +60,12 @@ func TestLedgerMigratesToNodesAndBack(t *testing.T) {
 	if found := newPatient(t, w).examineNodes(t.Context()); len(found) != 1 || found[0].Result != well || found[0].Text != "all 1 have what the leader has, and enforce foreign keys" {
 		t.Errorf("the doctor finds %+v", found)
 	}
+	if err := os.Chmod(w.path("credentials"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if found := newPatient(t, w).examineNodes(t.Context()); len(found) != 1 || found[0].Result != illness || !strings.Contains(found[0].Text, "everybody on this host can read "+w.path("credentials")) {
+		t.Errorf("of credentials that everybody can read the doctor says %+v", found)
+	}
 	if out := w.must("database", "check"); out != "the ledger is sound\n" {
 		t.Errorf("the check says %s", out)
 	}
