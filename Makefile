@@ -1,4 +1,4 @@
-# Targets: build (the programs, into bin/), test, campaign (200 power failures, CUTS=), check, bench, fuzz, demo (MTA=exim), deb (the package, into dist/;
+# Targets: build (the programs, into bin/), test, campaign (what takes hours), check, bench, fuzz, demo (MTA=exim), deb (the package, into dist/;
 # DEB_ARCH=arm64), apt-repository (both packages, signed with GPG_KEY=), test-install (the packages on machines of their
 # own; RELEASES=trixie), deps, clean.
 # Needed: Go and a C compiler; the tests use a real Postfix, a real Exim and real mail clients as well. Each target installs on Debian
