@@ -73,7 +73,7 @@ func (l *Ledger) loadAfter(ctx context.Context, old *Directory) (*Directory, err
 			return d, err
 		}
 	}
-	return l.Load(ctx)
+	return l.loadWhere(ctx, "") // in one answer, however long, as there is no end of changes
 }
 
 // LoadSome reads a Directory of these accounts alone, as far as they are there.
