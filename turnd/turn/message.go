@@ -38,6 +38,7 @@ type message struct {
 	declines   int             // connections on which no transaction came about for it
 	surplus    int             // connections that the server ended in place of one
 	brokeAlone bool            // a connection broke while it went alone, before its content was sent
+	choked     bool            // the connection broke under it alone: it waits for the next turn
 	agains     int             // how often it was asked for once more
 	parted     bool            // of the transactions in which it came, one with as many recipients as there can be is not at its end
 	shut       map[string]bool // recipients whom the customer's server put off in this turn, where others have not been tried
@@ -300,6 +301,7 @@ func (w *window) decline(m *message) {
 // breaks is for a message under which a connection broke. Where it was alone, the turn has tried it once and does no more.
 func (w *window) breaks(id string, m *message) {
 	if m.verdict == choked {
+		m.choked = true
 		w.suspect(id, m, max(2, m.suspicion+1))
 		w.turn.choked(id)
 		w.move(m, over)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,11 +50,23 @@ func (h *house) bringsNow(ids ...string) {
 		defer h.mta.mu.Unlock()
 		return !slices.ContainsFunc(ids, func(id string) bool { return h.busy[id] })
 	}
-	before := postfixtest.Wait(time.Minute, "the MTA has put them back", back)
+	before := postfixtest.Wait("the MTA has put them back", back)
 	h.mta.Release(context.Background(), ids...)
-	if err := errors.Join(before, postfixtest.Wait(time.Minute, "the MTA was told what becomes of them", back)); err != nil {
+	if err := errors.Join(before, postfixtest.Wait("the MTA was told what becomes of them", back)); err != nil {
 		h.t.Error(err)
 	}
+}
+
+// named is the ID of the message that ends with a line.
+func (h *house) named(line string) string {
+	h.mta.mu.Lock()
+	defer h.mta.mu.Unlock()
+	for id, l := range h.queue {
+		if strings.HasSuffix(l.content, line+"\r\n") {
+			return id
+		}
+	}
+	return ""
 }
 
 // A log is what came to the end of its content at a server, in order: last lines, and how many messages the MTA was at
@@ -232,6 +245,37 @@ func TestReversedTurnBeginsWhereNothingButSuspectsWaits(t *testing.T) {
 	h.suspect("globex", map[string]int{id: 1})
 	if err := h.reverse("globex", server.Sink); err != nil || len(server.Messages()) != 1 || h.waiting("globex") != 0 {
 		t.Errorf("%v; %d messages arrived, %d wait by the index", err, len(server.Messages()), h.waiting("globex"))
+	}
+}
+
+// An MTA that was asked for a message more than once may bring it again when the turn has done with it.
+func TestMessageAtWhichTheServerBreaksOffIsNotTriedAgainInTheTurn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	var mu sync.Mutex // connections follow one another
+	var tried []string
+	server := peer.RunGateway(t, func(g *peer.Gateway) {
+		g.OnMessage = func(m postfixtest.Message) string {
+			mu.Lock()
+			defer mu.Unlock()
+			line := string(bytes.TrimSpace(m.Data[bytes.LastIndex(m.Data, []byte("POISON ")):]))
+			if tried = append(tried, line); len(tried) > 1 && len(tried) < 10 {
+				h.bringsNow(h.named(tried[0]))
+			}
+			return postfixtest.HangUp
+		}
+	})
+	bad := map[string]int{}
+	for i := range 3 {
+		bad[h.hold(true, fmt.Sprintf("%sPOISON %d\r\n", hello, i), "a@hooli.example")] = 2
+	}
+	h.suspect("hooli", bad)
+	r := h.dialled(server.Sink)
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(tried)
+	if want := []string{"POISON 0", "POISON 1", "POISON 2"}; !slices.Equal(tried, want) || len(r.Suspects) != len(want) || h.held() != len(want) {
+		t.Errorf("tried were %q, want each once; %d are held, recorded %+v", tried, h.held(), r)
 	}
 }
 

@@ -312,6 +312,8 @@ func (w *window) admits(id string, to []string) (why string, v verdict) {
 	switch {
 	case m == nil: // without an ID
 		return "", gone
+	case m.choked: // it was released more than once, since the MTA was slow to bring it
+		return "4.3.2 The message was tried in this turn and waits for the next one", untried
 	case w.alone != "" && w.alone != id:
 		return "4.3.2 Another message is tried by itself", postponed
 	case m.suspicion > 0 && w.alone != id:
