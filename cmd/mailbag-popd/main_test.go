@@ -97,7 +97,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 		Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, v); err != nil {
 		t.Fatal(err)
 	}
-	if err := postfixtest.Wait(time.Minute, "the account to be in force", func() bool { return d.Status() == "serving 1 accounts" }); err != nil {
+	if err := postfixtest.Wait("the account to be in force", func() bool { return d.Status() == "serving 1 accounts" }); err != nil {
 		t.Fatal(err)
 	}
 	mta.say("RCPT TO:<a@dent.example>\r\nDATA")
@@ -117,7 +117,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 		`mailbag_logins_total{mechanism="USER",result="ok"} 1`,
 		`mailbag_pop_commands_total{command="PASS",result="refused"} 1`, `mailbag_pop_commands_total{command="PASS",result="ok"} 1`,
 		"mailbag_pop_delivery_seconds_count 1"}
-	if err := postfixtest.Wait(time.Minute, fmt.Sprintf("all of %q in the metrics", metrics), func() bool {
+	if err := postfixtest.Wait(fmt.Sprintf("all of %q in the metrics", metrics), func() bool {
 		page, err := http.Get("http://" + s.POP.Metrics.Address + "/metrics")
 		if err != nil {
 			return false

@@ -97,7 +97,7 @@ func TestDaemonStartsWithoutALedgerAndTakesPartWhenItComes(t *testing.T) {
 	if err := ledger.AddAccount(t.Context(), meter.Account{Name: "corp", Mode: meter.ATRN, Domains: []string{"corp.example"}, Recipients: meter.AnyRecipient, Copies: meter.PerRecipient}, v); err != nil {
 		t.Fatal(err)
 	}
-	if err := postfixtest.Wait(time.Minute, "the account to be in force", func() bool { return strings.HasSuffix(d.Status(), "serving 1 accounts") }); err != nil {
+	if err := postfixtest.Wait("the account to be in force", func() bool { return strings.HasSuffix(d.Status(), "serving 1 accounts") }); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprint(conn, "AUTH PLAIN AGNvcnAAb3BlbiBzZXNhbWU=\r\n")

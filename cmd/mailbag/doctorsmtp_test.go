@@ -93,7 +93,7 @@ func TestMailIsOfferedToAPostfixAndNeverSent(t *testing.T) {
 	becomes := func(what string, result verdict, text string) {
 		t.Helper()
 		var d diagnosis
-		if err := postfixtest.Wait(patience, what, func() bool {
+		if err := postfixtest.Wait(what, func() bool {
 			d = examined()
 			return d.Result == result && strings.Contains(d.Text, text)
 		}); err != nil {

@@ -149,7 +149,7 @@ func TestWaitingMailKeepsAnAccountUntilItIsReturned(t *testing.T) {
 			t.Fatalf("%+v, %v", o, err)
 		}
 	}
-	if err := in.WaitQueue(patience, "3 messages deferred", func(all []postfixtest.Entry) bool {
+	if err := in.WaitQueue("3 messages deferred", func(all []postfixtest.Entry) bool {
 		deferred := 0
 		for _, e := range all {
 			if e.Queue == "deferred" {
@@ -224,7 +224,7 @@ func TestHeldMailIsReturnedOrMovesToTheNewMode(t *testing.T) {
 			t.Fatalf("%+v, %v", o, err)
 		}
 	}
-	if err := in.WaitQueue(patience, "3 messages held", func(all []postfixtest.Entry) bool {
+	if err := in.WaitQueue("3 messages held", func(all []postfixtest.Entry) bool {
 		return len(all) == 3 && !slices.ContainsFunc(all, func(e postfixtest.Entry) bool { return e.Queue != "deferred" })
 	}); err != nil {
 		t.Fatal(err)
@@ -235,7 +235,7 @@ func TestHeldMailIsReturnedOrMovesToTheNewMode(t *testing.T) {
 	if out := w.must("account", "set", "acme", "--mode", "backup", "--host", sink.Addr()); !strings.Contains(out, "2 messages for acme released") {
 		t.Error(out)
 	}
-	if _, err := sink.WaitMessages(patience, 2); err != nil {
+	if _, err := sink.WaitMessages(2); err != nil {
 		t.Error(err)
 	}
 }

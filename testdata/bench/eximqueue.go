@@ -77,7 +77,7 @@ func pass(s *service.Service, messages int) (took time.Duration, peak float64, e
 		return 0, 0, err
 	}
 	var ended float64
-	if err := postfixtest.Wait(2*time.Minute, "a pass over the queue", func() bool {
+	if err := postfixtest.Wait("a pass over the queue", func() bool {
 		ended, err = s.Metric("mailbag_queue_pass_timestamp_seconds")
 		return err != nil || ended > 0
 	}); err != nil {

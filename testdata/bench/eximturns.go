@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"time"
 
 	eximtest "mailbag/testdata/exim"
 	mtatest "mailbag/testdata/mta"
@@ -68,7 +67,7 @@ func eximTurns(bin, dir string) error {
 				return fmt.Errorf("turn: %w", err)
 			}
 			// A turn that is open takes what comes.
-			if err := postfixtest.Wait(time.Minute, "the turn is over", func() bool {
+			if err := postfixtest.Wait("the turn is over", func() bool {
 				ended, _, err := s.Mailbag("turns", "acme")
 				return err == nil && strings.Count(ended, "done") == round+1
 			}); err != nil {
@@ -98,7 +97,7 @@ func (c *customer) takesFrom(exim mtatest.Instance, let func() error) (rate floa
 	if rate, _, err = c.takes(turnLot, let); err != nil {
 		return 0, err
 	}
-	return rate, postfixtest.Wait(time.Minute, "Exim to have nothing to do", func() bool { return !exim.Busy() })
+	return rate, postfixtest.Wait("Exim to have nothing to do", func() bool { return !exim.Busy() })
 }
 
 // runQueue starts the runners.

@@ -36,7 +36,7 @@ func startSelf(what, socket string, args ...string) (*exec.Cmd, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	err = postfixtest.Wait(10*time.Second, what+" at "+socket, func() bool {
+	err = postfixtest.Wait(what+" at "+socket, func() bool {
 		conn, err := net.Dial("unix", socket)
 		if err == nil {
 			conn.Close()

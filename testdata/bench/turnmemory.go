@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"mailbag/testdata/peer"
 	postfixtest "mailbag/testdata/postfix"
@@ -68,7 +67,7 @@ func idleTurns(bin, dir string) error {
 				return err
 			}
 		}
-		if err := postfixtest.Wait(time.Minute, "all turns are open", func() bool {
+		if err := postfixtest.Wait("all turns are open", func() bool {
 			out, _, err := s.Mailbag("turns", "--json")
 			return err == nil && strings.Count(out, `"account"`) >= accounts
 		}); err != nil {

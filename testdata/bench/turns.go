@@ -242,7 +242,7 @@ func (p path) hold(mta mtatest.Instance, n int) error {
 	if err := p.send(mta, n); err != nil {
 		return err
 	}
-	return mta.WaitQueue(2*time.Minute, "the mail is held", func(queue []postfixtest.Entry) bool { return len(queue) == n && !mta.Busy() })
+	return mta.WaitQueue("the mail is held", func(queue []postfixtest.Entry) bool { return len(queue) == n && !mta.Busy() })
 }
 
 // send has mail accepted. smtp-source numbers no senders.

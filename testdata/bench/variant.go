@@ -84,7 +84,7 @@ func (v *variant) run(s shape) (run, error) {
 	if err != nil {
 		return run{}, err
 	}
-	if err := postfixtest.Wait(time.Minute, "the messages' deliveries", func() bool { return !v.mta.Busy() }); err != nil {
+	if err := postfixtest.Wait("the messages' deliveries", func() bool { return !v.mta.Busy() }); err != nil {
 		return run{}, err
 	}
 	after, err := v.spent()
@@ -108,7 +108,7 @@ func (v *variant) empty() error {
 			return err
 		}
 	}
-	return v.mta.WaitQueue(time.Minute, "the queue is empty", func(queue []postfixtest.Entry) bool { return len(queue) == 0 })
+	return v.mta.WaitQueue("the queue is empty", func(queue []postfixtest.Entry) bool { return len(queue) == 0 })
 }
 
 // spent is what all runs have cost so far.

@@ -33,7 +33,7 @@ func (s *stage) mailboxes() error {
 	if err := s.AwaitDomain("dent.example", "dent"); err != nil {
 		return err
 	}
-	if err := postfixtest.Wait(patience, "mailbag-popd knows dent", func() bool {
+	if err := postfixtest.Wait("mailbag-popd knows dent", func() bool {
 		list, _, err := s.Mailbag("account", "list", "--json")
 		known, metricErr := s.Popd.Metric("mailbag_accounts")
 		return err == nil && metricErr == nil && int(known) == strings.Count(list, `"name":`)
@@ -51,7 +51,7 @@ func (s *stage) mailboxes() error {
 	}
 	fmt.Printf("%s writes to %s; the last one is only in Bcc\n    DATA  %s\n", m.From, strings.Join(m.To, ", "), outcome.Data)
 	stored := filepath.Join(s.Maildirs, "dent", "catch-all", "new")
-	if err := postfixtest.Wait(patience, "the mail is in the Maildir", func() bool {
+	if err := postfixtest.Wait("the mail is in the Maildir", func() bool {
 		entries, _ := os.ReadDir(stored)
 		return len(entries) == len(m.To)
 	}); err != nil {
@@ -63,7 +63,7 @@ func (s *stage) mailboxes() error {
 	if err := s.fetchmail(); err != nil {
 		return err
 	}
-	if err := postfixtest.Wait(patience, "the sessions are recorded", func() bool {
+	if err := postfixtest.Wait("the sessions are recorded", func() bool {
 		out, _, err := s.Mailbag("sessions", "dent")
 		return err == nil && strings.Count(out, " done\n") == 2
 	}); err != nil {

@@ -210,7 +210,7 @@ func (s *stage) deliver() error {
 	if err := s.customer.Start(); err != nil {
 		return err
 	}
-	messages, err := s.customer.WaitMessages(patience, 2)
+	messages, err := s.customer.WaitMessages(2)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (s *stage) mailbag(args ...string) error {
 
 // queue shows what the MTA holds once so many messages wait for their next attempt and no others.
 func (s *stage) queue(what string, n int) error {
-	return s.mta.WaitQueue(patience, what, func(queue []postfixtest.Entry) bool {
+	return s.mta.WaitQueue(what, func(queue []postfixtest.Entry) bool {
 		if len(queue) != n {
 			return false
 		}

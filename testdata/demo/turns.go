@@ -72,7 +72,7 @@ func (s *stage) trigger() error {
 	if err := s.fetch("bolt", s.bolt, held, peer.Fetchmail{Protocol: "etrn", Server: s.mta.Addr(), Domains: []string{"bolt.example"}}); err != nil {
 		return err
 	}
-	err := postfixtest.Wait(patience, "the turn is over", func() bool {
+	err := postfixtest.Wait("the turn is over", func() bool {
 		turns, _, err := s.Mailbag("turns", "bolt")
 		return err == nil && strings.Contains(turns, "done")
 	})
@@ -94,7 +94,7 @@ func (s *stage) fetch(name string, server *postfixtest.Sink, waits int, f peer.F
 		ended <- err
 	}()
 	for n := 0; n < waits && ctx.Err() == nil; {
-		messages, _ := server.WaitMessages(100*time.Millisecond, waits)
+		messages, _ := server.MessagesWithin(100*time.Millisecond, waits)
 		n = len(messages)
 		fmt.Printf("\r    %-40s %3d of %d messages at %s's server", strings.Repeat("#", n*40/waits), n, waits, name)
 	}

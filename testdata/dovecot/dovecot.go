@@ -15,12 +15,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
-
-const patience = 30 * time.Second
 
 // Instance is a Dovecot at a directory.
 type Instance struct {
@@ -94,7 +91,7 @@ func (in *Instance) Start() error {
 	if err := in.cmd.Start(); err != nil {
 		return err
 	}
-	err := postfixtest.Wait(patience, "Dovecot serves", func() bool {
+	err := postfixtest.Wait("Dovecot serves", func() bool {
 		pop, err := net.Dial("tcp", in.POP3)
 		if err != nil {
 			return false

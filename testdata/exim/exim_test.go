@@ -30,14 +30,14 @@ func TestInstanceTakesMailAndRelaysIt(t *testing.T) {
 			t.Errorf("recipient %d is answered %q, want %s", i, outcome.Recipients[i], want)
 		}
 	}
-	messages, err := sink.WaitMessages(20*time.Second, 1)
+	messages, err := sink.WaitMessages(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasSuffix(string(messages[0].Data), "Subject: hello\r\n\r\n.dot\r\n") {
 		t.Errorf("it arrived as %q", messages[0].Data)
 	}
-	if err := in.WaitQueue(10*time.Second, "an empty queue", func(q []postfixtest.Entry) bool { return len(q) == 0 }); err != nil {
+	if err := in.WaitQueue("an empty queue", func(q []postfixtest.Entry) bool { return len(q) == 0 }); err != nil {
 		t.Error(err)
 	}
 	// To everywhere from its own network; what nobody configured is discarded.
@@ -45,7 +45,7 @@ func TestInstanceTakesMailAndRelaysIt(t *testing.T) {
 	if err != nil || !outcome.Accepted() {
 		t.Errorf("%+v, %v", outcome, err)
 	}
-	if err := in.WaitLog(10*time.Second, "=> :blackhole: <c@elsewhere.example>"); err != nil {
+	if err := in.WaitLog("=> :blackhole: <c@elsewhere.example>"); err != nil {
 		t.Error(err)
 	}
 }
@@ -61,7 +61,7 @@ func TestRestlessInstanceTriesAgain(t *testing.T) {
 	if _, err := postfixtest.Send(in.Addr(), "", postfixtest.Mail{From: "x@elsewhere.example", To: []string{"a@customer.example"}, Data: []byte("\r\n")}); err != nil {
 		t.Fatal(err)
 	}
-	if err := in.WaitQueue(20*time.Second, "the message to be deferred", func(q []postfixtest.Entry) bool {
+	if err := in.WaitQueue("the message to be deferred", func(q []postfixtest.Entry) bool {
 		return len(q) == 1 && q[0].Queue == "deferred" && strings.Contains(q[0].Recipients[0].DelayReason, "Connection refused")
 	}); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestRestlessInstanceTriesAgain(t *testing.T) {
 	if err := sink.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sink.WaitMessages(20*time.Second, 1); err != nil {
+	if _, err := sink.WaitMessages(1); err != nil {
 		t.Error(err)
 	}
 }
@@ -165,7 +165,7 @@ func TestWhatIsHeldIsListedAndFlushed(t *testing.T) {
 				q[0].Recipients[1].Address == "b@held.example" && strings.Contains(q[0].Recipients[1].DelayReason, reason)
 		}
 	}
-	if err := in.WaitQueue(10*time.Second, "the message to be held", waits("")); err != nil {
+	if err := in.WaitQueue("the message to be held", waits("")); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(in.Log(), "==") || in.Waiting() != 1 {
@@ -174,10 +174,10 @@ func TestWhatIsHeldIsListedAndFlushed(t *testing.T) {
 	if err := in.FlushQueue(); err != nil {
 		t.Fatal(err)
 	}
-	if err := in.WaitQueue(20*time.Second, "the message to be tried", waits("No such file or directory")); err != nil {
+	if err := in.WaitQueue("the message to be tried", waits("No such file or directory")); err != nil {
 		t.Fatal(err)
 	}
-	if err := postfixtest.Wait(20*time.Second, "Exim to have nothing to do", func() bool { return !in.Busy() }); err != nil {
+	if err := postfixtest.Wait("Exim to have nothing to do", func() bool { return !in.Busy() }); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -59,7 +58,7 @@ func TestEximEndsWhenTheTestIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = victim.Wait() // killed
-	if err := postfixtest.Wait(20*time.Second, "the end of every process of the instance", func() bool { return len(victims.processes()) == 0 }); err != nil {
+	if err := postfixtest.Wait("the end of every process of the instance", func() bool { return len(victims.processes()) == 0 }); err != nil {
 		t.Errorf("%v: %v", err, victims.processes())
 	}
 }

@@ -13,10 +13,7 @@ import (
 	postfixtest "mailbag/testdata/postfix"
 )
 
-const (
-	readyWithin = 30 * time.Second
-	poll        = 10 * time.Millisecond
-)
+const poll = 10 * time.Millisecond
 
 // daemon is the running daemon, a child of this process.
 type daemon struct {
@@ -47,7 +44,7 @@ func (in *Instance) Start() error {
 		_ = d.cmd.Wait() // ended by a signal, and that is no news
 	}()
 	in.daemon = d
-	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), postfixtest.Patience)
 	defer cancel()
 	if err := in.waitReady(ctx, d); err != nil {
 		return errors.Join(err, in.stop())
@@ -133,7 +130,7 @@ func (in *Instance) Reload() error {
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		return err
 	}
-	return postfixtest.Wait(readyWithin, "Exim to read its configuration", func() bool {
+	return postfixtest.Wait("Exim to read its configuration", func() bool {
 		return strings.Count(in.Log(), started) > before
 	})
 }
@@ -150,8 +147,8 @@ func (in *Instance) Log() string {
 }
 
 // WaitLog waits until the log has text.
-func (in *Instance) WaitLog(within time.Duration, text string) error {
-	return postfixtest.Wait(within, fmt.Sprintf("%q in the log of Exim", text), func() bool {
+func (in *Instance) WaitLog(text string) error {
+	return postfixtest.Wait(fmt.Sprintf("%q in the log of Exim", text), func() bool {
 		return strings.Contains(in.Log(), text)
 	})
 }

@@ -64,7 +64,7 @@ func (in *Instance) HoldAll(on bool) error {
 			return err
 		}
 		var left []string
-		err = postfixtest.Wait(readyWithin, "all messages to be as "+option+" makes them", func() bool {
+		err = postfixtest.Wait("all messages to be as "+option+" makes them", func() bool {
 			left = left[:0]
 			for _, e := range list {
 				if frozen, there := in.frozen(queue, e.ID); there && frozen != on {

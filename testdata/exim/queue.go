@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -158,10 +157,10 @@ func (in *Instance) FlushQueue() error {
 }
 
 // WaitQueue waits until the queue is as holds wants it.
-func (in *Instance) WaitQueue(within time.Duration, what string, holds func([]postfixtest.Entry) bool) error {
+func (in *Instance) WaitQueue(what string, holds func([]postfixtest.Entry) bool) error {
 	var last []postfixtest.Entry
 	var failed error
-	err := postfixtest.Wait(within, what, func() bool {
+	err := postfixtest.Wait(what, func() bool {
 		last, failed = in.Queue()
 		return failed == nil && holds(last)
 	})

@@ -111,7 +111,7 @@ done`, "guard", strings.NewReplacer("[", `\[`, "]", `\]`).Replace(r.id))
 
 // close kills what runs in the root, and thereby ends it.
 func (r *root) close() error {
-	err := postfixtest.Wait(stopWithin, "the processes in Exim's root to end", func() bool {
+	err := postfixtest.Wait("the processes in Exim's root to end", func() bool {
 		pids := r.processes()
 		for _, pid := range pids {
 			_ = syscall.Kill(pid, syscall.SIGKILL)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	eximtest "mailbag/testdata/exim"
 	postfixtest "mailbag/testdata/postfix"
@@ -55,7 +54,7 @@ type Instance interface {
 	Held(way string) (account string, held bool)
 
 	Queue() ([]postfixtest.Entry, error)
-	WaitQueue(within time.Duration, what string, holds func([]postfixtest.Entry) bool) error
+	WaitQueue(what string, holds func([]postfixtest.Entry) bool) error
 	// Waiting counts the messages that are held or deferred, faster than Queue.
 	Waiting() int
 	// Busy reports whether a message is under way.
@@ -68,7 +67,7 @@ type Instance interface {
 	Sendmail(data, from string, to ...string) error
 
 	Log() string
-	WaitLog(within time.Duration, text string) error
+	WaitLog(text string) error
 	// Bounced counts the recipients, as logged, that were given up, and Notified the messages that say so to senders.
 	Bounced() int
 	Notified() int

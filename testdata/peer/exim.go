@@ -254,7 +254,7 @@ func (e *Exim) Stop() error {
 	_ = syscall.Kill(-group, syscall.SIGTERM)
 	_ = e.cmd.Wait() // ended by a signal, and that is no news
 	e.cmd = nil
-	return postfixtest.Wait(10*time.Second, "Exim's processes to end", func() bool {
+	return postfixtest.Wait("Exim's processes to end", func() bool {
 		return syscall.Kill(-group, syscall.SIGKILL) != nil
 	})
 }

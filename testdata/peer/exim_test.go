@@ -3,7 +3,6 @@ package peer
 import (
 	"strings"
 	"testing"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -17,7 +16,7 @@ func TestEximKeepsWhatItIsGiven(t *testing.T) {
 		t.Fatalf("%+v, %v", o, err)
 	}
 	var got [][]byte
-	err := postfixtest.Wait(30*time.Second, "the message", func() bool {
+	err := postfixtest.Wait("the message", func() bool {
 		var err error
 		got, err = e.Messages()
 		return err == nil && len(got) == 1

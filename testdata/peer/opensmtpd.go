@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -153,7 +152,7 @@ func (s *OpenSMTPD) Stop() {
 	_ = s.cmd.Wait() // ended by a signal, and that is no news
 	s.cmd = nil
 	// The namespace's processes are not children of this one: what is left of them is seen by the port.
-	_ = postfixtest.Wait(10*time.Second, "OpenSMTPD to end", func() bool {
+	_ = postfixtest.Wait("OpenSMTPD to end", func() bool {
 		conn, err := net.Dial("tcp", s.addr)
 		if err == nil {
 			_ = conn.Close()

@@ -5,14 +5,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
 
 // answers waits until somebody listens at addr.
 func answers(addr string) error {
-	return postfixtest.Wait(30*time.Second, "an answer at "+addr, func() bool {
+	return postfixtest.Wait("an answer at "+addr, func() bool {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = conn.Close()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -35,7 +34,7 @@ func TestServersKeepMailForWhomTheyKnow(t *testing.T) {
 				}
 			}
 			var got [][]byte
-			if err := postfixtest.Wait(30*time.Second, "the messages", func() bool {
+			if err := postfixtest.Wait("the messages", func() bool {
 				var err error
 				got, err = s.Messages()
 				return err == nil && len(got) == len(users)

@@ -49,7 +49,7 @@ func TestPostfixEndsWhenTheTestIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = victim.Wait() // killed
-	err = Wait(patience, "the end of every process of the instance", func() bool { return len(processesOf(t, dir)) == 0 })
+	err = Wait("the end of every process of the instance", func() bool { return len(processesOf(t, dir)) == 0 })
 	if err != nil {
 		t.Errorf("%v: %v", err, processesOf(t, dir))
 	}

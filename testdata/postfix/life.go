@@ -18,11 +18,13 @@ import (
 	"time"
 )
 
-// Deadlines that only a broken Postfix meets.
+// Patience is how long a test waits for what has to come. It only ends a test that would hang: machines on which all of the
+// tests run at once may be thirty times as slow as they are for one.
+const Patience = 5 * time.Minute
+
 const (
-	readyWithin = time.Minute
-	stopWithin  = 10 * time.Second
-	poll        = 10 * time.Millisecond
+	stopWithin = 10 * time.Second // and not by force
+	poll       = 10 * time.Millisecond
 )
 
 // Prepare builds an instance for a test in a directory of its own, without starting it, so that the test can
@@ -83,7 +85,7 @@ func (in *Instance) Start() error {
 		return err
 	}
 	in.master = m
-	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	if err := in.waitReady(ctx, m); err != nil {
 		return errors.Join(err, in.stop())
@@ -272,7 +274,7 @@ func (in *Instance) Reload() error {
 	if _, err := in.run("postfix", "reload"); err != nil {
 		return err
 	}
-	return Wait(readyWithin, "postfix to reload", func() bool {
+	return Wait("postfix to reload", func() bool {
 		return strings.Count(in.Log(), reloaded) > before
 	})
 }
@@ -289,22 +291,22 @@ func (in *Instance) Log() string {
 }
 
 // WaitLog waits until the log has text.
-func (in *Instance) WaitLog(within time.Duration, text string) error {
-	return Wait(within, fmt.Sprintf("%q in the log of Postfix", text), func() bool {
+func (in *Instance) WaitLog(text string) error {
+	return Wait(fmt.Sprintf("%q in the log of Postfix", text), func() bool {
 		return strings.Contains(in.Log(), text)
 	})
 }
 
 // Wait asks again and again until holds does, or gives up with an error that names what it waited for.
-func Wait(within time.Duration, what string, holds func() bool) error {
-	deadline := time.After(within)
+func Wait(what string, holds func() bool) error {
+	deadline := time.After(Patience)
 	for !holds() {
 		select {
 		case <-deadline:
 			if holds() {
 				return nil
 			}
-			return fmt.Errorf("waited %v for %s", within, what)
+			return fmt.Errorf("waited %v for %s", Patience, what)
 		case <-time.After(poll):
 		}
 	}

@@ -8,10 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
-
-const patience = 30 * time.Second
 
 // relaying is the configuration of an instance that relays acme.example to a sink.
 func relaying(s *Sink) Config {
@@ -36,7 +33,7 @@ func TestAnInstanceRelaysToTheSinkByteForByte(t *testing.T) {
 	if !o.Accepted() || !strings.HasPrefix(o.Recipients[0], "250") || !strings.HasPrefix(o.Recipients[1], "454") {
 		t.Fatalf("127.0.0.1 is not an outside client that may reach acme.example only: %+v", o)
 	}
-	got, err := sink.WaitMessages(patience, 1)
+	got, err := sink.WaitMessages(1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +43,7 @@ func TestAnInstanceRelaysToTheSinkByteForByte(t *testing.T) {
 	if _, b, _ := bytes.Cut(got[0].Data, []byte("\r\n\r\n")); string(b) != body {
 		t.Errorf("body at the sink: %q\nsent: %q", b, body)
 	}
-	if err := in.WaitQueue(patience, "an empty queue", func(q []Entry) bool { return len(q) == 0 }); err != nil {
+	if err := in.WaitQueue("an empty queue", func(q []Entry) bool { return len(q) == 0 }); err != nil {
 		t.Error(err)
 	}
 }
@@ -61,14 +58,14 @@ func TestMailWaitsWhileTheSinkIsDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = in.WaitQueue(patience, "one deferred message", func(q []Entry) bool {
+	err = in.WaitQueue("one deferred message", func(q []Entry) bool {
 		return len(q) == 1 && q[0].Queue == "deferred" && q[0].Recipients[0].Address == "user@acme.example" &&
 			strings.Contains(q[0].Recipients[0].DelayReason, "refused")
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := in.WaitLog(patience, "client=unknown[127.0.0.9]"); err != nil {
+	if err := in.WaitLog("client=unknown[127.0.0.9]"); err != nil {
 		t.Error(err)
 	}
 	if err := sink.Start(); err != nil {
@@ -77,7 +74,7 @@ func TestMailWaitsWhileTheSinkIsDown(t *testing.T) {
 	if err := in.FlushQueue(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := sink.WaitMessages(patience, 1)
+	got, err := sink.WaitMessages(1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +147,7 @@ func TestAnInstanceIsCleanForPostfixCheckAndLeavesNothingBehind(t *testing.T) {
 	if err := in.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	err = Wait(patience, "the banner after the reload", func() bool {
+	err = Wait("the banner after the reload", func() bool {
 		c, err := Dial(second, "")
 		if err != nil {
 			return false
@@ -206,7 +203,7 @@ func TestHostNamesOfTheConfigurationResolve(t *testing.T) {
 	if _, err := Send(in.Addr(), "", Mail{From: "", To: []string{"b@acme.example"}, Data: []byte("Subject: x\r\n\r\n")}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sink.WaitMessages(patience, 1); err != nil {
+	if _, err := sink.WaitMessages(1); err != nil {
 		t.Error(err)
 	}
 }
@@ -246,7 +243,7 @@ func TestSinkTakesChunks(t *testing.T) {
 			t.Fatalf("%q: %q, %v", d.say, reply, err)
 		}
 	}
-	if got, err := sink.WaitMessages(readyWithin, 1); err != nil || string(got[0].Data) != ".\r\n\x00\r.." {
+	if got, err := sink.WaitMessages(1); err != nil || string(got[0].Data) != ".\r\n\x00\r.." {
 		t.Errorf("it has %+q, %v", got, err)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Restless are the parameters of a Postfix that tries deferred mail again within seconds, and scans its queue all the
@@ -103,10 +102,10 @@ func (in *Instance) FlushQueue() error {
 }
 
 // WaitQueue waits until the queue is as holds wants it.
-func (in *Instance) WaitQueue(within time.Duration, what string, holds func([]Entry) bool) error {
+func (in *Instance) WaitQueue(what string, holds func([]Entry) bool) error {
 	var last []Entry
 	var failed error
-	err := Wait(within, what, func() bool {
+	err := Wait(what, func() bool {
 		last, failed = in.Queue()
 		return failed == nil && holds(last)
 	})

@@ -30,13 +30,13 @@ func (in *Instance) Reread() error {
 		return err
 	}
 	for _, p := range all {
-		if err := Wait(readyWithin, "trivial-rewrite to have served somebody", func() bool { return p.age() >= rewriteAge }); err != nil {
+		if err := Wait("trivial-rewrite to have served somebody", func() bool { return p.age() >= rewriteAge }); err != nil {
 			return err
 		}
 		if err := syscall.Kill(p.pid, syscall.SIGTERM); err != nil && err != syscall.ESRCH {
 			return fmt.Errorf("trivial-rewrite cannot be ended: %w", err)
 		}
-		if err := Wait(readyWithin, "trivial-rewrite to end", p.ended); err != nil {
+		if err := Wait("trivial-rewrite to end", p.ended); err != nil {
 			return err
 		}
 	}

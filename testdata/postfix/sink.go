@@ -161,7 +161,10 @@ func (s *Sink) Messages() []Message {
 }
 
 // WaitMessages waits until n messages were accepted since the sink was made, and returns all of them.
-func (s *Sink) WaitMessages(within time.Duration, n int) ([]Message, error) {
+func (s *Sink) WaitMessages(n int) ([]Message, error) { return s.MessagesWithin(Patience, n) }
+
+// MessagesWithin is WaitMessages for who asks again where they have not come by then.
+func (s *Sink) MessagesWithin(within time.Duration, n int) ([]Message, error) {
 	deadline := time.After(within)
 	for {
 		s.mu.Lock()

@@ -39,7 +39,7 @@ func (d *Daemon) Start() error {
 	if err := d.Launch(); err != nil {
 		return err
 	}
-	return postfixtest.Wait(patience, d.Program+" serves", func() bool {
+	return postfixtest.Wait(d.Program+" serves", func() bool {
 		if d.Metrics == "" {
 			conn, err := net.Dial(d.sockets[0].network, d.sockets[0].address)
 			if err == nil {
@@ -110,7 +110,7 @@ func (d *Daemon) Reload() (string, error) {
 	if err := syscall.Kill(d.PID(), syscall.SIGHUP); err != nil {
 		return "", err
 	}
-	err := postfixtest.Wait(patience, d.Program+" has read its settings", func() bool { return strings.Contains(d.Log()[len(before):], "msg=\"settings ") })
+	err := postfixtest.Wait(d.Program+" has read its settings", func() bool { return strings.Contains(d.Log()[len(before):], "msg=\"settings ") })
 	return d.Log()[len(before):], err
 }
 

@@ -246,7 +246,7 @@ func (s *Service) Route(domain string) (string, error) { return s.Lookup(routes.
 // AwaitDomain waits until mailbag-policyd has told the MTA of the domain, and the MTA knows it. A way to a turn says whose
 // the domain is, and has to name the account.
 func (s *Service) AwaitDomain(domain, account string) error {
-	if err := postfixtest.Wait(patience, domain+" is in force", func() bool {
+	if err := postfixtest.Wait(domain+" is in force", func() bool {
 		way, err := s.Route(domain)
 		if s.mta == nil || err != nil || way == "" {
 			return err == nil && way != ""

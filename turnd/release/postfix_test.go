@@ -86,7 +86,7 @@ func (h *holder) ids(queue string) map[string]bool {
 
 func (h *holder) wait(what string, holds func() bool) {
 	h.t.Helper()
-	if err := postfixtest.Wait(within, what, holds); err != nil {
+	if err := postfixtest.Wait(what, holds); err != nil {
 		h.t.Fatal(err)
 	}
 }

@@ -63,7 +63,7 @@ func TestPostfixBringsMessagesThatCameThroughAFilter(t *testing.T) {
 		}
 	}
 	var held []postfixtest.Entry
-	err = in.WaitQueue(2*time.Minute, "all is held", func(all []postfixtest.Entry) bool {
+	err = in.WaitQueue("all is held", func(all []postfixtest.Entry) bool {
 		held = nil
 		for _, e := range all {
 			if e.Queue == "deferred" {

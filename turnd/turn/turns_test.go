@@ -41,7 +41,7 @@ func (h *house) reverse(account string, server *postfixtest.Sink, domains ...str
 		h.t.Fatal(err)
 	}
 	err = r.Run(conn, bufio.NewReader(conn))
-	if heard := postfixtest.Wait(time.Minute, "the MTA heard what became of its mail", h.idle); heard != nil {
+	if heard := postfixtest.Wait("the MTA heard what became of its mail", h.idle); heard != nil {
 		h.t.Error(heard)
 	}
 	return err
@@ -160,11 +160,11 @@ func TestMailThatArrivesInTheTurnIsDelivered(t *testing.T) {
 	server := customer(t, nil)
 	ended := make(chan error, 1)
 	go func() { ended <- h.reverse("globex", server) }()
-	if _, err := server.WaitMessages(time.Minute, 1); err != nil {
+	if _, err := server.WaitMessages(1); err != nil {
 		t.Fatal(err)
 	}
 	h.hold(true, hello+"second\r\n", "a@globex.example")
-	if _, err := server.WaitMessages(time.Minute, 2); err != nil {
+	if _, err := server.WaitMessages(2); err != nil {
 		t.Error(err)
 	}
 	h.turns.End("globex") // it would wait for a third
@@ -525,7 +525,7 @@ func TestTurnThatIsEndedBeforeItBeginsSaysWhy(t *testing.T) {
 
 func (h *house) until(what string, holds func() bool) {
 	h.t.Helper()
-	if err := postfixtest.Wait(time.Minute, what, holds); err != nil {
+	if err := postfixtest.Wait(what, holds); err != nil {
 		h.t.Fatal(err)
 	}
 }

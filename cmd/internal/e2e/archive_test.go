@@ -22,7 +22,7 @@ func TestEvidenceOutlivesItsDayInAFile(t *testing.T) {
 	for i := range 5 {
 		s.accept(data, fmt.Sprintf("user%d@acme.example", i))
 	}
-	_, err := server.WaitMessages(time.Minute, 5)
+	_, err := server.WaitMessages(5)
 	s.must(err)
 	s.waitFor("nothing to wait", func() bool { return s.queued() == 0 })
 	s.waits(1, "a@globex.example")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-	"time"
 
 	"mailbag/policy/routes"
 	mtatest "mailbag/testdata/mta"
@@ -27,11 +26,11 @@ func TestBackupHoldsMailUntilTheServerReturns(t *testing.T) {
 	data := awkward()
 	s.accept(data, "a@acme.example", "b@acme.example")
 	s.wantUsage("acme", used{1, int64(len(data))})
-	s.must(s.mta.WaitQueue(time.Minute, "the message is deferred", func(q []postfixtest.Entry) bool {
+	s.must(s.mta.WaitQueue("the message is deferred", func(q []postfixtest.Entry) bool {
 		return len(q) == 1 && q[0].Waits()
 	}))
 	s.must(server.Start())
-	messages, err := server.WaitMessages(time.Minute, 1)
+	messages, err := server.WaitMessages(1)
 	s.must(err)
 	// The MTA adds its Received: line above, and nothing else.
 	received, body, _ := bytes.Cut(messages[0].Data, []byte("Subject: awkward"))
@@ -71,7 +70,7 @@ func TestListedRecipients(t *testing.T) {
 	if !outcome.Accepted() || !strings.HasPrefix(outcome.Recipients[1], "550 5.1.1 ") {
 		t.Fatalf("the outcome is %+v", outcome)
 	}
-	messages, err := server.WaitMessages(time.Minute, 1)
+	messages, err := server.WaitMessages(1)
 	s.must(err)
 	if len(messages[0].Recipients) != 2 {
 		t.Errorf("it arrived for %v", messages[0].Recipients)
@@ -100,7 +99,7 @@ func TestVerifiedRecipients(t *testing.T) {
 	}
 	s.accept(data, "known@acme.example")
 	s.wantUsage("acme", used{1, size})
-	_, err = server.WaitMessages(time.Minute, 1)
+	_, err = server.WaitMessages(1)
 	s.must(err)
 
 	// A message for another account too, of which the customer's server refuses acme's only recipient.
@@ -116,6 +115,6 @@ func TestVerifiedRecipients(t *testing.T) {
 	s.accept(data, "known.new@acme.example") // never seen before: that is what backup is for
 	s.wantUsage("acme", used{2, 2 * size})
 	s.must(server.Start())
-	_, err = server.WaitMessages(time.Minute, 2)
+	_, err = server.WaitMessages(2)
 	s.must(err)
 }

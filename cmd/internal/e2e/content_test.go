@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
@@ -129,7 +128,7 @@ func TestEximGetsMailOctetForOctet(t *testing.T) {
 		t.Errorf("ETRN: %s", reply)
 	}
 	var got [][]byte
-	s.must(postfixtest.Wait(time.Minute, "Exim has it all", func() bool {
+	s.must(postfixtest.Wait("Exim has it all", func() bool {
 		var err error
 		got, err = exim.Messages()
 		return err == nil && len(got) == len(want)

@@ -77,7 +77,7 @@ func TestWhatIsCountedIsWhatTheSenderWasTold(t *testing.T) {
 			t.Errorf("%s: answered %+v, want %s", m.name, outcome, m.reply)
 		}
 		if strings.Contains(m.head, "filter") {
-			s.must(s.mta.WaitLog(postfixLogs, "relay=127.0.0.1[127.0.0.1]"))
+			s.must(s.mta.WaitLog("relay=127.0.0.1[127.0.0.1]"))
 			s.waitFor("the filter has given it back", func() bool { return strings.Contains(s.mta.Log(), "status=sent (250") })
 		}
 		if got := s.usage("acme").Messages - before; got != m.counted {
@@ -122,7 +122,7 @@ func TestWhomAFilterAddsOrDeletesIsNotWhoIsBilled(t *testing.T) {
 	s.accept(data, "a@acme.example")
 	s.wantUsage("acme", used{1, size})
 	s.wantUsage("globex", used{})
-	s.must(s.mta.WaitQueue(postfixLogs, "it waits for whom the filter named", func(q []postfixtest.Entry) bool {
+	s.must(s.mta.WaitQueue("it waits for whom the filter named", func(q []postfixtest.Entry) bool {
 		return len(q) == 1 && len(q[0].Recipients) == 1 && q[0].Recipients[0].Address == "b@globex.example"
 	}))
 }
@@ -154,7 +154,7 @@ func TestWhatProgramsOfTheHostSendIsCounted(t *testing.T) {
 	data, size := letter("by sendmail", 3)
 	waits := func(n int) {
 		t.Helper()
-		s.must(s.mta.WaitQueue(postfixLogs, fmt.Sprint(n, " wait"), func(q []postfixtest.Entry) bool {
+		s.must(s.mta.WaitQueue(fmt.Sprint(n, " wait"), func(q []postfixtest.Entry) bool {
 			return len(q) == n && allHeld(q)
 		}))
 	}

@@ -148,7 +148,7 @@ func TestNothingIsSmuggledIntoACarelessServer(t *testing.T) {
 	}
 	s.waitFor("all of it is held", func() bool { return s.deferred() == before+30 })
 	s.etrnAt(s.mta.Addr(), "acme.example")
-	s.must(postfixtest.Wait(2*time.Minute, "the queue is empty", func() bool { return s.queued() == 0 }))
+	s.must(postfixtest.Wait("the queue is empty", func() bool { return s.queued() == 0 }))
 	server.mu.Lock()
 	defer server.mu.Unlock()
 	for _, from := range server.froms {
@@ -251,7 +251,7 @@ func TestBackupCustomerFlushesItsMail(t *testing.T) {
 		s.hold(3, 400, "acme.example") // the server is away
 		s.must(server.Start())
 		flush()
-		_, err := server.WaitMessages(time.Minute, 3*(i+1))
+		_, err := server.WaitMessages(3 * (i + 1))
 		s.must(err)
 		server.Stop()
 	}

@@ -81,7 +81,7 @@ func TestCutAnywhereLosesNothing(t *testing.T) {
 				// Whatever happened, all of it comes by further calls.
 				var reply string
 				caller.Server = s.ODMR
-				_ = postfixtest.Wait(3*time.Minute, "", func() bool { // 451 while the turn that was cut ends
+				_ = postfixtest.Wait("", func() bool { // 451 while the turn that was cut ends
 					reply, _ = caller.Run(s.soon())
 					return strings.HasPrefix(reply, "453")
 				})
@@ -156,7 +156,7 @@ func inMidTurn(t *testing.T, again int, do func(s *story)) {
 	calling.Go(func() { _, _ = s.caller("acme", customer.Addr()).Run(s.soon()) })
 	select {
 	case <-third:
-	case <-time.After(time.Minute):
+	case <-time.After(postfixtest.Patience):
 		t.Fatal("the turn does not get to a third")
 	}
 	do(s)
@@ -172,7 +172,7 @@ func inMidTurn(t *testing.T, again int, do func(s *story)) {
 	})
 	s.fetch("acme", customer.Addr(), 20)
 	// A message that was under way over Postfix's restart stays for a minute, without a recipient.
-	s.must(s.mta.WaitQueue(30*time.Second, "nothing left to deliver", func(q []postfixtest.Entry) bool {
+	s.must(s.mta.WaitQueue("nothing left to deliver", func(q []postfixtest.Entry) bool {
 		return !slices.ContainsFunc(q, func(e postfixtest.Entry) bool { return len(e.Recipients) > 0 })
 	}))
 	got := arrived(customer.Messages())

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"mailbag/testdata/certificate"
 	mtatest "mailbag/testdata/mta"
@@ -82,7 +81,7 @@ func TestDoctorTriesTheRealThing(t *testing.T) {
 func (s *story) content(ill func() []string) {
 	s.t.Helper()
 	var last []string
-	if err := postfixtest.Wait(2*time.Minute, "the doctor to be content", func() bool { last = ill(); return last == nil }); err != nil {
+	if err := postfixtest.Wait("the doctor to be content", func() bool { last = ill(); return last == nil }); err != nil {
 		s.t.Fatalf("%v; it finds %q", err, last)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
@@ -42,7 +41,7 @@ func TestMailGoesBackWhenItsHoldTimeIsOver(t *testing.T) {
 		t.Errorf("due is\n%s\nand the queue has %d messages", listed, s.queued())
 	}
 	s.mailbag("expire")
-	bounces, err := sender.WaitMessages(time.Minute, 1)
+	bounces, err := sender.WaitMessages(1)
 	s.must(err)
 	if b := bounces[0]; b.From != "" || !slices.Equal(b.Recipients, []string{"x@elsewhere.example"}) || !strings.Contains(string(b.Data), "due@brief.example") {
 		t.Errorf("what came back is %+v\n%s", b, b.Data)
@@ -53,7 +52,7 @@ func TestMailGoesBackWhenItsHoldTimeIsOver(t *testing.T) {
 	s.waitFor("the message for both is past both hold times", func() bool {
 		return strings.Contains(s.mailbag("expire"), "1 message ")
 	})
-	bounces, err = sender.WaitMessages(time.Minute, 2)
+	bounces, err = sender.WaitMessages(2)
 	s.must(err)
 	if text := string(bounces[1].Data); !strings.Contains(text, "both@brief.example") || !strings.Contains(text, "both@longer.example") {
 		t.Errorf("what came back is\n%s", text)

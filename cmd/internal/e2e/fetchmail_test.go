@@ -4,7 +4,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
@@ -49,7 +48,7 @@ func TestFetchmailFetchesByATRN(t *testing.T) {
 	s.hold(20, 2000, "acme.example")
 	s.hold(10, 100, "acme.test")
 	s.fetchmail(ask)
-	got, err := behind.WaitMessages(time.Minute, 30)
+	got, err := behind.WaitMessages(30)
 	s.must(err)
 	s.wantEach(20, "acme.example", arrived(got), false)
 	s.wantEach(10, "acme.test", arrived(got), false)
@@ -64,7 +63,7 @@ func TestFetchmailFetchesByATRN(t *testing.T) {
 	s.hold(3, 100, "acme.test")
 	ask.Domains = []string{"acme.test"}
 	s.fetchmail(ask)
-	got, err = behind.WaitMessages(time.Minute, 33)
+	got, err = behind.WaitMessages(33)
 	s.must(err)
 	s.settled("acme")
 	if n := s.queued(); n != 2 {
@@ -86,7 +85,7 @@ func TestFetchmailFetchesUnderTLS(t *testing.T) {
 	s.hold(500, 3000, "acme.example")
 	s.fetchmail(peer.Fetchmail{Protocol: "odmr", Server: s.ODMRTLS, User: "acme", Password: password,
 		Domains: []string{"acme.example"}, SMTP: exim.Addr(), TLS: true})
-	s.must(postfixtest.Wait(2*time.Minute, "500 messages at Exim", func() bool {
+	s.must(postfixtest.Wait("500 messages at Exim", func() bool {
 		got, err := exim.Messages()
 		return err == nil && len(got) == 500
 	}))
@@ -109,7 +108,7 @@ func TestFetchmailTriggersByETRN(t *testing.T) {
 		if out := s.fetchmail(peer.Fetchmail{Protocol: "etrn", Server: server, Domains: []string{"acme.example"}}); !strings.Contains(out, "acme.example started") {
 			t.Errorf("at %s:\n%s", server, out)
 		}
-		got, err := behind.WaitMessages(time.Minute, 10*(i+1))
+		got, err := behind.WaitMessages(10 * (i + 1))
 		s.must(err)
 		if len(got) != 10*(i+1) {
 			t.Errorf("%d messages came", len(got))

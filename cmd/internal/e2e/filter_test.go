@@ -36,7 +36,7 @@ func TestContentFilterCountsOnce(t *testing.T) {
 			data, size := letter("filtered", 4)
 			s.accept(data, "a@acme.example", "b@acme.example")
 			s.accept(data, "a@acme.example")
-			s.must(s.mta.WaitQueue(postfixLogs, "both came through the filter and wait", func(q []postfixtest.Entry) bool {
+			s.must(s.mta.WaitQueue("both came through the filter and wait", func(q []postfixtest.Entry) bool {
 				return len(q) == 2 && allHeld(q)
 			}))
 			s.wantUsage("acme", used{2, 2 * size})

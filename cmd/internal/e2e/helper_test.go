@@ -29,7 +29,7 @@ func TestWhileTheHelperIsAwayMailIsTakenAndWaits(t *testing.T) {
 	s.must(s.Helper.Start())
 	s.waitFor("a turn to be granted", func() bool {
 		s.etrnAt(s.mta.Addr(), "acme.example")
-		_, err := customer.WaitMessages(2*time.Second, 5)
+		_, err := customer.MessagesWithin(2*time.Second, 5)
 		return err == nil
 	})
 	s.wantEach(5, "acme.example", arrived(customer.Messages()), false)

@@ -94,7 +94,7 @@ func (s *story) wantCounted(enough int64, accounts ...string) {
 	for i, account := range accounts {
 		want := accepted[account+".example"]
 		got := int64(0)
-		if postfixtest.Wait(time.Minute, "", func() bool { got = s.usage(account).Messages; return got == want }) != nil {
+		if postfixtest.Wait("", func() bool { got = s.usage(account).Messages; return got == want }) != nil {
 			s.t.Errorf("%s: the ledger has %d messages, %s accepted %d", account, got, s.mta, want)
 		}
 		if i == 0 && want < enough {

@@ -79,7 +79,7 @@ func TestWhatIsNotAcceptedIsNotCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
-	s.must(s.mta.WaitLog(postfixLogs, "lost connection after DATA"))
+	s.must(s.mta.WaitLog("lost connection after DATA"))
 	s.wantUsage("acme", used{1, size})
 }
 

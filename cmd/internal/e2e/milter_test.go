@@ -5,14 +5,11 @@ import (
 	"net/textproto"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/d--j/go-milter"
 
 	postfixtest "mailbag/testdata/postfix"
 )
-
-const postfixLogs = time.Minute // for a line of Postfix's log to appear
 
 // rspamd stands for the filter that an operator has: it refuses recipients that begin with "spamtrap"
 // at RCPT and messages whose subject has "spam" at end of data.

@@ -21,7 +21,7 @@ func TestNoticesArriveAsMailOnce(t *testing.T) {
 	s.waits(4, "a@acme.example")
 	s.mailbag("notify")
 	s.mailbag("notify")
-	arrived, err := contact.WaitMessages(time.Minute, 1)
+	arrived, err := contact.WaitMessages(1)
 	s.must(err)
 	first := arrived[0]
 	m, err := mail.ReadMessage(strings.NewReader(string(first.Data)))
@@ -45,7 +45,7 @@ func TestNoticesArriveAsMailOnce(t *testing.T) {
 		run.Wait()
 		s.mailbag("notify")
 		s.mailbag("notify")
-		_, err := contact.WaitMessages(time.Minute, seen+1)
+		_, err := contact.WaitMessages(seen + 1)
 		s.must(err)
 		s.waitFor("all mail is delivered", func() bool { return s.queued() == 4 }) // those that acme has waiting
 		arrived := contact.Messages()

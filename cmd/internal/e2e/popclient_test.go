@@ -6,6 +6,8 @@ import (
 	"net/textproto"
 	"strings"
 	"time"
+
+	postfixtest "mailbag/testdata/postfix"
 )
 
 // A popClient is one POP3 client, for what needs no real one.
@@ -34,7 +36,7 @@ func popLogin(address, user, password string) (*popClient, error) {
 }
 
 func (c *popClient) answer() (string, error) {
-	c.line.SetDeadline(time.Now().Add(2 * time.Minute))
+	c.line.SetDeadline(time.Now().Add(postfixtest.Patience))
 	line, err := c.ReadLine()
 	if err == nil && !strings.HasPrefix(line, "+OK") {
 		err = fmt.Errorf("%s", line)

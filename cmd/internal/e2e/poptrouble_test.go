@@ -92,7 +92,7 @@ func TestKilledMailboxesLoseAndDoubleNothing(t *testing.T) {
 		t.Fatalf("only %d messages were accepted; the test shows nothing", accepted)
 	}
 	// What a killed delivery left in the queue comes too.
-	s.must(s.mta.WaitQueue(2*time.Minute, "the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
+	s.must(s.mta.WaitQueue("the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
 	for account, password := range passwords {
 		all, err := fetchAll(s.POP3, account, password, true)
 		s.must(err)

@@ -12,6 +12,7 @@ import (
 
 	"mailbag/testdata/certificate"
 	"mailbag/testdata/peer"
+	postfixtest "mailbag/testdata/postfix"
 )
 
 // visit connects from an address of this machine, says each command after the answer to the one before, and returns all
@@ -21,7 +22,7 @@ func (s *story) visit(from, to string, config *tls.Config, commands ...string) s
 	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", to)
 	s.must(err)
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(postfixtest.Patience))
 	if config != nil {
 		conn = tls.Client(conn, config)
 	}
@@ -110,7 +111,7 @@ func (s *story) dial(address string) net.Conn {
 	conn, err := net.Dial("tcp", address)
 	s.must(err)
 	s.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(postfixtest.Patience))
 	fmt.Fprint(conn, "QUIT\r\n")
 	return conn
 }

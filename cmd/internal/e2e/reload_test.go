@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"mailbag/testdata/certificate"
 	mtatest "mailbag/testdata/mta"
@@ -97,7 +96,7 @@ func TestTurnThatIsOpenGoesOnByOtherBounds(t *testing.T) {
 	s.hold(3, 500, "bolt.example")
 	s.hold(2, 500, "dent.example")
 	s.etrnAt(s.ODMR, "bolt.example")
-	_, err = bolt.WaitMessages(time.Minute, 3)
+	_, err = bolt.WaitMessages(3)
 	s.must(err)
 
 	reload("turn.max_turns = 1", "turn.idle_wait = '1h'")
@@ -108,13 +107,13 @@ func TestTurnThatIsOpenGoesOnByOtherBounds(t *testing.T) {
 		t.Error("the turn was ended")
 	}
 	s.inject(2, 500, "user@bolt.example")
-	_, err = bolt.WaitMessages(time.Minute, 5)
+	_, err = bolt.WaitMessages(5)
 	s.must(err)
 	if said := reload("turn.max_turns = 1", "turn.idle_wait = '1s'", "turn.release = 'false {id}'"); !strings.Contains(said, "turn.idle_wait '1h' -> '1s'") {
 		t.Errorf("mailbag-turnd says %s", said)
 	}
 	s.waitFor("the turn to end, and dent's to begin", func() bool { return strings.HasPrefix(s.etrnAt(s.ODMR, "dent.example"), "2") })
-	_, err = dent.WaitMessages(time.Minute, 2) // by the former way of release
+	_, err = dent.WaitMessages(2) // by the former way of release
 	s.must(err)
 	if doctor, _, _ := s.Mailbag("doctor", "--within", "1m"); !strings.Contains(doctor, "run: systemctl restart mailbag-turnd") {
 		t.Errorf("the doctor does not see that mailbag-turnd needs a restart:\n%s", doctor)

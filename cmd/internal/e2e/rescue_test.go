@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -77,7 +76,7 @@ func TestMailForADeadServerIsReadFromAMailbox(t *testing.T) {
 	}
 	s.waitFor("the end of the log-in", func() bool { return !loggedIn() })
 	s.accept(data, "info@acme.example")
-	_, err = server.WaitMessages(time.Minute, 1)
+	_, err = server.WaitMessages(1)
 	s.must(err)
 
 	set("--mode", "pop3", "--recipients", "any")

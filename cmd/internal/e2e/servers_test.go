@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	mtatest "mailbag/testdata/mta"
 	"mailbag/testdata/peer"
@@ -65,7 +64,7 @@ func (s *story) turnFor(account, domain string) {
 // settled waits until an account has no turn, and none of its mail is under way.
 func (s *story) settled(account string) {
 	s.t.Helper()
-	s.must(postfixtest.Wait(2*time.Minute, account+"'s turn is over", func() bool {
+	s.must(postfixtest.Wait(account+"'s turn is over", func() bool {
 		return !s.open(account) && !s.mta.Busy() &&
 			!slices.ContainsFunc(s.turnsOf(account), func(l turnLine) bool { return l.Running })
 	}))
@@ -91,7 +90,7 @@ func (s *story) subjects(k keeper) map[string]int {
 // needs a moment to put it where it is seen.
 func (s *story) wantKept(k keeper, to ...string) {
 	s.t.Helper()
-	err := postfixtest.Wait(time.Minute, "all to be delivered", func() bool {
+	err := postfixtest.Wait("all to be delivered", func() bool {
 		got := s.subjects(k)
 		for _, address := range to {
 			if got[address] == 0 {
@@ -126,7 +125,7 @@ func (s *story) wantOnce(got map[string]int, to ...string) {
 // wantBounces fails the test unless so many senders hear that their message is not delivered.
 func (s *story) wantBounces(n int) {
 	s.t.Helper()
-	_ = postfixtest.Wait(time.Minute, "the bounces", func() bool { return s.mta.Notified() >= n })
+	_ = postfixtest.Wait("the bounces", func() bool { return s.mta.Notified() >= n })
 	if got := s.mta.Notified(); got != n {
 		s.t.Errorf("%d senders got a bounce, want %d", got, n)
 	}

@@ -262,7 +262,7 @@ func (s *story) check() (findings string, content bool) {
 // waitFor waits until a condition holds that other processes bring about.
 func (s *story) waitFor(what string, holds func() bool) {
 	s.t.Helper()
-	s.must(postfixtest.Wait(2*time.Minute, what, holds))
+	s.must(postfixtest.Wait(what, holds))
 }
 
 // queued is how many messages are in the queue.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
@@ -56,7 +55,7 @@ func TestFetchmailOfABackupCustomersSheetFlushes(t *testing.T) {
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
-	_, err = server.WaitMessages(time.Minute, 2)
+	_, err = server.WaitMessages(2)
 	s.must(err)
 }
 
@@ -76,14 +75,14 @@ func TestFetchmailOfCustomersSheetsFetchesHeldMail(t *testing.T) {
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
-	_, err = bolt.WaitMessages(time.Minute, 1)
+	_, err = bolt.WaitMessages(1)
 	s.must(err)
 
 	out, err = s.bySheet("corp", "poll mx.provider.example", "poll "+host(s.ODMR), "PASSWORD", sheetPassword, "smtphost localhost", "smtphost "+host(corp.Addr())+"/"+port(corp.Addr()))
 	if err != nil {
 		t.Fatalf("fetchmail: %v\n%s", err, out)
 	}
-	_, err = corp.WaitMessages(time.Minute, 2)
+	_, err = corp.WaitMessages(2)
 	s.must(err)
 	s.waitFor("nothing is left", func() bool { return s.queued() == 0 })
 }
@@ -227,7 +226,7 @@ func TestFetchedMailStaysWithTheCustomersPostfix(t *testing.T) {
 			t.Fatalf("fetchmail of %s: %v\n%s", account, err, out)
 		}
 	}
-	s.must(customer.WaitQueue(2*time.Minute, "the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
+	s.must(customer.WaitQueue("the queue is empty", func(q []postfixtest.Entry) bool { return len(q) == 0 }))
 	text, err := os.ReadFile(users)
 	s.must(err)
 	if n := strings.Count(string(text), "Subject: to all"); n != 3 || strings.Contains(customer.Log(), "status=bounced") {

@@ -31,7 +31,7 @@ func TestOneCustomersTurnsLeaveTheOthersMailHeld(t *testing.T) {
 	if n := len(hooli.Messages()); n != 0 {
 		t.Errorf("hooli got %d messages and had not asked", n)
 	}
-	s.must(s.mta.WaitQueue(time.Minute, "the others' ten messages", func(q []postfixtest.Entry) bool { return len(q) == 10 }))
+	s.must(s.mta.WaitQueue("the others' ten messages", func(q []postfixtest.Entry) bool { return len(q) == 10 }))
 
 	for _, domain := range []string{"globex.example", "acme.example,globex.example", "hooli.example", "unknown.example"} {
 		if reply := s.call("acme", acme.Addr(), domain); !strings.HasPrefix(reply, "450 ") {
@@ -67,7 +67,7 @@ func TestTheSocketOfATurnTakesItsAccountsMailAlone(t *testing.T) {
 	conn, err := net.Dial("unix", s.TurnSocket("acme"))
 	s.must(err)
 	defer conn.Close()
-	s.must(conn.SetDeadline(time.Now().Add(30 * time.Second)))
+	s.must(conn.SetDeadline(time.Now().Add(postfixtest.Patience)))
 	if reply := talk(t, conn, "LHLO mx.provider.example", "MAIL FROM:<x@elsewhere.example>", "RCPT TO:<a@globex.example>"); strings.HasPrefix(reply, "2") {
 		t.Errorf("a recipient of another account: %s", reply)
 	}
@@ -114,7 +114,7 @@ func TestOperatorsFlushReleasesNothing(t *testing.T) {
 	if reply := s.etrnAt(s.mta.Addr(), "globex.example"); !strings.HasPrefix(reply, by("250 ", "253 2.0.0 OK, 5 pending messages for node globex.example started")) {
 		t.Errorf("ETRN: %s", reply)
 	}
-	_, err := globex.WaitMessages(time.Minute, 5)
+	_, err := globex.WaitMessages(5)
 	s.must(err)
 }
 

@@ -56,7 +56,7 @@ func TestASuspendedAccountHearsSoAndKeepsItsMail(t *testing.T) {
 		s.mailbag("account", "resume", account)
 		s.waitFor(account+" fetches again", func() bool {
 			fetch(account)
-			_, err := server.WaitMessages(2*time.Second, 1)
+			_, err := server.MessagesWithin(2*time.Second, 1)
 			return err == nil
 		})
 	}

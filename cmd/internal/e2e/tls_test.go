@@ -5,7 +5,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"mailbag/policy/routes"
 	"mailbag/testdata/certificate"
@@ -25,7 +24,7 @@ func TestMailLeavesWithTheTLSThatItsAccountDemands(t *testing.T) {
 	}
 	waitsFor := func(address, reason string) {
 		t.Helper()
-		s.must(s.mta.WaitQueue(2*time.Minute, address+" waits: "+reason, func(q []postfixtest.Entry) bool {
+		s.must(s.mta.WaitQueue(address+" waits: "+reason, func(q []postfixtest.Entry) bool {
 			for _, e := range q {
 				if len(e.Recipients) == 1 && e.Recipients[0].Address == address && strings.Contains(e.Recipients[0].DelayReason, reason) {
 					return true
@@ -36,7 +35,7 @@ func TestMailLeavesWithTheTLSThatItsAccountDemands(t *testing.T) {
 	}
 	arrives := func(n int) {
 		t.Helper()
-		messages, err := server.WaitMessages(2*time.Minute, n)
+		messages, err := server.WaitMessages(n)
 		s.must(err)
 		if len(messages) != n || messages[n-1].TLS == "" {
 			t.Errorf("%d messages arrived, want %d; the last by %q", len(messages), n, messages[n-1].TLS)
@@ -54,7 +53,7 @@ func TestMailLeavesWithTheTLSThatItsAccountDemands(t *testing.T) {
 	// Without STARTTLS nothing is delivered, and with it whatever the certificate.
 	s.accept("Subject: required\r\n\r\n", "a@acme.example")
 	waitsFor("a@acme.example", "TLS is required, but was not offered")
-	s.must(s.mta.WaitLog(2*time.Minute, "TLS is required, but was not offered"))
+	s.must(s.mta.WaitLog("TLS is required, but was not offered"))
 	server.Stop()
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{shown.Pair}}
 	s.must(server.Start())

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
@@ -74,7 +73,7 @@ func fates(list []traced) map[string]string {
 func (s *story) wantFates(want map[string]string, args ...string) {
 	s.t.Helper()
 	var got map[string]string
-	err := postfixtest.Wait(time.Minute, "the log has it all", func() bool { // which is written behind
+	err := postfixtest.Wait("the log has it all", func() bool { // which is written behind
 		got = fates(s.trace(args...))
 		return len(got) == len(want) && !slices.ContainsFunc(slices.Collect(maps.Keys(want)), func(to string) bool {
 			return !strings.HasPrefix(got[to], want[to])
@@ -107,7 +106,7 @@ func TestTraceTellsWhatBecameOfEachRecipient(t *testing.T) {
 		}
 	}
 	s.stored(s.maildir("ford", ""), 2)
-	if _, err := server.WaitMessages(time.Minute, 1); err != nil {
+	if _, err := server.WaitMessages(1); err != nil {
 		t.Fatal(err)
 	}
 	s.waitFor("one message to wait for a turn", func() bool { return s.deferred() == 1 })
@@ -120,7 +119,7 @@ func TestTraceTellsWhatBecameOfEachRecipient(t *testing.T) {
 	}
 
 	s.etrnAt(s.ODMR, "bolt.example")
-	if _, err := customer.WaitMessages(time.Minute, 1); err != nil {
+	if _, err := customer.WaitMessages(1); err != nil {
 		t.Fatal(err)
 	}
 	_, err := fetchAll(s.POP3, "ford", password, true)

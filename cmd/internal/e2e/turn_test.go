@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"mailbag/testdata/certificate"
 	mtatest "mailbag/testdata/mta"
@@ -77,7 +76,7 @@ func (s *story) hold(n, octets int, domain string) {
 	s.t.Helper()
 	before := s.idle()
 	s.inject(n, octets, "user@"+domain)
-	s.must(postfixtest.Wait(2*time.Minute, fmt.Sprintf("%d messages are held", n), func() bool { return s.deferred() == before+n }))
+	s.must(postfixtest.Wait(fmt.Sprintf("%d messages are held", n), func() bool { return s.deferred() == before+n }))
 }
 
 // idle waits until no message is under way, and returns how many wait then: one that was just delivered leaves the queue a
@@ -122,7 +121,7 @@ func (s *story) caller(account, addr string, domains ...string) peer.Caller {
 
 // soon is a context for what takes a minute or two.
 func (s *story) soon() context.Context {
-	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*postfixtest.Patience)
 	s.t.Cleanup(cancel)
 	return ctx
 }
@@ -131,7 +130,7 @@ func (s *story) soon() context.Context {
 func (s *story) fetch(account, addr string, turns int) {
 	s.t.Helper()
 	granted := 0
-	s.must(postfixtest.Wait(3*time.Minute, account+" has no more mail", func() bool { // 451 while another turn ends
+	s.must(postfixtest.Wait(account+" has no more mail", func() bool { // 451 while another turn ends
 		reply, _ := s.caller(account, addr).Run(s.soon())
 		if strings.HasPrefix(reply, "250") {
 			granted++

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"mailbag/policy/routes"
 	mtatest "mailbag/testdata/mta"
@@ -20,7 +19,7 @@ func (s *story) waits(n int, to ...string) {
 	for range n {
 		s.accept(data, to...)
 	}
-	s.must(s.mta.WaitQueue(time.Minute, "the mail waits", func(q []postfixtest.Entry) bool {
+	s.must(s.mta.WaitQueue("the mail waits", func(q []postfixtest.Entry) bool {
 		deferred := 0
 		for _, e := range q {
 			if e.Waits() {
@@ -70,7 +69,7 @@ func TestReturnSendsWhatWaitsBackToItsSender(t *testing.T) {
 		t.Errorf("account delete while a message waits for another account too: %v\n%s", err, errs)
 	}
 	s.mailbag("account", "delete", "acme", "--return")
-	bounces, err := sender.WaitMessages(time.Minute, 2)
+	bounces, err := sender.WaitMessages(2)
 	s.must(err)
 	for _, bounce := range bounces {
 		if bounce.From != "" || !strings.Contains(string(bounce.Data), "a@acme.example") {
@@ -118,7 +117,7 @@ func TestChangeOfModeMovesWhatWaits(t *testing.T) {
 	s.waits(3, "a@acme.example")
 	s.waits(1, "b@globex.example")
 	s.mailbag("account", "set", "acme", "--mode", "backup", "--host", server.Addr())
-	_, err := server.WaitMessages(time.Minute, 3)
+	_, err := server.WaitMessages(3)
 	s.must(err)
 	s.waitFor("globex's mail alone is left", func() bool { return s.queued() == 1 })
 	server.Stop()

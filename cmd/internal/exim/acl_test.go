@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -38,7 +37,7 @@ func TestHeldMailIsCountedAndKeptInItsQueue(t *testing.T) {
 	p.answers(dunno)
 	s.mail("x@local.example")
 	others := id(s.data("250 OK id="))
-	if err := x.WaitLog(time.Minute, "=> :blackhole: <x@local.example>"); err != nil {
+	if err := x.WaitLog("=> :blackhole: <x@local.example>"); err != nil {
 		t.Error(err)
 	}
 	for line := range strings.Lines(x.Log()) {
@@ -301,12 +300,12 @@ func TestAMessageWhoseClientHasGoneIsTakenBack(t *testing.T) {
 	if _, err := s.Write([]byte(content + ".\r\n")); err != nil {
 		t.Fatal(err)
 	}
-	if err := postfixtest.Wait(time.Minute, "the message to be counted", func() bool { return len(p.questions("END-OF-MESSAGE")) == 1 }); err != nil {
+	if err := postfixtest.Wait("the message to be counted", func() bool { return len(p.questions("END-OF-MESSAGE")) == 1 }); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
 	close(gone)
-	if err := postfixtest.Wait(time.Minute, "the message to be taken back", func() bool { return len(p.questions("CANCEL")) == 1 }); err != nil {
+	if err := postfixtest.Wait("the message to be taken back", func() bool { return len(p.questions("CANCEL")) == 1 }); err != nil {
 		t.Fatal(err)
 	}
 	if counted, back := p.questions("END-OF-MESSAGE")[0]["queue_id"], p.questions("CANCEL")[0]["queue_id"]; counted == "" || counted != back {
@@ -321,7 +320,7 @@ func TestAMessageWhoseClientHasGoneIsTakenBack(t *testing.T) {
 	s.mail("a@turn.example")
 	s.data("250")
 	s.Close()
-	if err := x.WaitLog(20*time.Second, "lost"); err != nil {
+	if err := x.WaitLog("lost"); err != nil {
 		t.Log(err)
 	}
 	if n := len(p.questions("CANCEL")); n > 0 {
@@ -386,7 +385,7 @@ func TestDomainsOfAMessageAreBounded(t *testing.T) {
 	cmd := x.Command("/usr/sbin/sendmail", to...)
 	cmd.Stdin = strings.NewReader("Subject: x\n\nhello\n")
 	_ = cmd.Run() // its sender hears by mail
-	if err := x.WaitLog(time.Minute, "rejected by non-SMTP ACL: Too many domains for one message"); err != nil {
+	if err := x.WaitLog("rejected by non-SMTP ACL: Too many domains for one message"); err != nil {
 		t.Error(err)
 	}
 	if q := p.questions("END-OF-MESSAGE"); len(q) != 1 {

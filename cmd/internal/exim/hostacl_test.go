@@ -3,7 +3,6 @@ package exim
 import (
 	"strings"
 	"testing"
-	"time"
 
 	eximtest "mailbag/testdata/exim"
 )
@@ -104,7 +103,7 @@ host_notquit:
 		t.Errorf("what the host discards is counted: %v", q)
 	}
 	s.Close()
-	if err := x.WaitLog(time.Minute, "the host saw it"); err != nil {
+	if err := x.WaitLog("the host saw it"); err != nil {
 		t.Error(err)
 	}
 }

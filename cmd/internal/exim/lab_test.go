@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"mailbag/cmd/internal/mta"
 	postfixtest "mailbag/testdata/postfix"
@@ -242,7 +241,7 @@ func (l *lab) ids() []string {
 // wait waits for something that Exim does.
 func (l *lab) wait(what string, done func() bool) {
 	l.t.Helper()
-	if err := postfixtest.Wait(3*time.Minute, what, done); err != nil {
+	if err := postfixtest.Wait(what, done); err != nil {
 		l.t.Fatal(err)
 	}
 }

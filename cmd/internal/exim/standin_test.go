@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"mailbag/cmd/internal/mta"
 	eximtest "mailbag/testdata/exim"
@@ -147,7 +146,7 @@ func wired(t *testing.T, more map[string]string, configure ...func(*eximtest.Ins
 // idle waits until Exim has nothing under way: what it delivers goes on when the message is taken, and is passed over by a queue run.
 func idle(t *testing.T, x *eximtest.Instance) {
 	t.Helper()
-	if err := postfixtest.Wait(time.Minute, "Exim to have nothing to do", func() bool { return !x.Busy() }); err != nil {
+	if err := postfixtest.Wait("Exim to have nothing to do", func() bool { return !x.Busy() }); err != nil {
 		t.Error(err)
 	}
 }
@@ -230,7 +229,7 @@ func id(reply string) string {
 // waitsIn waits until a message is in a queue of Exim ("" is the normal one).
 func waitsIn(t *testing.T, x *eximtest.Instance, queue, id string) {
 	t.Helper()
-	if err := postfixtest.Wait(time.Minute, id+" in the queue "+queue, func() bool {
+	if err := postfixtest.Wait(id+" in the queue "+queue, func() bool {
 		_, err := os.Stat(x.Root(filepath.Join("/var/spool/exim4", queue, "input", id+"-H")))
 		return err == nil
 	}); err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"mailbag/cmd/internal/mta"
 	eximtest "mailbag/testdata/exim"
@@ -28,7 +27,7 @@ func TestProgramsMailIsCounted(t *testing.T) {
 	// A limit refuses it, and its sender is told; a bounce is not refused.
 	p.answers(func(question) string { return "action=552 5.2.2 too much\n\n" })
 	send("cron@local.example", "a@turn.example")
-	if err := x.WaitLog(time.Minute, "rejected by non-SMTP ACL: 552 5.2.2 too much"); err != nil {
+	if err := x.WaitLog("rejected by non-SMTP ACL: 552 5.2.2 too much"); err != nil {
 		t.Error(err)
 	}
 	before := strings.Count(x.Log(), " <= <> U=root")
@@ -50,7 +49,7 @@ func TestForwardedMailWaitsForTheTurnUnderItsOwnName(t *testing.T) {
 	s.say("DATA", "354")
 	came := id(s.say("Subject: x\r\n\r\n..\r\n..hidden\r\n.", "250"))
 	var forwarded []mta.Entry
-	if err := postfixtest.Wait(time.Minute, "the message to go on", func() bool {
+	if err := postfixtest.Wait("the message to go on", func() bool {
 		forwarded = nil
 		err := spool(x.Root("/var/spool/exim4")).list(t.Context(), func(e mta.Entry) error {
 			if e.ID != came {
@@ -87,7 +86,7 @@ func TestProgramsMailWaitsUntilItIsCounted(t *testing.T) {
 	}
 	wait := func(text string) {
 		t.Helper()
-		if err := x.WaitLog(time.Minute, text); err != nil {
+		if err := x.WaitLog(text); err != nil {
 			t.Error(err)
 		}
 	}
@@ -183,11 +182,11 @@ func TestWhatEximSaysOfOtherMailIsNotCounted(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := x.WaitLog(time.Minute, " <= <> R="); err != nil {
+	if err := x.WaitLog(" <= <> R="); err != nil {
 		t.Fatal(err)
 	}
 	_, of, _ := strings.Cut(x.Log(), " <= <> R=")
-	if err := x.WaitLog(time.Minute, of[:16]+" Completed"); err != nil {
+	if err := x.WaitLog(of[:16] + " Completed"); err != nil {
 		t.Error(err)
 	}
 	if q := p.questions("END-OF-MESSAGE"); len(q) > 0 {

@@ -31,7 +31,7 @@ func TestBackupMailGoesWhereItsAccountSays(t *testing.T) {
 	s := dial(t, x, "")
 	s.mail("a@backup.example", "b@secret.example", "c@good.example", "d@none.example", "e@mx.example", "f@pop.example")
 	message := id(s.data("250"))
-	got, err := sink.WaitMessages(time.Minute, 1)
+	got, err := sink.WaitMessages(1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestBackupMailGoesWhereItsAccountSays(t *testing.T) {
 		"== b@secret.example R=mailbag_relay T=mailbag_tls_require defer", "== c@good.example R=mailbag_relay T=mailbag_tls_verify defer",
 		"== d@none.example R=mailbag_none defer", "== e@mx.example R=mailbag_", "== f@pop.example R=mailbag_pop T=mailbag_pop defer",
 	} {
-		if err := x.WaitLog(time.Minute, want); err != nil {
+		if err := x.WaitLog(want); err != nil {
 			t.Error(err)
 		}
 	}
@@ -106,7 +106,7 @@ func TestWhatWaitedLongIsNotReturnedAtItsFirstFailure(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	}
-	if err := x.WaitLog(time.Minute, "T=mailbag_turn defer"); err != nil {
+	if err := x.WaitLog("T=mailbag_turn defer"); err != nil {
 		t.Error(err)
 	}
 	waitsIn(t, x, "mailbag", message)
@@ -128,7 +128,7 @@ func TestABounceLeavesTheQueueOfItsMessage(t *testing.T) {
 	if out, err := x.Command("/usr/sbin/exim4", "-qGmailbag", "-Mg", message).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	if err := x.WaitLog(time.Minute, "<= <> R="+message); err != nil {
+	if err := x.WaitLog("<= <> R=" + message); err != nil {
 		t.Fatal(err)
 	}
 	log := x.Log()
@@ -137,7 +137,7 @@ func TestABounceLeavesTheQueueOfItsMessage(t *testing.T) {
 	if out, err := x.Command("/usr/sbin/exim4", "-q").CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	if err := x.WaitLog(time.Minute, "=> :blackhole: <sender@local.example>"); err != nil {
+	if err := x.WaitLog("=> :blackhole: <sender@local.example>"); err != nil {
 		t.Error(err)
 	}
 }

@@ -125,7 +125,7 @@ func TestOthersMailGoesOnWhileMailbagStandsAside(t *testing.T) {
 	standAside(t, in)
 	// An smtpd that was waiting for its next client may take one more.
 	var o postfixtest.Outcome
-	err := postfixtest.Wait(time.Minute, "others' mail to be taken", func() (taken bool) {
+	err := postfixtest.Wait("others' mail to be taken", func() (taken bool) {
 		var err error
 		o, err = postfixtest.Send(p.Addr(), "127.0.0.2", postfixtest.Mail{From: "a@outside.example",
 			To: []string{"user@mx.provider.example", "user@elsewhere.example", "user@acme.example"}, Data: []byte("Subject: x\r\n\r\n")})
@@ -150,12 +150,12 @@ func TestOthersMailGoesOnWhileMailbagStandsAside(t *testing.T) {
 	if err := in.Submit(t.Context(), "Subject: x\n\n", "user@acme.example"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sink.WaitMessages(time.Minute, 1); err != nil {
+	if _, err := sink.WaitMessages(1); err != nil {
 		t.Error(err)
 	}
 	d := runDaemon(t, p)
 	stepIn(t, in)
-	if err := postfixtest.Wait(time.Minute, "mail for ours to be taken", func() bool { return send(t, p, "Subject: x\r\n\r\n").Accepted() }); err != nil {
+	if err := postfixtest.Wait("mail for ours to be taken", func() bool { return send(t, p, "Subject: x\r\n\r\n").Accepted() }); err != nil {
 		t.Error(err)
 	}
 	if d.count("EOM") != 1 || d.count("RCPT x@acme.example") != 1 {

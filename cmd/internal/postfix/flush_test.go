@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	postfixtest "mailbag/testdata/postfix"
 )
@@ -57,11 +56,11 @@ func TestAFlushOfPostfixDoesNotMoveHeldMail(t *testing.T) {
 				if err != nil || !o.Accepted() {
 					t.Fatalf("%+v, %v", o, err)
 				}
-				if err := p.WaitLog(time.Minute, "to=<"+to+">"); err != nil {
+				if err := p.WaitLog("to=<" + to + ">"); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := p.WaitQueue(time.Minute, "all deferred", func(all []postfixtest.Entry) bool {
+			if err := p.WaitQueue("all deferred", func(all []postfixtest.Entry) bool {
 				return len(all) == 3 && !slices.ContainsFunc(all, func(e postfixtest.Entry) bool { return e.Queue != "deferred" })
 			}); err != nil {
 				t.Fatal(err)
@@ -83,7 +82,7 @@ func TestAFlushOfPostfixDoesNotMoveHeldMail(t *testing.T) {
 				t.Error(err)
 			}
 			// flush(8) takes them one after the other, and so does qmgr.
-			if err := postfixtest.Wait(time.Minute, "mail for back.example to be tried again", func() bool {
+			if err := postfixtest.Wait("mail for back.example to be tried again", func() bool {
 				return strings.Count(p.Log(), "to=<b@back.example>") > 1 && strings.Count(p.Log(), "to=<c@back.example>") > 1
 			}); err != nil {
 				t.Error(err)
@@ -104,7 +103,7 @@ func TestTheQueueManagerReadsNoTables(t *testing.T) {
 	if o := send(t, p, "Subject: x\r\n\r\n"); !o.Accepted() {
 		t.Fatalf("%+v", o)
 	}
-	if _, err := sink.WaitMessages(time.Minute, 1); err != nil {
+	if _, err := sink.WaitMessages(1); err != nil {
 		t.Fatal(err)
 	}
 	if !reads(t, p, "trivial-rewrite", "routes.cdb") {

@@ -64,7 +64,7 @@ func TestMailOnHoldDoesNotWait(t *testing.T) {
 		}
 	}
 	var ids []string
-	if err := p.WaitQueue(time.Minute, "two deferred messages", func(q []postfixtest.Entry) bool {
+	if err := p.WaitQueue("two deferred messages", func(q []postfixtest.Entry) bool {
 		ids = ids[:0]
 		for _, e := range q {
 			if e.Queue == "deferred" {
@@ -182,7 +182,7 @@ func TestQueueOfARealPostfix(t *testing.T) {
 		}
 		return len(q) == 3
 	}
-	if err := p.WaitQueue(time.Minute, "three deferred messages", deferred); err != nil {
+	if err := p.WaitQueue("three deferred messages", deferred); err != nil {
 		t.Fatal(err)
 	}
 	ids := map[string]string{}
@@ -201,14 +201,14 @@ func TestQueueOfARealPostfix(t *testing.T) {
 	if err := in.Release(t.Context(), ids["b@acme.example"]); err != nil {
 		t.Fatal(err)
 	}
-	got, err := sink.WaitMessages(time.Minute, 1)
+	got, err := sink.WaitMessages(1)
 	if err != nil || got[0].Recipients[0] != "b@acme.example" {
 		t.Fatalf("released: %+v, %v", got, err)
 	}
 	if err := in.Flush(t.Context(), "other.example"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = sink.WaitMessages(time.Minute, 2); err != nil || got[1].Recipients[0] != "c@other.example" {
+	if got, err = sink.WaitMessages(2); err != nil || got[1].Recipients[0] != "c@other.example" {
 		t.Fatalf("flushed: %+v, %v", got, err)
 	}
 	if err := in.Flush(t.Context(), "elsewhere.example"); err == nil || !strings.Contains(err.Error(), "fast_flush_domains") {
@@ -218,7 +218,7 @@ func TestQueueOfARealPostfix(t *testing.T) {
 	if err := in.Return(t.Context(), ids["a@acme.example"], "0000000000"); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.WaitLog(time.Minute, "status=force-expired, returned to sender"); err != nil {
+	if err := p.WaitLog("status=force-expired, returned to sender"); err != nil {
 		t.Error(err)
 	}
 	for _, bad := range []string{"", "-f", "ALL\n", "../x"} {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/d--j/go-milter"
 
@@ -203,7 +202,7 @@ func TestTheTapSeesWhatComesInHoweverItComes(t *testing.T) {
 	if err := (Instance{p.ConfigDir()}).Submit(t.Context(), "Subject: y\n\n", "z@acme.example"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sink.WaitMessages(time.Minute, 2); err != nil {
+	if _, err := sink.WaitMessages(2); err != nil {
 		t.Fatalf("%v\n%s", err, p.Log())
 	}
 	if n := d.count("EOM"); n != 2 {
@@ -227,7 +226,7 @@ func TestTheTapSeesWhatComesBackFromAProxyFilter(t *testing.T) {
 	if o := send(t, p, "Subject: x\r\n\r\n"); !o.Accepted() {
 		t.Fatalf("%+v", o)
 	}
-	if _, err := sink.WaitMessages(time.Minute, 1); err != nil {
+	if _, err := sink.WaitMessages(1); err != nil {
 		t.Fatal(err)
 	}
 	if n := d.count("EOM"); n != 1 {
@@ -249,7 +248,7 @@ func TestTheTapDoesNotSeeWhatHeaderChecksRefuse(t *testing.T) {
 	if o := send(t, p, "Subject: ham\r\n\r\n"); !o.Accepted() {
 		t.Fatalf("%+v", o)
 	}
-	if _, err := sink.WaitMessages(time.Minute, 1); err != nil {
+	if _, err := sink.WaitMessages(1); err != nil {
 		t.Fatal(err)
 	}
 	if n := d.count("EOM"); n != 1 {

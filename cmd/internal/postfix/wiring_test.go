@@ -217,12 +217,12 @@ func TestSetupReloadsARunningPostfixAndItStaysUp(t *testing.T) {
 	if err != nil || !reloaded {
 		t.Fatalf("reloaded: %v, %v", reloaded, err)
 	}
-	if err := p.WaitLog(time.Minute, "reload -- version"); err != nil {
+	if err := p.WaitLog("reload -- version"); err != nil {
 		t.Error(err)
 	}
 	// Without a tap nothing is accepted. An smtpd that was waiting for its next client may take one more.
 	var o postfixtest.Outcome
-	if err := postfixtest.Wait(time.Minute, "mail to be put off", func() bool {
+	if err := postfixtest.Wait("mail to be put off", func() bool {
 		o, err = postfixtest.Send(p.Addr(), "", postfixtest.Mail{From: "a@outside.example", To: []string{"postmaster@localhost"}, Data: []byte("x\r\n")})
 		return err == nil && strings.HasPrefix(o.Data, "451 4")
 	}); err != nil {
