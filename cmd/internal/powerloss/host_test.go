@@ -55,7 +55,10 @@ func TestWhatAHostAnsweredIsThereAfterThePowerFailed(t *testing.T) {
 	h.mailbag("", "account", "add", "acme", "--mode", "backup", "--domain", "acme.example")
 	h.mailbag(password+"\n", "account", "add", "dent", "--mode", "pop3", "--domain", "dent.example", "--catch-all", "yes", "--password-stdin")
 	t.Cleanup(h.kill)
-	for i := range *cuts {
+	shown := func() bool {
+		return h.counted.count(answered) > 0 && h.stored.count(answered) > 0 && h.stored.count(removed) > 0 && h.listed > 0
+	}
+	for i := range failures(shown) {
 		failed := power.Fail(1 + chance.IntN(2000))
 		l := &load{over: make(chan struct{})}
 		for _, d := range []*service.Daemon{s.Daemon, s.Popd} {

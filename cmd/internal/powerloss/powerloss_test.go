@@ -4,6 +4,7 @@ import (
 	crand "crypto/rand"
 	"flag"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -115,6 +116,17 @@ func wrong(t *testing.T, of string, wrong []string) {
 			break
 		}
 		t.Error(of + w)
+	}
+}
+
+// failures counts as many as were asked for, and goes on where some of what is to be shown has not happened at all yet.
+func failures(shown func() bool) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := 0; i < *cuts || i < 20**cuts && !shown(); i++ {
+			if !yield(i) {
+				return
+			}
+		}
 	}
 }
 
