@@ -81,7 +81,7 @@ func TestLookThatHangsIsAFindingAndHoldsUpNone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	hang := make(chan struct{})
 	defer close(hang)
-	got := sideBySide(ctx, patience, look{"one", func(context.Context) []diagnosis { <-hang; return nil }},
+	got := sideBySide(ctx, postfixtest.Patience, look{"one", func(context.Context) []diagnosis { <-hang; return nil }},
 		look{"two", func(context.Context) []diagnosis { cancel(); return []diagnosis{{Part: "two", Text: "well"}} }})
 	if len(got) != 2 || got[0].Part != "one" || got[0].Result != illness || got[0].Remedy == "" || got[1].Text != "well" {
 		t.Errorf("found: %+v", got)
@@ -145,7 +145,7 @@ func TestCertificateIsLookedAtWhereCustomersGetIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := &settings.Settings{TLS: settings.TLS{Certificate: filepath.Join(dir, "chain.pem"), Key: filepath.Join(dir, "key.pem")}, Billing: settings.Billing{Location: time.UTC}}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), postfixtest.Patience)
 	defer cancel()
 	p := &patient{settings: s}
 	inFile, other := certificate.New(t, "mx.example"), certificate.New(t, "mx.example")
@@ -180,7 +180,7 @@ func TestCertificateIsLookedAtWhereCustomersGetIt(t *testing.T) {
 func TestDaemonIsWellWhenItSaysWhatItShould(t *testing.T) {
 	t.Parallel()
 	secure := &tls.Config{Certificates: []tls.Certificate{certificate.New(t, "mx.example").Pair}}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), postfixtest.Patience)
 	defer cancel()
 	p := &patient{settings: &settings.Settings{}}
 	policy := packet{text: "a=b\n\n", end: '\n', answer: "action="}.ask

@@ -5,14 +5,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"mailbag/cmd/internal/postfix"
 	"mailbag/meter"
 	postfixtest "mailbag/testdata/postfix"
 )
-
-const patience = 2 * time.Minute
 
 func TestSetupCheckAndRemoveOnAPostfix(t *testing.T) {
 	t.Parallel()

@@ -14,14 +14,11 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 	"mailbag/testdata/service"
 )
-
-const patience = 30 * time.Second // for the MTA to do its part
 
 func main() {
 	bin := flag.String("bin", "bin", "directory of the programs")

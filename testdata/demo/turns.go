@@ -85,7 +85,7 @@ func (s *stage) fetch(name string, server *postfixtest.Sink, waits int, f peer.F
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), postfixtest.Patience)
 	defer cancel()
 	begun := time.Now()
 	ended := make(chan error, 1)

@@ -147,7 +147,7 @@ func (d *Daemon) Log() string { return d.log.String() }
 
 // Metric reads the first sample of the daemon's metrics whose name and labels begin with name.
 func (d *Daemon) Metric(name string) (float64, error) {
-	client := http.Client{Timeout: patience}
+	client := http.Client{Timeout: postfixtest.Patience}
 	defer client.CloseIdleConnections()
 	response, err := client.Get("http://" + d.Metrics + "/metrics")
 	if err != nil {

@@ -15,14 +15,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"mailbag/policy/routes"
 	mtatest "mailbag/testdata/mta"
 	postfixtest "mailbag/testdata/postfix"
 )
-
-const patience = time.Minute // for a daemon to come up, or for the MTA to do its part
 
 // Service is mailbag at a directory. Its own daemon is mailbag-policyd, without which there is nothing.
 type Service struct {

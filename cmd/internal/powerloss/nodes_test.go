@@ -15,6 +15,7 @@ import (
 
 	"mailbag/meter"
 	"mailbag/testdata/blackout"
+	postfixtest "mailbag/testdata/postfix"
 	rqlitetest "mailbag/testdata/rqlite"
 )
 
@@ -166,7 +167,7 @@ func openLedger(t *testing.T, nodes string, opt meter.Options) *meter.Ledger {
 			t.Cleanup(func() { l.Close() })
 			return l
 		}
-		if time.Since(begun) > patience {
+		if time.Since(begun) > postfixtest.Patience {
 			t.Fatal(err)
 		}
 	}

@@ -22,8 +22,6 @@ var (
 	seed = flag.Uint64("seed", rand.Uint64(), "of what chance decides")
 )
 
-const patience = 2 * time.Minute // for nodes to come up
-
 // boot is the file in the place of bootID.
 var boot string
 
